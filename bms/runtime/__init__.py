@@ -1,0 +1,1 @@
+"""The loop around the core: clock, configuration, recording, replay, report."""

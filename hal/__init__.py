@@ -1,0 +1,1 @@
+"""Hardware abstraction layer: everything between the controller and whatever holds the cells."""

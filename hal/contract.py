@@ -1,0 +1,300 @@
+"""The contract between the controller and whatever holds the cells.
+
+Sign convention, stated once: **positive current and positive power discharge the battery** (generator
+convention; as in foxBMS, PyBaMM and Plett). Every backend converts to it. SoC is 0..1. Units are in the names.
+
+`MEASUREMENT`, `COMMAND` and `TRUTH` are the one definition of the layouts: numpy dtypes come from it (and the C
+header of the firmware will), with the alignment rules of C, so that both sides agree on every byte. The scalars of a
+layout form a nested struct `head`, whose type does not depend on the size of the rack; the arrays follow.
+
+A measured value that is missing, late or implausible is data, not an exception: it has a `Quality` and an age.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+F4 = npt.NDArray[np.float32]
+U1 = npt.NDArray[np.uint8]
+U2 = npt.NDArray[np.uint16]
+
+LAYOUT_VERSION = 1
+
+
+class Quality(IntFlag):
+    """Why a measured value should not be trusted; 0 = good. One byte per channel."""
+
+    GOOD = 0
+    MISSING = 1  # never received, or the device sent no value
+    STALE = 2  # older than the backend's limit for this channel
+    OUT_OF_RANGE = 4  # outside what the sensor can measure
+    FROZEN = 8  # has not changed for longer than is plausible
+    IMPLAUSIBLE = 16  # contradicts other channels
+    DEVICE_INVALID = 32  # the device itself marks the value as invalid
+    OPEN_WIRE = 64  # sense wire or sensor cable open
+
+
+class Contactor(IntFlag):
+    """Contactors of a rack, as bits: requests in a command, feedback in a measurement (1 = closed)."""
+
+    NONE = 0
+    MAIN_POSITIVE = 1
+    MAIN_NEGATIVE = 2
+    PRECHARGE = 4
+
+
+class RackState(IntEnum):
+    """State of the controller, published with every command."""
+
+    INIT = 0
+    STANDBY = 1
+    PRECHARGE = 2
+    CONNECTED = 3
+    OPENING = 4
+    FAULT = 5
+
+
+class Severity(IntEnum):
+    """Severity of the worst active fault: info, warning and fatal are MOL, RSL and MSL of foxBMS."""
+
+    NONE = 0
+    INFO = 1
+    WARNING = 2
+    FATAL = 3
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a layout: `dims` is '' for a scalar, or the dimension ('cells', 'sensors') of an array."""
+
+    name: str
+    kind: str  # numpy type code: f4, f8, u1, u2, u4
+    doc: str
+    dims: str = ""
+
+
+def channel(name: str, doc: str, dims: str = "") -> tuple[Field, Field, Field]:
+    """A measured float32 value with its quality (`Quality`, one byte) and its age."""
+    return (
+        Field(name, "f4", doc, dims),
+        Field(f"{name}_age_s", "f4", f"age of `{name}` when the measurement was taken", dims),
+        Field(f"{name}_quality", "u1", f"`Quality` flags of `{name}`", dims),
+    )
+
+
+class Layout:
+    """A fixed binary layout: scalars in the nested struct `head`, then the arrays, aligned as C aligns them."""
+
+    def __init__(self, name: str, fields: tuple[Field, ...]) -> None:
+        self.name = name
+        self.fields = fields
+        self.scalars = tuple(f for f in fields if not f.dims)
+        self.arrays = tuple(f for f in fields if f.dims)
+        self.head_dtype = np.dtype([(f.name, f.kind) for f in self.scalars], align=True)
+
+    def dtype(self, n_cells: int, n_sensors: int) -> np.dtype[np.void]:
+        """The structured dtype for a rack of `n_cells` series groups and `n_sensors` temperature sensors."""
+        size = {"cells": n_cells, "sensors": n_sensors}
+        parts: list[Any] = [("head", self.head_dtype)]
+        parts += [(f.name, f.kind, (size[f.dims],)) for f in self.arrays]
+        return np.dtype(parts, align=True)
+
+    def digest(self) -> str:
+        """Hash of names, types and order: two sides with the same digest agree on the bytes."""
+        text = f"{LAYOUT_VERSION} {self.name} " + " ".join(f"{f.name}:{f.kind}:{f.dims}" for f in self.fields)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+MEASUREMENT = Layout(
+    "Measurement",
+    (
+        Field("time_s", "f8", "time of the sample on the rack's clock, never decreasing"),
+        Field("sequence", "u4", "counts samples; an unchanged number means that nothing new was measured"),
+        *channel("current_a", "string current, positive = discharge"),
+        *channel("pack_v", "voltage of the series string, battery side of the contactors"),
+        *channel("bus_v", "voltage of the DC link, inverter side of the contactors"),
+        *channel("insulation_ohm", "insulation resistance, worse of the two rails to ground"),
+        *channel("coolant_in_degc", "coolant temperature at the inlet"),
+        *channel("coolant_out_degc", "coolant temperature at the outlet"),
+        Field("contactors", "u1", "`Contactor` feedback, auxiliary contacts"),
+        Field("contactors_quality", "u1", "`Quality` flags of `contactors`"),
+        Field("interlock_closed", "u1", "1 = the high-voltage interlock loop is closed"),
+        *channel("cell_v", "terminal voltage of each series group of parallel cells", "cells"),
+        *channel("sensor_degc", "temperature of each sensor; `RackInfo.sensor_of_cell` maps cells to sensors", "sensors"),
+    ),
+)
+
+COMMAND = Layout(
+    "Command",
+    (
+        Field("time_s", "f8", "time of the measurement that this command answers"),
+        Field("heartbeat", "u4", "counts control steps; a rack that sees it stand still must open"),
+        Field("contactors", "u1", "`Contactor` request, 1 = close"),
+        Field("state", "u1", "`RackState` of the controller"),
+        Field("severity", "u1", "`Severity` of the worst active fault"),
+        Field("faults", "u4", "bits of the active faults"),
+        Field("cooling_degc", "f4", "set-point of the coolant temperature"),
+        Field("limit_discharge_a", "f4", "largest discharge current allowed now, >= 0"),
+        Field("limit_charge_a", "f4", "largest charge current allowed now, >= 0 (a magnitude)"),
+        Field("limit_discharge_w", "f4", "largest discharge power allowed now, >= 0"),
+        Field("limit_charge_w", "f4", "largest charge power allowed now, >= 0 (a magnitude)"),
+        Field("soc_min", "f4", "smallest cell SoC, 0..1"),
+        Field("soc_mean", "f4", "mean cell SoC, 0..1"),
+        Field("soc_max", "f4", "largest cell SoC, 0..1"),
+        Field("balance", "u1", "1 = bleed this group", "cells"),
+    ),
+)
+
+TRUTH = Layout(
+    "Truth",
+    (
+        Field("time_s", "f8", "time of the twin"),
+        Field("current_a", "f8", "string current, positive = discharge"),
+        Field("pack_v", "f8", "voltage of the series string"),
+        Field("power_w", "f8", "power at the rack's DC terminals, positive = discharge"),
+        Field("heat_w", "f8", "heat released inside the cells"),
+        Field("energy_out_j", "f8", "energy delivered at the DC terminals since the start"),
+        Field("energy_in_j", "f8", "energy taken in at the DC terminals since the start"),
+        Field("soc", "f8", "true SoC of each series group, 0..1", "cells"),
+        Field("capacity_ah", "f8", "true capacity of each series group", "cells"),
+        Field("cell_degc", "f8", "true core temperature of each series group (hottest parallel cell)", "cells"),
+    ),
+)
+
+
+class Record:
+    """One instance of a layout: `raw` owns the bytes, `head` the scalars (shape (1,)), attributes are array views.
+
+    `bytes(record.raw)` is the whole instance. Nothing is allocated after construction.
+    """
+
+    layout: Layout
+
+    def __init__(self, n_cells: int, n_sensors: int) -> None:
+        self.n_cells = n_cells
+        self.n_sensors = n_sensors
+        self.raw: npt.NDArray[np.void] = np.zeros(1, self.layout.dtype(n_cells, n_sensors))
+        self.head: npt.NDArray[np.void] = self.raw["head"]
+        for f in self.layout.arrays:
+            setattr(self, f.name, self.raw[f.name][0])
+
+    def copy_from(self, other: Self) -> None:
+        """Take over all values of `other` (same size)."""
+        self.raw[...] = other.raw
+
+
+class Measurement(Record):
+    """What a rack reports: see `MEASUREMENT` for every field and its unit."""
+
+    layout = MEASUREMENT
+    cell_v: F4
+    cell_v_age_s: F4
+    cell_v_quality: U1
+    sensor_degc: F4
+    sensor_degc_age_s: F4
+    sensor_degc_quality: U1
+
+
+class Command(Record):
+    """What the controller asks for: see `COMMAND` for every field and its unit."""
+
+    layout = COMMAND
+    balance: U1
+
+
+class Truth(Record):
+    """What only a twin knows; recorded beside the measurements, never shown to the controller. See `TRUTH`."""
+
+    layout = TRUTH
+    soc: npt.NDArray[np.float64]
+    capacity_ah: npt.NDArray[np.float64]
+    cell_degc: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a rack can do; the controller is configured from it and never asks for the rest."""
+
+    contactors: bool = True
+    precharge: bool = True
+    balancing: bool = False
+    cooling: bool = False
+    insulation: bool = False
+    truth: bool = False  # a twin: `truth()` works
+
+
+@dataclass(frozen=True)
+class RackInfo:
+    """Fixed description of a rack, known once it is open.
+
+    `sensor_of_cell[k]` is the temperature sensor that stands for series group `k`.
+    """
+
+    name: str
+    n_cells: int
+    n_sensors: int
+    n_parallel: int
+    capacity_ah: float
+    cell: str  # the cell file that the controller should use, or '' where the rack cannot tell
+    sensor_of_cell: U2
+    capabilities: Capabilities = field(default_factory=Capabilities)
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Where time comes from. A twin advances its physics to `now_s()` when it is read."""
+
+    def now_s(self) -> float:
+        """Seconds since the start of the run, never decreasing."""
+        ...
+
+
+@runtime_checkable
+class Rack(Protocol):
+    """A rack behind the HAL: real, on a bus, simulated, or recorded.
+
+    Used as a context manager; `open` and `close` may each be called more than once. `close` leaves the contactors open.
+    """
+
+    @property
+    def info(self) -> RackInfo:
+        """Description of the rack; valid after `open`."""
+        ...
+
+    def open(self) -> None:
+        """Reach the device. Raises `hal.errors.LinkError` or `ConfigError`."""
+        ...
+
+    def read(self, out: Measurement) -> None:
+        """Fill `out` with the newest values, without waiting for new ones; never raises for bad values."""
+        ...
+
+    def write(self, command: Command) -> None:
+        """Pass the command on. An impossible command raises `ValueError`: it is never clipped in silence."""
+        ...
+
+    def close(self) -> None:
+        """Open the contactors and release the device."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@runtime_checkable
+class HasTruth(Protocol):
+    """A rack that is a twin and can tell what is really so."""
+
+    def truth(self, out: Truth) -> None:
+        """Fill `out` with the state at the time of the last `read`."""
+        ...
