@@ -205,6 +205,8 @@ def _parse_csv(
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     first = next((i for i, line in enumerate(lines) if line and not line.isspace()), 0)
     header = [name.strip() for _, names in _rows(path, lines[first : first + 1], first) for name in names]
+    if not any(header):
+        raise DataError(f"{path}: line {first + 1}: is blank; the first line must name the columns")
     names = _check_header(path, header, wanted, required, _header_remedy(lines[first], header))
     body = [line for line in lines[first + 1 :] if line and not line.isspace()]
     if not body:
