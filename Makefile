@@ -1,0 +1,69 @@
+# Everything runs in a virtual environment that is made on the first call and kept. `make help` lists the targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check static bench fmt lint type clean
+.NOTPARALLEL:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# the first interpreter that is new enough; `make PYTHON=... run` names another
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | while IFS='|' read -r t d; do printf '  make %-7s %s\n' "$$t" "$$d"; done
+
+run: $(VENV)/.run  ## run the control loop on the embedded twin of a rack and write a report
+	@$(BIN)/bms run
+
+test: $(VENV)/.test  ## run the tests
+	@$(BIN)/python -m pytest
+
+check: static test  ## all that CI does: format, lint, types, import contracts, tests
+
+static: $(VENV)/.dev
+	@$(BIN)/ruff format --check --quiet . || { echo "format: run 'make fmt'"; exit 1; }
+	@echo "format: good"
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.test  ## print the tables of bench/
+	@$(BIN)/python -m pytest bench/*.py --benchmark-only --benchmark-disable-gc -q
+
+fmt: $(VENV)/.dev  ## format the sources
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only --quiet .
+
+lint: $(VENV)/.dev  ## look for mistakes, and check who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+type: $(VENV)/.dev  ## check the types
+	@$(BIN)/mypy
+
+clean:  ## delete the environment and everything that can be made again, but no results
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "rackbms needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "making the environment $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+# one stamp for each set of packages: `make run` does not wait for what only the tests need
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	@echo "installing what a run needs into $(VENV) (the first time takes a minute)"
+	@$(PIP) -e '.[report]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	@echo "installing what the tests need into $(VENV) (the first time takes a minute)"
+	@$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing the tools of a developer into $(VENV) (the first time takes a minute)"
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.test $(VENV)/.run
