@@ -61,7 +61,7 @@ def read_trace(path: str | Path) -> Trace:
         raise DataError(f"{path}: one row only; a trace needs at least two")
     soc_true = columns.get("soc_true")
     # counted charge may overshoot 0 or 1 by the errors of the counting; per cent overshoot by far more
-    if soc_true is not None and not (-0.5 <= soc_true.min() and soc_true.max() <= 1.5):
+    if soc_true is not None and (soc_true.min() < -0.5 or soc_true.max() > 1.5):
         raise DataError(
             f"{path}: column 'soc_true' reaches from {soc_true.min():g} to {soc_true.max():g}; "
             "write it as a fraction 0..1, not in per cent"

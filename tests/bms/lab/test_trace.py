@@ -179,7 +179,9 @@ def test_bad_text_is_named(tmp_path: Path, text: str, mentions: list[str]) -> No
 
 
 def test_per_cent_is_not_taken_for_a_fraction(tmp_path: Path) -> None:
-    path = write(tmp_path, "".join(f"{a},{b}\n" for a, b in zip(GOOD.split(), ["soc_true", "90", "89.9", "89.8"])))
+    path = write(
+        tmp_path, "".join(f"{a},{b}\n" for a, b in zip(GOOD.split(), ["soc_true", "90", "89.9", "89.8"], strict=True))
+    )
     refuse(path, "'soc_true'", "89.8 to 90", "0..1")
 
 
