@@ -1,5 +1,6 @@
 """Who may import whom: the rules hold, and a seeded violation of each is found and named."""
 
+import ast
 import shutil
 import subprocess
 import sysconfig
@@ -111,3 +112,34 @@ def test_numba_elsewhere_is_found(copy: Path, file: str, code: str) -> None:
     assert file in done.stdout
     assert "TID251" in done.stdout
     assert "one gate decorates every kernel" in done.stdout
+
+
+CORE_MAY_IMPORT = (
+    "__future__",
+    "collections.abc",
+    "dataclasses",
+    "enum",
+    "hal.contract",
+    "math",
+    "numpy",
+    "typing",
+    "bms.core",
+)
+
+
+def test_the_core_imports_what_is_listed_and_nothing_else(repository: Path) -> None:
+    """The contract of the core names what is forbidden; this names what is allowed, for what nobody thought of."""
+    for path in sorted((repository / "bms" / "core").glob("*.py")):
+        if path.name == "jit.py":  # the gate: it reaches for the compiler and its cache on disk
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path.name}:{node.lineno}: imports are absolute"
+                imported = [node.module or ""]
+            else:
+                continue
+            for name in imported:
+                allowed = any(name == module or name.startswith(f"{module}.") for module in CORE_MAY_IMPORT)
+                assert allowed, f"{path.name}:{node.lineno}: {name}"
