@@ -54,6 +54,8 @@ class CellParameters:
     hysteresis_v: Array  # (n_degc, n_soc)
     r0_ohm: Array  # (n_degc, n_soc_r)
     r_ohm: Array  # (N_RC, n_degc, n_soc_r)
+    rct_ohm: Array  # (n_degc, n_soc_r) slope of the charge-transfer overpotential at small current
+    bend_a: float  # current at which that overpotential bends, A
     tau_s: Array  # (N_RC,)
     capacity: Array  # (n_degc,) in Ah
     coulombic_efficiency: Array  # (n_degc,)
@@ -85,7 +87,7 @@ class CellParameters:
 
 _TABLES = {
     "soc": "soc", "soc_r": "soc_r", "temperature_degc": "degc", "ocv_v": "ocv_v", "hysteresis_v": "hysteresis_v",
-    "r0_ohm": "r0_ohm", "rc_ohm": "r_ohm", "rc_tau_s": "tau_s", "capacity_ah": "capacity",
+    "r0_ohm": "r0_ohm", "rc_ohm": "r_ohm", "rct_ohm": "rct_ohm", "rc_tau_s": "tau_s", "capacity_ah": "capacity",
     "coulombic_efficiency": "coulombic_efficiency", "hysteresis_gamma": "gamma", "hysteresis_instant_v": "hysteresis_instant_v",
     "voltage_error_v": "voltage_error_v", "knee_error_soc": "knee_error_soc",
 }  # fmt: skip
@@ -154,7 +156,10 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
     if not limits.v_min < limits.v_max:
         raise ConfigError(f"{label}: limits.v_min = {limits.v_min} V must be below limits.v_max = {limits.v_max} V")
 
-    model = _section(table, "model", set(_TABLES), label)
+    model = _section(table, "model", {*_TABLES, "bend_a"}, label)
+    bend_a = model.get("bend_a")
+    if not isinstance(bend_a, (int, float)) or not bend_a > 0:
+        raise ConfigError(f"{label}: model.bend_a = {bend_a!r} must be a positive number")
     arrays: dict[str, Array] = {}
     for key, attribute in _TABLES.items():
         if key not in model:
@@ -167,7 +172,7 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
             raise ConfigError(f"{label}: model.{key} has a value that is not finite")
     n_t, n_z, n_r = (arrays[k].size for k in ("degc", "soc", "soc_r"))
     shapes = dict.fromkeys(("capacity", "coulombic_efficiency", "gamma", "hysteresis_instant_v", "voltage_error_v", "knee_error_soc"), (n_t,))
-    shapes |= {"ocv_v": (n_t, n_z), "hysteresis_v": (n_t, n_z), "r0_ohm": (n_t, n_r), "r_ohm": (N_RC, n_t, n_r), "tau_s": (N_RC,)}
+    shapes |= {"ocv_v": (n_t, n_z), "hysteresis_v": (n_t, n_z), "r0_ohm": (n_t, n_r), "rct_ohm": (n_t, n_r), "r_ohm": (N_RC, n_t, n_r), "tau_s": (N_RC,)}
     keys = {attribute: key for key, attribute in _TABLES.items()}
     for attribute, shape in shapes.items():
         if arrays[attribute].shape != shape:
@@ -189,13 +194,13 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
     for attribute in ("capacity", "tau_s", "r0_ohm", "coulombic_efficiency"):
         if np.any(arrays[attribute] <= 0):
             raise ConfigError(f"{label}: model.{keys[attribute]} must be positive")
-    for attribute in ("hysteresis_v", "r_ohm", "gamma", "voltage_error_v", "knee_error_soc"):
+    for attribute in ("hysteresis_v", "r_ohm", "rct_ohm", "gamma", "voltage_error_v", "knee_error_soc"):
         if np.any(arrays[attribute] < 0):
             raise ConfigError(f"{label}: model.{keys[attribute]} must not be negative")
     tuning = table.get("filter", {})
     if not isinstance(tuning, dict) or not all(isinstance(v, (int, float)) for v in tuning.values()):
         raise ConfigError(f"{label}: table [filter] must hold numbers")
     return CellParameters(
-        name=table["name"], chemistry=table["chemistry"], source=table["source"], limits=limits,
+        name=table["name"], chemistry=table["chemistry"], source=table["source"], limits=limits, bend_a=float(bend_a),
         filter={k: float(v) for k, v in tuning.items()}, **arrays,
     )  # fmt: skip

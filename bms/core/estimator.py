@@ -6,7 +6,9 @@ Model (enhanced self-correcting model; Plett, *Battery Management Systems* vol. 
     v_j' = a_j v_j + (1 - a_j) R_j(z, T) i                      a_j = exp(-dt / tau_j),  j = 1..4
     h' = A h - (1 - A) sgn(i)                                   A = exp(-|eta i gamma dt / (3600 Q)|)
     w' = a_w w                                                  slow error of the voltage model
-    v  = OCV(z, T) + M(z, T) h + M0 s + w - exp(r) (v_1 + .. + v_4 + R0(z, T) i)
+    v  = OCV(z, T) + M(z, T) h + M0 s + w - exp(r) (v_1 + .. + v_4 + R0(z, T) i + Rct(z, T) i_b asinh(i / i_b))
+
+The last term bends as the charge-transfer overpotential of a Butler-Volmer electrode with equal transfer coefficients does.
 
 States of a cell: v_1..v_4, h, w, z, r (logarithm of the resistance scale) and q (relative error of the capacity).
 The current is the mean of the last two samples (trapezoidal rule) less the estimated sensor bias b.
@@ -33,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.core.jit import f4, i4, kernel
-from bms.core.mathf import expf, one_minus_exp
+from bms.core.mathf import asinhf, expf, one_minus_exp
 
 # states of a cell, in the order of the factors (fast states first: noise on state k touches only columns <= k)
 V1, V2, V3, V4, H, W, Z, R, Q = range(9)
@@ -44,8 +46,8 @@ X_ROWS = NX + 1
 P_ROWS = NX + NX * (NX - 1) // 2  # D, then the columns of U above the diagonal
 
 # parameter maps over (temperature, SoC) and parameter rows over temperature
-MAP_OCV, MAP_SLOPE, MAP_M, MAP_R0, MAP_R1, MAP_R2, MAP_R3, MAP_R4 = range(8)
-N_MAPS = 8
+MAP_OCV, MAP_SLOPE, MAP_M, MAP_R0, MAP_R1, MAP_R2, MAP_R3, MAP_R4, MAP_RCT = range(9)
+N_MAPS = 9
 ROW_CAPACITY_AH, ROW_ETA, ROW_GAMMA, ROW_M0, ROW_W_STD, ROW_W_KNEE = range(6)
 N_ROWS = 6
 
@@ -68,8 +70,11 @@ SCALARS = np.dtype(
         ("tau2_s", "f4"),
         ("tau3_s", "f4"),
         ("tau4_s", "f4"),
+        ("bend_a", "f4"),  # i_b, current at which the charge-transfer overpotential bends
         ("tau_w_s", "f4"),  # correlation time of the voltage-model error
-        ("voltage_std", "f4"),  # white voltage error at 1 Hz, V; covers the correlated part of the model error
+        ("voltage_std", "f4"),  # white voltage error at 1 Hz of sensor and model, V
+        ("model_corr", "f4"),  # white equivalent of the slow model error: samples at 1 Hz that share it
+        ("knee_corr", "f4"),  # white equivalent of a misplaced OCV step: samples at 1 Hz that share its error
         ("current_std", "f4"),  # white error of the mean current of one second, A
         ("bias_std", "f4"),  # prior of the current-sensor bias, A
         ("bias_walk", "f4"),  # random walk of the bias, A/sqrt(h)
@@ -221,6 +226,10 @@ def estimator_step(
     if abs(i_end) > f4(0.01) * rows[ROW_CAPACITY_AH, 0]:
         sh.sign = _ONE if i_end > _ZERO else -_ONE
 
+    bent = i_end / k1.bend_a
+    i_ct = k1.bend_a * asinhf(bent)
+    di_ct = _ONE / np.sqrt(_ONE + bent * bent)
+
     b1 = one_minus_exp(dt_s / k1.tau1_s)
     b2 = one_minus_exp(dt_s / k1.tau2_s)
     b3 = one_minus_exp(dt_s / k1.tau3_s)
@@ -240,7 +249,7 @@ def estimator_step(
             bias_rest = sh.bias_var * (_ONE - bias_ratio)
         sh.bias_var = grown
 
-    voltage_var = k1.voltage_std * k1.voltage_std / min(max(dt_s, f4(1e-3)), f4(60.0))
+    per_second = _ONE / min(max(dt_s, f4(1e-3)), f4(60.0))
     info = _ZERO
     pull = _ZERO
 
@@ -309,10 +318,7 @@ def estimator_step(
         for j in range(Z, NX):
             for k in range(Z):
                 p[_u(k, j), c] *= fx[k, c]
-        p[_u(Z, R), c] += _ZERO
         p[_u(Z, Q), c] += gain * i_mid
-        for k in range(Z):
-            p[_u(k, Q), c] += _ZERO
 
         s[V1, c] -= b1 * (r1 + s[V1, c])
         s[V2, c] -= b2 * (r2 + s[V2, c])
@@ -355,8 +361,9 @@ def estimator_step(
         slope = w00 * maps[MAP_SLOPE, it, iz] + w01 * maps[MAP_SLOPE, it, iz + 1] + w10 * maps[MAP_SLOPE, it + 1, iz] + w11 * maps[MAP_SLOPE, it + 1, iz + 1]
         m = w00 * maps[MAP_M, it, iz] + w01 * maps[MAP_M, it, iz + 1] + w10 * maps[MAP_M, it + 1, iz] + w11 * maps[MAP_M, it + 1, iz + 1]
         r0 = w00 * maps[MAP_R0, it, iz] + w01 * maps[MAP_R0, it, iz + 1] + w10 * maps[MAP_R0, it + 1, iz] + w11 * maps[MAP_R0, it + 1, iz + 1]
+        rct = w00 * maps[MAP_RCT, it, iz] + w01 * maps[MAP_RCT, it, iz + 1] + w10 * maps[MAP_RCT, it + 1, iz] + w11 * maps[MAP_RCT, it + 1, iz + 1]
         er = expf(x[R, c])
-        drop = x[V1, c] + x[V2, c] + x[V3, c] + x[V4, c] + r0 * i_end
+        drop = x[V1, c] + x[V2, c] + x[V3, c] + x[V4, c] + r0 * i_end + rct * i_ct
         model = ocv + m * x[H, c] + m0 * sh.sign + x[W, c] - er * drop
         out[MODEL_V, c] = model
         flag = np.uint8(0)
@@ -364,6 +371,8 @@ def estimator_step(
             flag |= OBSERVABLE
 
         # --- correction
+        knee_v = slope * w_knee
+        voltage_var = (k1.voltage_std * k1.voltage_std + w_std * w_std * k1.model_corr + knee_v * knee_v * k1.knee_corr) * per_second
         nu = cell_v[c] - model
         if cell_v_quality[c] != 0 or not np.isfinite(nu):
             flag |= SKIPPED
@@ -371,7 +380,7 @@ def estimator_step(
             out[INNOVATION, c] = f4(np.nan)
         else:
             out[INNOVATION, c] = nu
-            hb = er * r0  # direct effect of the bias on the voltage
+            hb = er * (r0 + rct * di_ct)  # direct effect of the bias on the voltage
             hr = -er * drop
             hb += -er * (s[V1, c] + s[V2, c] + s[V3, c] + s[V4, c]) + m * s[H, c] + s[W, c] + slope * s[Z, c] + hr * s[R, c]
             # f = U^T h

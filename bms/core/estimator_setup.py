@@ -17,7 +17,9 @@ _KELVIN = 273.15
 
 TUNING: dict[str, float] = {
     "tau_w_s": 1800.0,
-    "voltage_std": 0.1,
+    "voltage_std": 0.05,
+    "model_corr": 1600.0,
+    "knee_corr": 600.0,
     "current_std_c": 0.003,
     "bias_std_c": 0.008,
     "bias_walk_c": 0.0005,
@@ -46,6 +48,8 @@ class CellModel(Protocol):
     hysteresis_v: Array
     r0_ohm: Array
     r_ohm: Array
+    rct_ohm: Array
+    bend_a: float
     tau_s: Array
     capacity: Array
     coulombic_efficiency: Array
@@ -99,6 +103,7 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
     maps[e.MAP_SLOPE] = _slope(ocv, z)
     maps[e.MAP_M] = _over_temperature(smooth(cell.hysteresis_v, cell.soc), cell.degc, degc)
     maps[e.MAP_R0] = _over_temperature(smooth(cell.r0_ohm, cell.soc_r), cell.degc, degc, arrhenius=True)
+    maps[e.MAP_RCT] = _over_temperature(smooth(cell.rct_ohm, cell.soc_r), cell.degc, degc, arrhenius=True)
     for j in range(e.NRC):
         maps[e.MAP_R1 + j] = _over_temperature(smooth(cell.r_ohm[j], cell.soc_r), cell.degc, degc, arrhenius=True)
     rows = np.empty((e.N_ROWS, degc.size), np.float32)
@@ -121,6 +126,7 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
     capacity_ah = float(np.interp(25.0, cell.degc, cell.capacity))
     scalars = np.zeros(1, e.SCALARS)
     scalars["z_step"], scalars["degc_first"], scalars["degc_step"] = z[1] - z[0], DEGC_FIRST, DEGC_STEP
+    scalars["bend_a"] = cell.bend_a
     for j, tau_s in enumerate(cell.tau_s):
         scalars[f"tau{j + 1}_s"] = tau_s
     for key, value in values_.items():
@@ -134,7 +140,7 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
 
 def _mean_resistance(config: e.EstimatorConfig, degc: float) -> npt.NDArray[np.float32]:
     k = int(np.clip(round((degc - DEGC_FIRST) / DEGC_STEP), 0, config.maps.shape[1] - 1))
-    result: npt.NDArray[np.float32] = config.maps[e.MAP_R1 :, k, N_SOC // 2]
+    result: npt.NDArray[np.float32] = config.maps[e.MAP_R1 : e.MAP_R4 + 1, k, N_SOC // 2]
     return result
 
 
@@ -149,7 +155,7 @@ def estimator_state(
 ) -> e.EstimatorState:
     """A filter for `n_cells` cells that starts at `soc` with standard deviation `soc_std` (scalars or (n_cells,)).
 
-    The RC voltages start at zero with the uncertainty of a recent current, the hysteresis in the middle of its range.
+    The RC voltages start at zero with the uncertainty of a recent current. The hysteresis starts in the middle of its range.
     """
     k = config.scalars[0]
     state = e.EstimatorState(
