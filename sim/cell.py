@@ -8,8 +8,8 @@ The model of a cell (positive current i = discharge, T in degC, s = sign of the 
     E = U(z) + (T - T_ref) dU/dT(z) + M(z) h - M0 s - k_p(z, T) sum_j R_j x_j
     v = E - k_0(z, T) R_0 i
 
-after Plett, Battery Management Systems Vol. I (2015), ch. 2, with U and M half the sum and half the difference of the slow
-charge and discharge curves. k_0 and k_p: a shape over SoC times an Arrhenius factor.
+after Plett, Battery Management Systems Vol. I (2015), ch. 2, with U and M half the sum and half the difference of the
+slow charge and discharge curves. k_0 and k_p: a shape over SoC times an Arrhenius factor.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ class CellData:
     def stored_energy_j_per_as(self, soc: npt.ArrayLike) -> F8:
         """Enthalpy that the cell gives up per ampere-second of capacity when emptied from `soc` to 0, in J/As (= V).
 
-        The integral of U - T_ref dU/dT over SoC: what the cell delivers as electricity plus heat [Bernardi 1985, eq. 13].
-        Beyond 0..1 the open-circuit voltage runs on along its last slope, as in the kernel.
+        The integral of U - T_ref dU/dT over SoC, what the cell delivers as electricity plus heat [Bernardi,
+        Pawlikowski, Newman 1985]. Beyond 0..1 the open-circuit voltage runs on along its last slope, as in the kernel.
         """
         z = np.asarray(soc, dtype=np.float64)
         kelvin = self.ocv.degc + 273.15

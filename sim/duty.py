@@ -156,9 +156,10 @@ class Cycle(Duty):
 class FrequencyConfig:
     """`kind = "frequency_regulation"`: droop on a synthetic grid frequency, the energy re-centred slowly.
 
-    The frequency is 50 Hz plus two Ornstein-Uhlenbeck processes (fast: `sd_hz` with `tau_s`; slow wander: `wander_hz` with
-    `wander_tau_s`), as measured in continental Europe: standard deviation about 20 mHz [Schaefer et al., Nature
-    Energy 3 (2018) 119]. Droop as for frequency containment: nothing within `dead_band_hz`, full power at `full_hz`.
+    The frequency is 50 Hz plus two Ornstein-Uhlenbeck processes (fast: `sd_hz` with `tau_s`; slow wander: `wander_hz`
+    with `wander_tau_s`), of the size measured in continental Europe: standard deviation about 20 mHz [Schaefer et al.,
+    Nature Energy 3 (2018) 119]. Droop as for frequency containment: nothing within `dead_band_hz`, all of the power at
+    `full_hz`.
     """
 
     kind: str = "frequency_regulation"
@@ -271,7 +272,7 @@ def _read_profile(path: Path) -> tuple[F8, F8]:
             for column in ("time_s", "power_w"):
                 require(column in header, f"{where}: the column '{column}' is missing")
             places = header.index("time_s"), header.index("power_w")
-            data = []
+            data: list[tuple[float, float]] = []
             for line, row in enumerate(rows, start=2):
                 try:
                     pair = float(row[places[0]]), float(row[places[1]])
@@ -289,7 +290,7 @@ def _read_profile(path: Path) -> tuple[F8, F8]:
 
 @dataclass(frozen=True)
 class V2gConfig:
-    """`kind = "v2g"`: a car's day. Two drives with regeneration, charging at noon and at night, vehicle-to-grid at dusk.
+    """`kind = "v2g"`: a car's day. Two drives with regeneration, charging at noon and at night, to the grid at dusk.
 
     Hours are times of day. Power in C-rates of the nominal energy; the drive is a seeded sequence of accelerations,
     cruising and braking with `drive_c` as its mean.

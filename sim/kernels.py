@@ -108,7 +108,7 @@ def _look_up(cells, table, p, sign):
     r1, r2, r3, r4 = p[P_R1], p[P_R2], p[P_R3], p[P_R4]
     for k in range(n):
         x = cells[C_SOC, k] * last
-        i = min(max(int(math.floor(min(max(x, -1.0), last + 1.0))), 0), last - 1)
+        i = min(max(math.floor(min(max(x, -1.0), last + 1.0)), 0), last - 1)
         t = x - i
         tc = min(max(t, 0.0), 1.0)
         slope = (table[i + 1, 0] - table[i, 0]) * last
@@ -144,7 +144,7 @@ def _look_up(cells, table, p, sign):
 
 @kernel
 def _terminals(cells, groups, n_parallel, ampere):
-    """Group voltages at this instant under the string current `ampere`; returns the voltage of the string, busbars included."""
+    """Group voltages at this instant under the string current `ampere`; returns the string's, busbars included."""
     total = 0.0
     for g in range(groups.shape[1]):
         sum_s = 0.0

@@ -26,7 +26,7 @@ _NO_LIMIT = np.full(4, 1e12)
 
 
 class _Cycler:
-    """One cell, a current source and good meters: 0.2 mV and 1e-4 C of noise, a fixed offset of each drawn from the seed."""
+    """One cell, a current source and good meters: 0.2 mV and 1e-4 C of noise, fixed errors drawn from the seed."""
 
     def __init__(self, cell: CellData, degc: float, stream: tuple[int, ...]) -> None:
         table = {
@@ -49,6 +49,7 @@ class _Cycler:
         self._offset_v = 2e-4 * float(self._rng.standard_normal())
         self._gain_a = 1 + 1e-4 * float(self._rng.standard_normal())
         self._offset_degc = 0.1 * float(self._rng.standard_normal())
+        self._share = 1.0
         self._rows: list[tuple[float, float, float, float, float]] = []
         self._log(0.0)
 
@@ -65,16 +66,34 @@ class _Cycler:
         time_s, degc = float(twin.string[K.S_TIME_S]), float(twin.cells[K.C_DEGC, 0])
         self._rows.append((time_s, ampere, self.volt, degc, self.soc))
 
-    def run(self, amperes: F8, step_s: float, v_min: float = -np.inf, v_max: float = np.inf) -> None:
-        """Hold each current for `step_s` and log at its end; stop at the first voltage outside the limits."""
-        substeps = max(1, round(step_s))
-        request = np.empty(substeps)
-        for ampere in amperes.tolist():
-            request[:] = ampere
-            self.twin.advance(K.CLOSED, request, True, _NO_LIMIT, step_s / substeps)
+    def ramp(self, ampere: float, step_s: float, seconds: float, v_min: float, v_max: float) -> None:
+        """Hold one current, logging every `step_s`, until the voltage leaves the limits or `seconds` are over."""
+        request = np.full(max(1, round(step_s)), ampere)
+        for _ in range(round(seconds / step_s)):
+            self.twin.advance(K.CLOSED, request, True, _NO_LIMIT, step_s / len(request))
             self._log(ampere)
             if not v_min < self.volt < v_max:
                 return
+
+    def follow(self, amperes: F8, v_min: float, v_max: float) -> bool:
+        """Follow a current second by second as a cycler with voltage limits does; False once the cell is empty.
+
+        Above `v_max` no charge current is let through; a voltage below `v_min` halves the currents for the rest of the
+        test, and the fourth time ends it.
+        """
+        request = np.empty(1)
+        for ampere in amperes.tolist():
+            if ampere < 0.0 and self.volt > v_max - 0.02:
+                ampere = 0.0
+            ampere *= self._share
+            request[0] = ampere
+            self.twin.advance(K.CLOSED, request, True, _NO_LIMIT, 1.0)
+            self._log(ampere)
+            if self.volt <= v_min:
+                self._share *= 0.5
+                if self._share < 0.1:
+                    return False
+        return True
 
     def trace(self, with_soc: bool) -> Trace:
         """The log as the meters saw it."""
@@ -97,31 +116,29 @@ def _quantise(values: F8, step: float) -> F8:
 
 
 def ocv_test(cell: CellData, degc: float, seed: int) -> Trace:
-    """From full: C/30 down to the lower voltage limit, 4 h rest, C/30 up to the upper one, 4 h rest; a row every 10 s."""
+    """From full: C/30 down to the lower voltage limit, 4 h rest, C/30 up to the upper one, 4 h rest; 10 s a row."""
     cycler = _Cycler(cell, degc, (seed, 1, round(degc + 273.15)))
-    steps = round(40 * 3600 / OCV_STEP_S)
     ampere = OCV_RATE_C * cycler.one_c
-    rest = np.zeros(round(REST_S / OCV_STEP_S))
-    cycler.run(rest[:60], OCV_STEP_S)
-    cycler.run(np.full(steps, ampere), OCV_STEP_S, v_min=cell.head.v_min)
-    cycler.run(rest, OCV_STEP_S)
-    cycler.run(np.full(steps, -ampere), OCV_STEP_S, v_max=cell.head.v_max)
-    cycler.run(rest, OCV_STEP_S)
+    low, high = cell.head.v_min, cell.head.v_max
+    cycler.ramp(0.0, OCV_STEP_S, 600.0, 0.0, np.inf)
+    cycler.ramp(ampere, OCV_STEP_S, 40 * 3600.0, low, np.inf)
+    cycler.ramp(0.0, OCV_STEP_S, REST_S, 0.0, np.inf)
+    cycler.ramp(-ampere, OCV_STEP_S, 40 * 3600.0, 0.0, high)
+    cycler.ramp(0.0, OCV_STEP_S, REST_S, 0.0, np.inf)
     return cycler.trace(with_soc=False)
 
 
 def dynamic_test(cell: CellData, degc: float, seed: int) -> Trace:
-    """From full to 5 %: drives, grid service, partial charges and rests in turn; a row every second, about 10 h.
+    """From full to 5 %: drives, grid service, partial charges and rests in turn; a row every second, about 12 h.
 
-    Ends early where the voltage meets the lower limit. `soc_true` is the charge left over the capacity.
+    Ends early where the lower voltage limit stops even reduced currents. `soc_true`: charge left over the capacity.
     """
     cycler = _Cycler(cell, degc, (seed, 2, round(degc + 273.15)))
     one_c = cycler.one_c
     # the same duty at every temperature, so that only the cell differs
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, 3))))
-    cycler.run(np.zeros(600), 1.0)
-    block = 0
-    while cycler.soc > 0.05 and block < 40:
+    cycler.follow(np.zeros(600), cell.head.v_min, cell.head.v_max)
+    for block in range(24):
         drive = 0.32 * one_c * np.clip(drive_profile(1500, (seed, 4, block), 2.0, 0.8), -3.0, 5.0)
         parts = (
             drive,
@@ -132,13 +149,9 @@ def dynamic_test(cell: CellData, degc: float, seed: int) -> Trace:
             np.zeros(int(rng.integers(300, 1200))),
         )
         for part in parts:
-            # a charge would lift the cell over its limit at the start of the test: the cycler stops that part only
-            stopped_at = cell.head.v_min
-            cycler.run(part, 1.0, v_min=stopped_at, v_max=cell.head.v_max)
-            if cycler.volt <= stopped_at or cycler.soc <= 0.05:
-                cycler.run(np.zeros(1800), 1.0)
+            if not cycler.follow(part, cell.head.v_min, cell.head.v_max) or cycler.soc <= 0.05:
+                cycler.follow(np.zeros(1800), -np.inf, np.inf)
                 return cycler.trace(with_soc=True)
-        block += 1
     return cycler.trace(with_soc=True)
 
 

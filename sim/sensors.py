@@ -1,7 +1,7 @@
 """What the sensors of a rack make of the truth: noise, quantisation, offset, gain error, lag and sampling skew.
 
-The errors of many-channel sensors (cell voltages, temperatures) are drawn per channel from the seed; those of the single
-ones (current, pack and link voltage) are given exactly, so that a scenario can ask for a certain bias.
+The errors of many-channel sensors (cell voltages, temperatures) are drawn per channel from the seed; those of single
+sensors (current, pack and link voltage) are given exactly, so that a scenario can ask for a certain bias.
 
 Sampling skew: the channels of a front-end chip are converted one after the other while the current changes. Between the
 instants at which the twin is solved the current is taken to have gone in a straight line, so that a channel sampled
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,7 @@ class SensorConfig:
         if not self.ideal:
             return self
         keep = ("ideal", "cells_per_chip", "cell_v_max_v", "current_max_c")
-        zero = {f.name: 0.0 for f in dataclasses.fields(self) if f.name not in keep}
+        zero: dict[str, Any] = {f.name: 0.0 for f in dataclasses.fields(self) if f.name not in keep}
         return dataclasses.replace(self, **zero)
 
 
@@ -100,15 +101,30 @@ _GAIN, _OFFSET, _DELTA = range(3)
 
 
 @kernel
-def _quantise(value, lsb):
-    return np.rint(value / lsb) * lsb if lsb > 0.0 else value
+def _quantise(value: float, lsb: float) -> float:
+    return float(np.rint(value / lsb) * lsb) if lsb > 0.0 else value
 
 
 @kernel
 def _sample(
-    cells, groups, string, n_parallel, channels, sensors, sensor_group, constants, seed, sequence, dt, insulation,
-    cell_v, cell_quality, sensor_degc, scalars, range_code,
-):  # fmt: skip
+    cells: F8,
+    groups: F8,
+    string: F8,
+    n_parallel: int,
+    channels: F8,
+    sensors: F8,
+    sensor_group: npt.NDArray[np.int64],
+    constants: F8,
+    seed: int,
+    sequence: int,
+    dt: float,
+    insulation: float,
+    cell_v: F4,
+    cell_quality: U1,
+    sensor_degc: F4,
+    scalars: F8,
+    range_code: int,
+) -> None:
     c = constants
     step_a = string[K.S_AMPERE] - string[K.S_PREVIOUS_A] if dt > 0.0 else 0.0
     rate = step_a / dt if dt > 0.0 else 0.0

@@ -77,10 +77,12 @@ def _tables(options: Mapping[str, Any], query: Mapping[str, str], url: str) -> d
     for name, table in options.items():
         if name not in TABLES:
             raise ConfigError(f"the twin has no table [{name}]{nearest(name, TABLES)}")
-        wanted: type = list if name == "fault" else Mapping
-        if not isinstance(table, wanted):
-            raise ConfigError(f"[{name}] = {table!r}: expected {'a list of tables' if name == 'fault' else 'a table'}")
-        tables[name] = list(table) if name == "fault" else dict(table)
+        if name == "fault" and isinstance(table, (list, tuple)):
+            tables[name] = list(table)
+        elif name != "fault" and isinstance(table, Mapping):
+            tables[name] = dict(table)
+        else:
+            raise ConfigError(f"[{name}] = {table!r}: expected {'[[fault]] tables' if name == 'fault' else 'a table'}")
     for key, text in query.items():
         name, dot, inner = key.rpartition(".")
         name = name if dot else "rack"
