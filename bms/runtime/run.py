@@ -1,0 +1,269 @@
+"""`bms run`: the control loop on a rack, with a recording and a report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bms.runtime import scenario as scenarios
+from bms.runtime.scenario import Scenario
+from hal.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from bms.core.step import Controller
+    from bms.runtime.clock import LoopClock
+    from hal.contract import Rack
+
+GOOD, FAILED = 0, 1
+SIGNALLED = 128  # + number of the signal, as a shell reports it
+FIRST_READS = 10  # for the first complete measurement, before the loop starts all the same
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `bms run`."""
+    parser.add_argument("--rack", metavar="URL", help="sim:CELL?key=value, replay:FILE, ... (default: the scenario's)")
+    parser.add_argument(
+        "--cell", help="cell file of the controller; without --rack and --scenario also the cell of the twin"
+    )
+    parser.add_argument(
+        "--scenario",
+        metavar="FILE",
+        help=f"a .toml file, or one of: {', '.join(scenarios.names())} (default: {scenarios.DEFAULT})",
+    )
+    parser.add_argument("--duration", metavar="TIME", help="for example 90, 30min, 1h, 1d (default: the scenario's)")
+    parser.add_argument("--period", metavar="TIME", help="time between two steps (default: the scenario's)")
+    parser.add_argument(
+        "--speed", default="max", help="max: as fast as it can, the default; 1: real time; 10: ten times real time"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="folder for recording and report (default: runs/...)")
+    parser.add_argument(
+        "--no-report", action="store_true", help="write no HTML report; `bms report DIR` makes it later"
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `bms run`. Returns 0, 1 if it ended in a fault or a contactor did not open, 128 + n after signal n."""
+    speed = _speed(args.speed)
+    scenario = choose(args.scenario, args.rack, args.cell)
+    if args.duration is not None:
+        scenario = replace(scenario, duration_s=scenarios.seconds(args.duration, "--duration"))
+    if args.period is not None:
+        scenario = replace(scenario, period_s=scenarios.seconds(args.period, "--period"))
+    folder = _folder(args.out, scenario.name)
+    return execute(scenario, folder, speed=speed, report=not args.no_report, quiet=args.quiet)
+
+
+def _speed(text: str) -> float:
+    """Times real time; infinite for `max`."""
+    if text == "max":
+        return math.inf
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not (math.isfinite(speed) and speed > 0):
+        raise ConfigError(f"--speed {text}: expected max, or a number greater than 0 (1 = real time)")
+    return speed
+
+
+def choose(scenario: str | None, rack: str | None, cell: str | None) -> Scenario:
+    """The scenario that the options ask for: see docs/scenarios.md for how they go together.
+
+    `--cell` names the controller's cell. Where no rack is asked for, the twin gets the same cell; where no scenario is
+    asked for either, the first built-in one made for this cell is taken.
+    """
+    if scenario is None and rack is None and cell is not None:
+        fitting = [name for name in scenarios.names() if _twin_cell(scenarios.load(name).rack) == cell]
+        scenario = scenarios.DEFAULT if scenarios.DEFAULT in fitting else next(iter(fitting), None)
+    chosen = scenarios.load(scenario or scenarios.DEFAULT)
+    if rack is not None:
+        if scenario is None:  # the default duty is made for the default rack: take the twin's own
+            chosen = replace(chosen, tables={}, name=rack.partition(":")[0])
+        chosen = replace(chosen, rack=rack)
+    elif cell is not None and chosen.rack.startswith("sim:"):
+        from hal.backends.simulated import cell_names
+
+        if cell in cell_names():
+            _, _, query = chosen.rack.partition("?")
+            chosen = replace(chosen, rack=f"sim:{cell}" + (f"?{query}" if query else ""))
+    return replace(chosen, cell=cell) if cell is not None else chosen
+
+
+def _twin_cell(url: str) -> str:
+    scheme, _, rest = url.partition(":")
+    return rest.partition("?")[0] if scheme == "sim" else ""
+
+
+def _folder(out: Path | None, name: str) -> Path:
+    if out is None:
+        stem = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+        out, k = stem, 1
+        while out.exists():
+            k += 1
+            out = stem.with_name(f"{stem.name}-{k}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be made: {error.strerror}") from error
+    return out
+
+
+def open_rack(scenario: Scenario, clock: LoopClock) -> Rack:
+    """The scenario's rack, not open yet. Raises `ConfigError`; a mistake in a table names the scenario."""
+    from hal.registry import open_rack as open_url
+
+    try:
+        return open_url(scenario.rack, clock=clock, options=scenario.tables)
+    except ConfigError as error:
+        prefix = f"scenario {scenario.source}: " if str(error).lstrip().startswith(("[", "the twin")) else ""
+        raise ConfigError(f"{prefix}{error}") from error
+
+
+def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Controller:
+    """The controller for an open rack: configuration from the cell file, initial SoC from the voltages at rest.
+
+    Raises `ConfigError` for an unknown cell.
+    """
+    import numpy as np
+
+    from bms import cells
+    from bms.core.control_setup import control_config
+    from bms.core.estimator_setup import estimator_config, soc_prior
+    from bms.core.step import Controller, StepConfig, init
+    from hal.contract import Command, Measurement
+
+    info = rack.info
+    name = scenario.cell or info.cell
+    if not name:
+        raise ConfigError(f"rack {info.name} does not say which cells it has: give --cell{nearest('', cells.names())}")
+    cell = cells.load(name)
+    measurement, command = Measurement(info.n_cells, info.n_sensors), Command(info.n_cells, info.n_sensors)
+    for k in range(FIRST_READS):
+        rack.read(measurement)
+        if not measurement.cell_v_quality.any() and np.isfinite(measurement.cell_v).all():
+            break
+        clock.wait_until((k + 1) * scenario.period_s, lambda: False)
+    config = StepConfig(
+        estimator_config(cell),
+        control_config(cell.limits, info, scenario.controller),
+        np.ascontiguousarray(info.sensor_of_cell, np.uint16),
+        np.full(1, 1.0 / info.n_parallel, np.float32),
+    )
+    if scenario.initial_soc is not None:
+        soc: Any = scenario.initial_soc
+        std: Any = 0.05 if scenario.initial_soc_std is None else scenario.initial_soc_std
+    else:
+        cell_v = np.where(measurement.cell_v_quality == 0, measurement.cell_v, np.nan)
+        soc, std = soc_prior(cell, cell_v, measurement.sensor_degc[info.sensor_of_cell])
+    return Controller(config, init(config, info.n_sensors, soc, std), measurement, command)
+
+
+def execute(
+    scenario: Scenario, folder: Path, *, speed: float = math.inf, report: bool = True, quiet: bool = True
+) -> int:
+    """Run `scenario` and leave recording, samples, summary and report in `folder`. Returns the exit code."""
+    started = time.perf_counter()
+    from bms.runtime import series as samples
+    from bms.runtime.clock import RealClock, VirtualClock
+    from bms.runtime.loop import Loop, StopFlag, stop_on_signals
+    from bms.runtime.recording import Recorder, header_of
+    from bms.runtime.status import Status
+    from hal.backends.replay import FILE_NAME
+    from hal.contract import RackState
+
+    clock: LoopClock = VirtualClock() if math.isinf(speed) else RealClock(speed)
+    every = samples.sample_every(scenario.duration_s, scenario.period_s)
+    stop = StopFlag()
+    rack = open_rack(scenario, clock)
+    if not quiet:
+        print(f"{scenario.rack}: {scenario.description or scenario.name}", flush=True)
+    with stop_on_signals(stop), rack:
+        info = rack.info
+        controller = make_controller(scenario, rack, clock)
+        about = {"scenario": scenario.to_json(), "sample_every": every, "speed": None if math.isinf(speed) else speed}
+        recorder = Recorder(folder / FILE_NAME, header_of(info, controller, about), info.n_cells, info.n_sensors)
+        series = samples.Series(info, controller, every)
+        status = Status(controller, scenario.duration_s, quiet=quiet, fast=math.isinf(speed))
+        loop = Loop(
+            rack,
+            controller,
+            clock,
+            scenario.period_s,
+            stop=stop,
+            recorder=recorder,
+            observers=(series, status),
+            sample_every=every,
+        )
+        looping = time.perf_counter()
+        try:
+            with status:
+                stats = loop.run(scenario.duration_s)
+        finally:
+            recorder.close({"ended_by": loop.stats.ended_by, "opened": loop.stats.opened})
+    wall_s = time.perf_counter() - looping
+    summary = series.summary(info) | {
+        "loop": asdict(stats),
+        "wall_s": wall_s,
+        "times_real_time": series.time_s / wall_s,
+        "start_s": looping - started,
+        "recording_bytes": recorder.bytes_written,
+        "rack": info.name,
+        "n_cells": info.n_cells,
+        "capacity_ah": info.capacity_ah,
+        "scenario": scenario.to_json(),
+    }
+    samples.save(folder / "series.npz", series.arrays())
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    if not quiet:
+        print_summary(summary)
+    if report:
+        _report(folder)
+    else:
+        print(folder)
+    if stop:
+        return SIGNALLED + stop.signal_number
+    if not stats.opened:
+        print("the contactors did not open")
+        return FAILED
+    return FAILED if summary["state_at_end"] == RackState.FAULT.name else GOOD
+
+
+def _report(folder: Path) -> None:
+    try:
+        from bms.runtime.report import write_report
+    except ModuleNotFoundError as error:
+        print(f"no report: {error.name} is not installed (pip install 'rackbms[report]'); recording in {folder}")
+        return
+    print(write_report(folder))
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """The headline numbers, as text."""
+    from bms.runtime.status import clock_text
+
+    loop = summary["loop"]
+    print(
+        f"{loop['steps']:,} steps, {clock_text(summary['simulated_s'])} in {summary['wall_s']:.1f} s wall time "
+        f"({summary['times_real_time']:,.0f} x real time), {loop['missed_deadlines']} missed deadlines"
+    )
+    efficiency = summary["round_trip_percent"]
+    print(
+        f"energy: {summary['energy_out_kwh']:,.1f} kWh out, {summary['energy_in_kwh']:,.1f} kWh in"
+        + (f", DC round trip {efficiency:.1f} %" if efficiency is not None else "")
+    )
+    if "soc_rmse_percent" in summary:
+        print(
+            f"SoC against the truth: RMSE {summary['soc_rmse_percent']:.2f} %, "
+            f"largest error {summary['soc_max_error_percent']:.2f} %, "
+            f"{summary['soc_within_3_sigma_percent']:.1f} % within 3 sigma"
+        )
+    if summary["faults"]:
+        when = clock_text(summary["first_fault_s"])
+        print(f"faults: {', '.join(summary['faults']).lower().replace('_', ' ')}; first at {when}")

@@ -1,0 +1,153 @@
+"""Scenario files: what a run does, as TOML. See docs/scenarios.md.
+
+`[run]` and `[controller]` are ours; `[rack]`, `[duty]`, `[sensors]`, `[environment]` and `[[fault]]` go to the rack's
+backend, which checks them itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from bms.core.control_setup import ControlSettings
+from hal.errors import ConfigError, nearest
+
+DEFAULT = "frequency_regulation"
+BACKEND_TABLES = ("rack", "duty", "sensors", "environment", "fault")
+
+_UNIT_S = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run: `rack` is a URL, `cell` the controller's cell file ('' = the rack's own), times in s.
+
+    `initial_soc` and `initial_soc_std` (0..1) are what the controller is told of every cell; where they are None it
+    guesses from the voltages at rest. `tables` are the backend's.
+    """
+
+    name: str = ""
+    description: str = ""
+    rack: str = "sim:lfp_280"
+    cell: str = ""
+    duration_s: float = 86400.0
+    period_s: float = 1.0
+    initial_soc: float | None = None
+    initial_soc_std: float | None = None
+    controller: ControlSettings = field(default_factory=ControlSettings)
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""  # where it comes from, for messages
+
+    def to_json(self) -> dict[str, Any]:
+        """For the header of a recording and the summary of a run."""
+        return {
+            **{f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("controller", "tables")},
+            "controller": {f.name: getattr(self.controller, f.name) for f in fields(self.controller)},
+            "tables": dict(self.tables),
+        }
+
+
+def seconds(value: object, where: str) -> float:
+    """A duration: a number of seconds, or text such as '90', '1.5 h', '30min', '2d'. Raises `ConfigError`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        time_s = float(value)
+    else:
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", value) if isinstance(value, str) else None
+        if match is None or match[2] not in _UNIT_S:
+            raise ConfigError(f"{where} = {value!r}: expected a time, for example 90, '30min', '1.5h' or '1d'")
+        time_s = float(match[1]) * _UNIT_S[match[2]]
+    if not (math.isfinite(time_s) and time_s > 0):
+        raise ConfigError(f"{where} = {value!r}: must be greater than 0 and finite")
+    return time_s
+
+
+def _folder() -> Traversable:
+    return resources.files("bms").joinpath("trial", "scenarios")
+
+
+def names() -> list[str]:
+    """Scenarios that come with the package."""
+    return sorted(file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".toml"))
+
+
+def load(name_or_path: str | Path) -> Scenario:
+    """A scenario by its name in the package, or by path (anything with a '/' or that ends in .toml).
+
+    Raises `ConfigError`: unknown name, unreadable file, not TOML, unknown table or key, a value of the wrong type.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
+        path, source = Path(text), text
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"scenario {source}: cannot be read: {error.strerror}") from error
+        name = path.stem
+    else:
+        if text not in names():
+            raise ConfigError(f"unknown scenario '{text}'{nearest(text, names())}; or give the path of a .toml file")
+        data, source, name = _folder().joinpath(f"{text}.toml").read_bytes(), f"'{text}'", text
+    try:
+        tables = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"scenario {source}: not valid TOML: {error}") from error
+    return parse(tables, name, source)
+
+
+def parse(tables: Mapping[str, Any], name: str, source: str) -> Scenario:
+    """Check the tables of a scenario; `source` names it in messages. Raises `ConfigError`."""
+    where = f"scenario {source}"
+    ours = ("run", "controller")
+    for table, content in tables.items():
+        if table not in (*ours, *BACKEND_TABLES):
+            raise ConfigError(f"{where}: unknown table [{table}]{nearest(table, (*ours, *BACKEND_TABLES))}")
+        wanted = list if table == "fault" else dict
+        if not isinstance(content, wanted):
+            raise ConfigError(f"{where}: {table} = {content!r}: expected a table, [{table}]")
+    run = dict(tables.get("run", {}))
+    known = ("description", "rack", "cell", "duration", "period_s", "initial_soc", "initial_soc_std")
+    for key in run:
+        if key not in known:
+            raise ConfigError(f"{where}: [run]: unknown key '{key}'{nearest(key, known)}")
+    values: dict[str, Any] = {}
+    for key in ("description", "rack", "cell"):
+        if key in run:
+            if not isinstance(run[key], str):
+                raise ConfigError(f"{where}: [run] {key} = {run[key]!r}: expected text")
+            values[key] = run[key]
+    for key, target in (("duration", "duration_s"), ("period_s", "period_s")):
+        if key in run:
+            values[target] = seconds(run[key], f"{where}: [run] {key}")
+    for key, most in (("initial_soc", 1.0), ("initial_soc_std", 0.5)):
+        if key in run:
+            value = run[key]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+                raise ConfigError(f"{where}: [run] {key} = {value!r}: must be a number in 0..{most:g}")
+            values[key] = float(value)
+    if "initial_soc_std" in values and "initial_soc" not in values:
+        raise ConfigError(f"{where}: [run] initial_soc_std is given without initial_soc")
+    return Scenario(
+        name=name,
+        source=source,
+        controller=_controller(tables.get("controller", {}), where),
+        tables={table: tables[table] for table in BACKEND_TABLES if table in tables},
+        **values,
+    )
+
+
+def _controller(table: Mapping[str, Any], where: str) -> ControlSettings:
+    known = [f.name for f in fields(ControlSettings)]
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where}: [controller]: unknown key '{key}'{nearest(key, known)}")
+    try:
+        return ControlSettings(**table)
+    except ValueError as error:
+        raise ConfigError(f"{where}: [controller] {error}") from error

@@ -1,0 +1,189 @@
+"""What a report needs of a run, gathered step by step in bounded memory, and the numbers that sum it up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bms.core.control import Fault
+from bms.core.estimator import OBSERVABLE
+from bms.core.step import Controller
+from hal.contract import Quality, RackInfo, RackState, Truth
+
+MAX_SAMPLES = 2000
+TARGET_SAMPLES = 1440  # of a run whose length is known: one a minute for a day
+J_PER_KWH = 3.6e6
+
+SCALARS = (
+    "time_s", "state", "faults", "current_a", "pack_v", "power_w", "limit_discharge_w", "limit_charge_w",
+    "cell_v_min", "cell_v_mean", "cell_v_max", "degc_min", "degc_mean", "degc_max",
+    "coolant_in_degc", "coolant_out_degc",
+    "soc_min", "soc_mean", "soc_max", "energy_out_j", "energy_in_j", "observable", "bleeding",
+)  # fmt: skip
+CELLS = ("soc", "soc_std", "soc_true")
+
+
+def sample_every(duration_s: float, period_s: float) -> int:
+    """Steps between two samples of a run of this length (1 where it is not known)."""
+    if not np.isfinite(duration_s):
+        return 1
+    return max(1, round(duration_s / period_s / TARGET_SAMPLES))
+
+
+class Series:
+    """Observer of a loop: one sample every so many steps, twice as many once `MAX_SAMPLES` are reached.
+
+    Scalars are float64 (n,), cells float32 (n, n_cells); `soc_true` is NaN where no truth was given. Energy is
+    integrated in every step from the *measured* voltage and current.
+    """
+
+    def __init__(self, info: RackInfo, controller: Controller, every: int) -> None:
+        self._controller = controller
+        self._every = every
+        self._n = 0
+        self._scalars = {name: np.zeros(MAX_SAMPLES) for name in SCALARS}
+        self._cells = {name: np.full((MAX_SAMPLES, info.n_cells), np.nan, np.float32) for name in CELLS}
+        self._head = controller.measurement.head
+        self._measured = frozenset(self._head.dtype.names or ())
+        self._volts, self._amps = self._head["pack_v"], self._head["current_a"]
+        self._state, self._faults = controller.command.head["state"], controller.command.head["faults"]
+        self.energy_out_j = 0.0
+        self.energy_in_j = 0.0
+        self.steps = 0
+        self.time_s = 0.0
+        self.steps_in_state = [0] * len(RackState)
+        self.faults = 0
+        self.first_fault_s = np.nan
+        self._truth_first: dict[str, float] = {}
+        self._truth_last: dict[str, float] = {}
+
+    def __call__(self, step: int, now_s: float, dt_s: float, truth: Truth | None) -> None:
+        """Take note of one step."""
+        self.steps, self.time_s = step, now_s
+        energy_j = float(self._volts[0]) * float(self._amps[0]) * dt_s
+        if energy_j > 0:
+            self.energy_out_j += energy_j
+        elif energy_j < 0:  # false for NaN: a missing value carries no energy
+            self.energy_in_j -= energy_j
+        self.steps_in_state[self._state[0]] += 1
+        if self._faults[0]:
+            if not self.faults:
+                self.first_fault_s = now_s
+            self.faults |= int(self._faults[0])
+        if (step - 1) % self._every == 0:
+            self._sample(now_s, truth)
+
+    def _sample(self, now_s: float, truth: Truth | None) -> None:
+        if self._n == MAX_SAMPLES:
+            samples: list[npt.NDArray[Any]] = [*self._scalars.values(), *self._cells.values()]
+            for array in samples:
+                array[: MAX_SAMPLES // 2] = array[::2]
+            self._n = MAX_SAMPLES // 2
+            self._every *= 2
+        controller, k = self._controller, self._n
+        measurement, estimator = controller.measurement, controller.state.estimator
+        head, command = measurement.head[0], controller.command.head[0]
+        cell_v = _usable(measurement.cell_v, measurement.cell_v_quality)
+        degc = _usable(measurement.sensor_degc, measurement.sensor_degc_quality)
+        values = {
+            "time_s": now_s,
+            "power_w": head["pack_v"] * head["current_a"],
+            "cell_v_min": cell_v.min(), "cell_v_mean": cell_v.mean(), "cell_v_max": cell_v.max(),
+            "degc_min": degc.min(), "degc_mean": degc.mean(), "degc_max": degc.max(),
+            "energy_out_j": self.energy_out_j, "energy_in_j": self.energy_in_j,
+            "observable": np.mean((estimator.flags & OBSERVABLE) != 0),
+            "bleeding": np.count_nonzero(controller.command.balance),
+        }  # fmt: skip
+        for name in SCALARS:
+            if name in values:
+                self._scalars[name][k] = values[name]
+            else:
+                source = head if name in self._measured else command
+                self._scalars[name][k] = source[name]
+        self._cells["soc"][k] = controller.soc
+        self._cells["soc_std"][k] = controller.soc_std
+        self._cells["soc_true"][k] = np.nan
+        if truth is not None:
+            self._cells["soc_true"][k] = truth.soc
+            now = {name: float(truth.head[name][0]) for name in ("energy_out_j", "energy_in_j")}
+            now["charge_ah"] = float((truth.soc * truth.capacity_ah).mean())
+            self._truth_first = self._truth_first or now
+            self._truth_last = now
+        self._n += 1
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All samples, by name."""
+        scalars = {name: array[: self._n] for name, array in self._scalars.items()}
+        return scalars | {name: array[: self._n] for name, array in self._cells.items()}
+
+    def summary(self, info: RackInfo) -> dict[str, Any]:
+        """Headline numbers, as JSON; None where something cannot be told. SoC errors in per cent SoC."""
+        data = self.arrays()
+        numbers: dict[str, Any] = {
+            "steps": self.steps,
+            "simulated_s": self.time_s,
+            "energy_out_kwh": self.energy_out_j / J_PER_KWH,
+            "energy_in_kwh": self.energy_in_j / J_PER_KWH,
+            "faults": [fault.name for fault in Fault if fault & self.faults],
+            "first_fault_s": None if np.isnan(self.first_fault_s) else self.first_fault_s,
+            "steps_in_state": {state.name: n for state, n in zip(RackState, self.steps_in_state, strict=True) if n},
+            "state_at_end": RackState(int(self._state[0])).name,
+        }
+        error = data["soc"] - data["soc_true"]
+        known = np.isfinite(error)
+        if known.any():
+            error, std = error[known].astype(np.float64), data["soc_std"][known].astype(np.float64)
+            numbers |= {
+                "soc_rmse_percent": 100 * float(np.sqrt(np.mean(error**2))),
+                "soc_max_error_percent": 100 * float(np.abs(error).max()),
+                "soc_within_3_sigma_percent": 100 * float(np.mean(np.abs(error) <= 3 * std)),
+                "soc_mean_sigma_percent": 100 * float(std.mean()),
+            }
+        numbers["round_trip_percent"] = self._round_trip(info, data)
+        return numbers
+
+    def _round_trip(self, info: RackInfo, data: dict[str, npt.NDArray[Any]]) -> float | None:
+        """DC round-trip efficiency, per cent, corrected for the charge left in the rack at the end.
+
+        What is stored more (or less) at the end than at the start is charge difference x mean pack voltage, and counts
+        as taken in for later (or brought along). From the truth where there is one, else from measured energy and
+        estimated SoC. None below a tenth of the rack's capacity of throughput, where it would mean nothing.
+        """
+        if not self._n:
+            return None
+        if self._truth_first:
+            first, last = self._truth_first, self._truth_last
+            out_j = last["energy_out_j"] - first["energy_out_j"]
+            in_j = last["energy_in_j"] - first["energy_in_j"]
+            stored_ah = last["charge_ah"] - first["charge_ah"]
+        else:
+            out_j, in_j = self.energy_out_j, self.energy_in_j
+            stored_ah = float(data["soc_mean"][-1] - data["soc_mean"][0]) * info.capacity_ah
+        volts = float(np.nanmean(data["pack_v"]))
+        stored_j = stored_ah * 3600.0 * volts
+        capacity_j = info.capacity_ah * 3600.0 * volts
+        taken_j = in_j + max(-stored_j, 0.0)
+        if min(in_j, out_j) < 0.1 * capacity_j or taken_j <= 0:
+            return None
+        return 100 * (out_j + max(stored_j, 0.0)) / taken_j
+
+
+def _usable(values: npt.NDArray[np.float32], quality: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The good values, or one NaN if there is none."""
+    good = values[(quality == Quality.GOOD) & np.isfinite(values)]
+    return good if good.size else np.full(1, np.nan, np.float32)
+
+
+def save(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Write the samples of a run."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the samples of a run."""
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}

@@ -1,0 +1,97 @@
+"""Progress of a run on the terminal: a live line where there is one, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+from bms.core.control import Fault
+from bms.core.step import Controller
+from hal.contract import RackState, Truth
+
+LIVE_EVERY_S = 0.2  # of wall time
+PLAIN_EVERY_S = 5.0
+LOOK_EVERY = 16  # steps between two looks at the wall clock, when steps are fast
+
+
+def clock_text(time_s: float) -> str:
+    """`time_s` as hours, minutes and seconds, with days in front where there are any."""
+    days, rest = divmod(int(time_s), 86400)
+    text = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    return f"{days} d {text}" if days else text
+
+
+def fault_text(bits: int) -> str:
+    """Names of the faults in `bits`."""
+    return ", ".join(fault.name.lower().replace("_", " ") for fault in Fault if fault & bits and fault.name)
+
+
+class Status:
+    """Observer of a loop that tells a person how it goes. Used as a context manager; `quiet` shows nothing."""
+
+    def __init__(self, controller: Controller, duration_s: float, *, quiet: bool = False, fast: bool = True) -> None:
+        self._controller = controller
+        self._duration_s = duration_s
+        self._quiet = quiet
+        self._look_every = LOOK_EVERY if fast else 1
+        self._live: Any = None
+        self._start = self._shown = perf_counter()
+        self._state = -1
+
+    def __enter__(self) -> Self:
+        if not self._quiet and sys.stdout.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live("", console=Console(highlight=False), auto_refresh=False, transient=True)
+            self._live.start()
+        self._start = perf_counter()
+        self._shown = float("-inf")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, step: int, now_s: float, dt_s: float, truth: Truth | None) -> None:
+        """Show the state after a step, unless it was shown a moment ago. A change of state is always told."""
+        if self._quiet:
+            return
+        state = int(self._controller.command.head["state"][0])
+        changed = state != self._state
+        if not changed and step % self._look_every:
+            return
+        now = perf_counter()
+        every_s = LIVE_EVERY_S if self._live is not None else PLAIN_EVERY_S
+        if not changed and now - self._shown < every_s:
+            return
+        self._shown, self._state = now, state
+        text = self.line(now_s, now - self._start)
+        if self._live is not None:
+            self._live.update(text, refresh=True)
+        else:
+            print(text, flush=True)
+
+    def line(self, now_s: float, wall_s: float) -> str:
+        """One line: time, speed, state, SoC, string values, temperatures, faults."""
+        m, c = self._controller.measurement, self._controller.command.head[0]
+        head = m.head[0]
+        power_kw = head["pack_v"] * head["current_a"] / 1e3
+        parts = [clock_text(now_s)]
+        if self._duration_s < float("inf"):
+            parts.append(f"{min(now_s / self._duration_s, 1):4.0%}")
+        if wall_s > 0:
+            parts.append(f"{now_s / wall_s:,.0f} x real time")
+        parts += [
+            RackState(int(c["state"])).name,
+            f"SoC {100 * c['soc_min']:.1f}/{100 * c['soc_mean']:.1f}/{100 * c['soc_max']:.1f} %",
+            f"{head['pack_v']:,.1f} V {head['current_a']:+,.1f} A {power_kw:+,.1f} kW",
+            f"{m.sensor_degc.min():.1f}..{m.sensor_degc.max():.1f} degC",
+        ]
+        if c["faults"]:
+            parts.append("FAULT: " + fault_text(int(c["faults"])))
+        return "  ".join(parts)
