@@ -16,17 +16,17 @@ PACKAGES = ("bms", "hal", "sim")
 
 USE = """
 import sys
-import bms, hal, sim
-import bms.cells
-from bms.lab.trace import write_columns
+import bms.cells, bms.runtime.scenario, hal, sim.cell
 
 for package in (bms, hal, sim):
     assert package.__file__.startswith(sys.argv[1]), package.__file__
-names = bms.cells.names()
-assert names
-for name in names:
+for name in bms.cells.names():
     assert bms.cells.load(name).name == name
-print(len(names))
+for name in bms.runtime.scenario.names():
+    assert bms.runtime.scenario.load(name).rack
+for name in sim.cell.names():
+    sim.cell.load(name)
+print(len(bms.cells.names()), len(bms.runtime.scenario.names()), len(sim.cell.names()))
 """
 
 
@@ -82,6 +82,13 @@ def install(python: Path, *words: str | Path) -> None:
     call(sys.executable, "-m", "pip", "--python", python, "install", *options, *words, cwd=python.parent)
 
 
+def data_files(source: Path) -> list[str]:
+    """How many cell files, scenarios and cells of the twin there are, as `USE` prints it."""
+    counts = [len(list((source / f).glob("*.toml"))) for f in ("bms/cells", "bms/trial/scenarios", "sim/cells")]
+    assert min(counts) > 0
+    return [str(count) for count in counts]
+
+
 def test_the_wheel_holds_every_file_of_the_packages_and_no_other(source: Path, wheel: Path) -> None:
     expected = {
         path.relative_to(source).as_posix()
@@ -97,10 +104,10 @@ def test_the_wheel_holds_every_file_of_the_packages_and_no_other(source: Path, w
     assert {f"{name}/py.typed" for name in PACKAGES} <= held
 
 
-def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_works_in_an_empty_environment(source: Path, wheel: Path, tmp_path: Path) -> None:
     python = empty_environment(tmp_path / "venv")
     install(python, wheel)
-    assert int(call(python, "-c", USE, tmp_path / "venv", cwd=tmp_path)) >= 1
+    assert call(python, "-c", USE, tmp_path / "venv", cwd=tmp_path).split() == data_files(source)
     command = python.with_name("bms")
     assert "examples:" in call(command, "--help", cwd=tmp_path)
     assert call(command, "--version", cwd=tmp_path).startswith("rackbms ")
@@ -109,7 +116,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
 def test_an_editable_installation_works(source: Path, tmp_path: Path) -> None:
     python = empty_environment(tmp_path / "venv")
     install(python, "-e", source)
-    assert int(call(python, "-c", USE, source, cwd=tmp_path)) >= 1
+    assert call(python, "-c", USE, source, cwd=tmp_path).split() == data_files(source)
     assert "examples:" in call(python.with_name("bms"), "--help", cwd=tmp_path)
 
 
