@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bms.core.control_setup import ControlSettings
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
 from hal.errors import ConfigError, nearest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 GOOD, FAILED = 0, 1
 SIGNALLED = 128  # + number of the signal, as a shell reports it
+CAPACITY_RATIO = 1.5  # a cell file further off than this is that of another cell
 FIRST_READS = 10  # for the first complete measurement, before the loop starts all the same
 
 
@@ -76,16 +78,17 @@ def _speed(text: str) -> float:
 def choose(scenario: str | None, rack: str | None, cell: str | None) -> Scenario:
     """The scenario that the options ask for: see docs/scenarios.md for how they go together.
 
-    `--cell` names the controller's cell. Where no rack is asked for, the twin gets the same cell; where no scenario is
-    asked for either, the first built-in one made for this cell is taken.
+    `cell` names the controller's cell. Where no rack is asked for, the twin gets the same cell; where no scenario is
+    asked for either, the first built-in one made for this cell is taken. A recording played back brings times, cell and
+    settings of its own run. Raises `ConfigError`.
     """
     if scenario is None and rack is None and cell is not None:
         fitting = [name for name in scenarios.names() if _twin_cell(scenarios.load(name).rack) == cell]
         scenario = scenarios.DEFAULT if scenarios.DEFAULT in fitting else next(iter(fitting), None)
     chosen = scenarios.load(scenario or scenarios.DEFAULT)
     if rack is not None:
-        if scenario is None:  # the default duty is made for the default rack: take the twin's own
-            chosen = replace(chosen, tables={}, name=rack.partition(":")[0])
+        if scenario is None:
+            chosen = _recorded(rack) if rack.startswith("replay:") else Scenario(name=rack.partition(":")[0])
         chosen = replace(chosen, rack=rack)
     elif cell is not None and chosen.rack.startswith("sim:"):
         from hal.backends.simulated import cell_names
@@ -94,6 +97,24 @@ def choose(scenario: str | None, rack: str | None, cell: str | None) -> Scenario
             _, _, query = chosen.rack.partition("?")
             chosen = replace(chosen, rack=f"sim:{cell}" + (f"?{query}" if query else ""))
     return replace(chosen, cell=cell) if cell is not None else chosen
+
+
+def _recorded(url: str) -> Scenario:
+    """The scenario of the recording that `url` plays back, without what only its rack could use."""
+    from hal.backends.replay import Recording
+
+    recording = Recording(Path(url.removeprefix("replay:")))
+    about = recording.header["about"]["scenario"]
+    return Scenario(
+        name="replay",
+        description=about["description"],
+        cell=about["cell"],
+        duration_s=about["duration_s"],
+        period_s=about["period_s"],
+        initial_soc=about["initial_soc"],
+        initial_soc_std=about["initial_soc_std"],
+        controller=ControlSettings(**about["controller"]),
+    )
 
 
 def _twin_cell(url: str) -> str:
@@ -144,6 +165,12 @@ def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Control
     if not name:
         raise ConfigError(f"rack {info.name} does not say which cells it has: give --cell{nearest('', cells.names())}")
     cell = cells.load(name)
+    capacity_ah = cell.capacity_ah * info.n_parallel
+    if not 1 / CAPACITY_RATIO < capacity_ah / info.capacity_ah < CAPACITY_RATIO:
+        raise ConfigError(
+            f"cell '{name}' has {cell.capacity_ah:g} Ah, but the rack {info.name} has {info.n_parallel} in parallel and "
+            f"{info.capacity_ah:g} Ah: choose --cell or --rack so that they fit"
+        )
     measurement, command = Measurement(info.n_cells, info.n_sensors), Command(info.n_cells, info.n_sensors)
     for k in range(FIRST_READS):
         rack.read(measurement)

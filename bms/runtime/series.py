@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ SCALARS = (
     "time_s", "state", "faults", "current_a", "pack_v", "power_w", "limit_discharge_w", "limit_charge_w",
     "cell_v_min", "cell_v_mean", "cell_v_max", "degc_min", "degc_mean", "degc_max",
     "coolant_in_degc", "coolant_out_degc",
-    "soc_min", "soc_mean", "soc_max", "energy_out_j", "energy_in_j", "observable", "bleeding",
+    "soc_min", "soc_mean", "soc_max", "energy_out_j", "energy_in_j", "charge_ah", "observable", "bleeding",
 )  # fmt: skip
 CELLS = ("soc", "soc_std", "soc_true")
 
@@ -37,11 +38,13 @@ class Series:
     """Observer of a loop: one sample every so many steps, twice as many once `MAX_SAMPLES` are reached.
 
     Scalars are float64 (n,), cells float32 (n, n_cells); `soc_true` is NaN where no truth was given. Energy is
-    integrated in every step from the *measured* voltage and current.
+    integrated in every step from the *measured* voltage and current; in the samples it is the twin's own where it is
+    known, as is the charge held (`charge_ah`, mean of the groups).
     """
 
     def __init__(self, info: RackInfo, controller: Controller, every: int) -> None:
         self._controller = controller
+        self._info = info
         self._every = every
         self._n = 0
         self._scalars = {name: np.zeros(MAX_SAMPLES) for name in SCALARS}
@@ -57,8 +60,6 @@ class Series:
         self.steps_in_state = [0] * len(RackState)
         self.faults = 0
         self.first_fault_s = np.nan
-        self._truth_first: dict[str, float] = {}
-        self._truth_last: dict[str, float] = {}
 
     def __call__(self, step: int, now_s: float, dt_s: float, truth: Truth | None) -> None:
         """Take note of one step."""
@@ -94,9 +95,13 @@ class Series:
             "cell_v_min": cell_v.min(), "cell_v_mean": cell_v.mean(), "cell_v_max": cell_v.max(),
             "degc_min": degc.min(), "degc_mean": degc.mean(), "degc_max": degc.max(),
             "energy_out_j": self.energy_out_j, "energy_in_j": self.energy_in_j,
+            "charge_ah": command["soc_mean"] * self._info.capacity_ah,
             "observable": np.mean((estimator.flags & OBSERVABLE) != 0),
             "bleeding": np.count_nonzero(controller.command.balance),
         }  # fmt: skip
+        if truth is not None:
+            values |= {name: truth.head[name][0] for name in ("energy_out_j", "energy_in_j")}
+            values["charge_ah"] = np.mean(truth.soc * truth.capacity_ah)
         for name in SCALARS:
             if name in values:
                 self._scalars[name][k] = values[name]
@@ -105,13 +110,7 @@ class Series:
                 self._scalars[name][k] = source[name]
         self._cells["soc"][k] = controller.soc
         self._cells["soc_std"][k] = controller.soc_std
-        self._cells["soc_true"][k] = np.nan
-        if truth is not None:
-            self._cells["soc_true"][k] = truth.soc
-            now = {name: float(truth.head[name][0]) for name in ("energy_out_j", "energy_in_j")}
-            now["charge_ah"] = float((truth.soc * truth.capacity_ah).mean())
-            self._truth_first = self._truth_first or now
-            self._truth_last = now
+        self._cells["soc_true"][k] = np.nan if truth is None else truth.soc
         self._n += 1
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -142,33 +141,25 @@ class Series:
                 "soc_within_3_sigma_percent": 100 * float(np.mean(np.abs(error) <= 3 * std)),
                 "soc_mean_sigma_percent": 100 * float(std.mean()),
             }
-        numbers["round_trip_percent"] = self._round_trip(info, data)
+        efficiency = round_trip(data, info.capacity_ah)
+        last = float(efficiency[-1]) if efficiency.size else np.nan
+        numbers["round_trip_percent"] = 100 * last if np.isfinite(last) else None
         return numbers
 
-    def _round_trip(self, info: RackInfo, data: dict[str, npt.NDArray[Any]]) -> float | None:
-        """DC round-trip efficiency, per cent, corrected for the charge left in the rack at the end.
 
-        What is stored more (or less) at the end than at the start is charge difference x mean pack voltage, and counts
-        as taken in for later (or brought along). From the truth where there is one, else from measured energy and
-        estimated SoC. None below a tenth of the rack's capacity of throughput, where it would mean nothing.
-        """
-        if not self._n:
-            return None
-        if self._truth_first:
-            first, last = self._truth_first, self._truth_last
-            out_j = last["energy_out_j"] - first["energy_out_j"]
-            in_j = last["energy_in_j"] - first["energy_in_j"]
-            stored_ah = last["charge_ah"] - first["charge_ah"]
-        else:
-            out_j, in_j = self.energy_out_j, self.energy_in_j
-            stored_ah = float(data["soc_mean"][-1] - data["soc_mean"][0]) * info.capacity_ah
-        volts = float(np.nanmean(data["pack_v"]))
-        stored_j = stored_ah * 3600.0 * volts
-        capacity_j = info.capacity_ah * 3600.0 * volts
-        taken_j = in_j + max(-stored_j, 0.0)
-        if min(in_j, out_j) < 0.1 * capacity_j or taken_j <= 0:
-            return None
-        return 100 * (out_j + max(stored_j, 0.0)) / taken_j
+def round_trip(data: Mapping[str, npt.NDArray[Any]], capacity_ah: float) -> npt.NDArray[np.float64]:
+    """DC round-trip efficiency since the start, 0..1, at every sample: energy out over energy in.
+
+    What is stored more (or less) than at the start is charge difference x mean pack voltage of the run, and counts as
+    delivered (or taken in). NaN below a tenth of the rack's energy of throughput, where it would mean nothing.
+    """
+    out_j, in_j = (data[name] - data[name][:1] for name in ("energy_out_j", "energy_in_j"))
+    volts = np.nanmean(data["pack_v"]) if data["pack_v"].size else np.nan
+    stored_j = (data["charge_ah"] - data["charge_ah"][:1]) * 3600.0 * volts
+    enough = np.minimum(out_j, in_j) > 0.1 * capacity_ah * 3600.0 * volts
+    taken_j = np.where(enough, in_j + np.maximum(-stored_j, 0.0), np.nan)
+    result: npt.NDArray[np.float64] = (out_j + np.maximum(stored_j, 0.0)) / taken_j
+    return result
 
 
 def _usable(values: npt.NDArray[np.float32], quality: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
