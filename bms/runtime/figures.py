@@ -249,7 +249,7 @@ def _energy(data: Arrays, summary: Mapping[str, Any]) -> tuple[str, str, Any]:
 
     return (
         "Energy and efficiency",
-        "Energy at the DC terminals, and the efficiency so far, corrected for the charge that is more or less in the rack "
-        "than at the start.",
+        "Energy at the DC terminals, and the efficiency so far, corrected for the charge that is more or less in the "
+        "rack than at the start.",
         draw,
     )

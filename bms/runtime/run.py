@@ -168,8 +168,8 @@ def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Control
     capacity_ah = cell.capacity_ah * info.n_parallel
     if not 1 / CAPACITY_RATIO < capacity_ah / info.capacity_ah < CAPACITY_RATIO:
         raise ConfigError(
-            f"cell '{name}' has {cell.capacity_ah:g} Ah, but the rack {info.name} has {info.n_parallel} in parallel and "
-            f"{info.capacity_ah:g} Ah: choose --cell or --rack so that they fit"
+            f"cell '{name}' has {cell.capacity_ah:g} Ah, but the rack {info.name} has {info.capacity_ah:g} Ah "
+            f"with {info.n_parallel} in parallel: choose --cell and --rack that fit"
         )
     measurement, command = Measurement(info.n_cells, info.n_sensors), Command(info.n_cells, info.n_sensors)
     for k in range(FIRST_READS):

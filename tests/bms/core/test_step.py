@@ -1,0 +1,184 @@
+"""The one step: what the estimator and the control are given, and that a step repeats itself bit for bit."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bms.core import estimator as e
+from bms.core.control import Fault, Request
+from bms.core.control_setup import control_config
+from bms.core.estimator_setup import estimator_config
+from bms.core.step import STATUS_FAULT, Controller, StepConfig, init
+from hal.contract import Capabilities, Command, Measurement, Quality, RackInfo, RackState
+
+N_CELLS, N_SENSORS = 6, 3
+SENSOR_OF_CELL = np.array([2, 2, 0, 0, 1, 1], np.uint16)
+
+
+def cell() -> SimpleNamespace:
+    """A cell with a straight OCV curve, 3.0..3.6 V, of 10 Ah, in the arrays of a cell file."""
+    nodes, two = np.array([0.0, 25.0, 45.0]), np.array([0.0, 1.0])
+    same = np.ones(3)
+    return SimpleNamespace(
+        soc=two, soc_r=two, degc=nodes, ocv_v=np.tile([3.0, 3.6], (3, 1)), hysteresis_v=np.zeros((3, 2)),
+        r0_ohm=np.full((3, 2), 1e-3), r_ohm=np.full((4, 3, 2), 1e-4), rct_ohm=np.zeros((3, 2)), bend_a=10.0,
+        tau_s=np.array([3.0, 20.0, 120.0, 900.0]), capacity=10.0 * same, coulombic_efficiency=same, gamma=10.0 * same,
+        hysteresis_instant_v=0.0 * same, voltage_error_v=0.002 * same, knee_error_soc=0.005 * same, filter={},
+    )  # fmt: skip
+
+
+LIMITS = SimpleNamespace(
+    v_min=2.5,
+    v_max=3.8,
+    degc_min_charge=0.0,
+    degc_min_discharge=-20.0,
+    degc_max=55.0,
+    max_charge_c=1.0,
+    max_discharge_c=1.0,
+)
+
+
+def controller(n_parallel: int = 1, soc: float = 0.5, soc_std: float = 0.1) -> Controller:
+    info = RackInfo(
+        "test", N_CELLS, N_SENSORS, n_parallel, 10.0 * n_parallel, "", SENSOR_OF_CELL, Capabilities(balancing=True)
+    )  # fmt: skip
+    config = StepConfig(
+        estimator_config(cell()), control_config(LIMITS, info), SENSOR_OF_CELL, np.full(1, 1 / n_parallel, np.float32)
+    )
+    made = Controller(
+        config,
+        init(config, N_SENSORS, soc, soc_std),
+        Measurement(N_CELLS, N_SENSORS),
+        Command(N_CELLS, N_SENSORS),
+    )
+    m = made.measurement
+    m.cell_v[:], m.sensor_degc[:] = 3.3, 25.0
+    m.head["pack_v"], m.head["interlock_closed"] = 3.3 * N_CELLS, 1
+    return made
+
+
+def go(c: Controller, steps: int = 1, request: int = Request.CONNECT, dt_s: float = 1.0) -> int:
+    status = 0
+    for _ in range(steps):
+        c.measurement.head["sequence"] += 1
+        c.measurement.head["contactors"] = c.command.head["contactors"]
+        c.measurement.head["bus_v"] = c.measurement.head["pack_v"]
+        status = c.step(request, dt_s)
+    return status
+
+
+def test_estimates_converge_to_the_voltage_and_are_published() -> None:
+    c = controller(soc=0.3, soc_std=0.3)
+    c.measurement.cell_v[:] = np.linspace(3.24, 3.36, N_CELLS)  # 40..60 %
+    status = go(c, 1800)
+    assert status == 0
+    np.testing.assert_allclose(c.soc, np.linspace(0.4, 0.6, N_CELLS), atol=0.02)
+    assert (c.soc_std < 0.1).all()
+    head = c.command.head[0]
+    assert head["state"] == RackState.CONNECTED
+    assert (head["soc_min"], head["soc_max"]) == (c.soc.min(), c.soc.max())
+    assert head["soc_mean"] == pytest.approx(c.soc.mean(), rel=1e-6)
+
+
+def test_each_cell_gets_the_temperature_of_its_sensor() -> None:
+    c = controller()
+    c.measurement.sensor_degc[:] = [10.0, 20.0, 30.0]
+    go(c)
+    assert c.state.cell_degc.tolist() == [30, 30, 10, 10, 20, 20]
+    # a sensor that fails keeps its last value, however it fails
+    for value, quality in ((math.nan, 0), (99.0, Quality.OPEN_WIRE)):
+        c.measurement.sensor_degc[1], c.measurement.sensor_degc_quality[1] = value, quality
+        go(c)
+        assert c.state.cell_degc.tolist() == [30, 30, 10, 10, 20, 20]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cell_v", math.nan), ("cell_v_quality", Quality.OPEN_WIRE), ("cell_v_age_s", 5.0), ("cell_v", math.inf)],
+)
+def test_a_missing_voltage_skips_that_cell_only_and_teaches_it_nothing(field: str, value: float) -> None:
+    c = controller(soc=0.5, soc_std=0.05)
+    go(c, 100)
+    before = c.soc_std.copy()
+    getattr(c.measurement, field)[3] = value
+    c.measurement.head["current_a"] = 5.0
+    for _ in range(4):
+        assert go(c) & 0xFF == e.STATUS_VOLTAGE_BAD
+    flags = c.state.estimator.flags
+    assert ((flags & e.SKIPPED) != 0).tolist() == [k == 3 for k in range(N_CELLS)]
+    assert c.soc_std[3] > before[3] * (1 - 1e-6)  # rounding; the other cells tell about the shared bias
+    assert c.soc_std[3] > c.soc_std[2]
+    assert np.isfinite(c.soc).all()
+    assert np.isfinite(c.soc_std).all()
+    # after cell_voltage_missing_s it becomes a fault
+    assert go(c, 2) & STATUS_FAULT
+    assert Fault(int(c.command.head["faults"][0])) & Fault.CELL_VOLTAGE_MISSING
+
+
+def test_a_sample_that_stands_still_corrects_nothing_once_it_is_old() -> None:
+    c = controller(soc=0.3, soc_std=0.3)
+    go(c)
+    for age_s in range(1, 5):
+        c.step(Request.CONNECT, 1.0)
+        skipped = (c.state.estimator.flags & e.SKIPPED) != 0
+        assert skipped.all() == (age_s > 2), age_s  # max_age_s
+
+
+def test_a_bad_current_is_reported() -> None:
+    c = controller()
+    go(c)
+    c.measurement.head["current_a"] = math.nan
+    assert go(c) & 0xFF == e.STATUS_CURRENT_BAD
+    c.measurement.head["current_a"], c.measurement.head["current_a_age_s"] = 1.0, 3.0
+    assert go(c) & 0xFF == e.STATUS_CURRENT_BAD
+    assert np.isfinite(c.soc).all()
+
+
+def test_a_parallel_cell_carries_its_share_of_the_current() -> None:
+    """10 A through one cell of 10 Ah, 20 A through two in parallel: the same cell, the same estimate."""
+    one, two = controller(1), controller(2)
+    for c, current_a in ((one, 10.0), (two, 20.0)):
+        c.measurement.cell_v_quality[:] = Quality.MISSING  # counting only
+        c.measurement.head["current_a"] = current_a
+        go(c, 360)
+    np.testing.assert_array_equal(one.soc, two.soc)
+    assert one.soc[0] == pytest.approx(0.4, abs=1e-3)
+
+
+def test_the_same_measurements_give_the_same_bits() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(3.3, 0.05, (200, N_CELLS)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.02] = np.nan
+    currents = rng.normal(0, 5, 200)
+    results = []
+    for _ in range(2):
+        c = controller()
+        trace = []
+        for row, current_a in zip(rows, currents, strict=True):
+            c.measurement.cell_v[:], c.measurement.head["current_a"] = row, current_a
+            go(c)
+            trace.append(c.command.raw.tobytes() + c.state.estimator.out.tobytes())
+        results.append(trace)
+    assert results[0] == results[1]
+
+
+def test_nothing_of_a_controller_is_outside_its_arrays() -> None:
+    """A copy of the arrays goes on exactly as the original does: what a state store and a replay rely on."""
+    c = controller(soc_std=0.2)
+    c.measurement.head["current_a"] = 3.0
+    go(c, 50)
+    copy = Controller(c.config, _copied(c.state), Measurement(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS))
+    copy.measurement.copy_from(c.measurement)
+    copy.command.copy_from(c.command)
+    go(c, 50)
+    go(copy, 50)
+    assert copy.command.raw.tobytes() == c.command.raw.tobytes()
+    assert copy.state.estimator.out.tobytes() == c.state.estimator.out.tobytes()
+
+
+def _copied(tree):
+    return tree.copy() if isinstance(tree, np.ndarray) else type(tree)(*map(_copied, tree))
