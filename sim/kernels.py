@@ -213,6 +213,13 @@ def _source(cells, groups, p, dt, means):
 
 
 @kernel
+def _current_for(e, r, watt):
+    """Current at which (e - r I) I = watt, the smaller root; beyond e^2/4r the one of the largest power there is."""
+    square = e * e - 4.0 * r * watt
+    return 2.0 * watt / (e + math.sqrt(square)) if square > 0.0 else e / (2.0 * r)
+
+
+@kernel
 def _flow(string, p, path, emf, ohm, request, request_is_current, limits, dt):
     """Current of the string over the sub-step, in three cases of the path; updates the DC link.
 
@@ -247,22 +254,12 @@ def _flow(string, p, path, emf, ohm, request, request_is_current, limits, dt):
     divide = 1.0 + series / link_ohm + series * link_f / dt
     e = (emf + series * link_f / dt * bus) / divide
     r = series / divide
-    low, high = -limits[1], limits[0]
     if request_is_current:
-        amp = request
+        amp = min(max(request, _current_for(e, r, -limits[3])), _current_for(e, r, limits[2]))
     else:
-        watt = min(max(request, -limits[3]), limits[2])
-        # V I = P with V = e - r I, the root with the smaller current; beyond e^2/4r no current delivers that power
-        square = e * e - 4.0 * r * watt
-        amp = 2.0 * watt / (e + math.sqrt(square)) if square > 0.0 else e / (2.0 * r)
-    amp = min(max(amp, low), high)
+        amp = _current_for(e, r, min(max(request, -limits[3]), limits[2]))
+    amp = min(max(amp, -limits[1]), limits[0])
     bus_new = e - r * amp
-    if request_is_current:
-        if amp * bus_new > limits[2]:
-            amp = limits[2] / bus_new
-        elif amp * bus_new < -limits[3]:
-            amp = -limits[3] / bus_new
-        bus_new = e - r * amp
     total = amp + bus_new / link_ohm + link_f * (bus_new - bus) / dt
     string[S_BUS_V] = bus_new
     string[S_PCS_A] = amp

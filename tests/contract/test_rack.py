@@ -1,0 +1,224 @@
+"""What every rack behind the HAL does, whatever it is. A backend joins by one entry in `BACKENDS`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hal.backends import replay, simulated
+from hal.contract import Command, HasTruth, Measurement, Quality, Rack, Truth
+from hal.errors import LinkError
+from hal.registry import open_rack
+
+
+class Time:
+    """A clock that the suite moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def now_s(self) -> float:
+        return self.now
+
+
+@dataclass
+class Subject:
+    """One backend under test: how to make it, and what it can be asked."""
+
+    make: Callable[[Time, Path], Rack]
+    reacts: bool = True  # follows commands; a recording cannot
+
+
+def simulated_rack(clock: Time, folder: Path) -> Rack:
+    options = {
+        "duty": {"kind": "constant", "c_rate": 0.3},
+        "fault": [
+            {"kind": "cell_v_missing", "index": [1], "at_s": 20.0},
+            {"kind": "sensor_missing", "index": [0], "at_s": 20.0},
+        ],
+    }
+    return open_rack("sim:lfp_280?n_series=12", clock=clock, options=options)
+
+
+BACKENDS = {"simulated": Subject(simulated_rack)}
+
+
+@pytest.fixture(params=BACKENDS)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+def clock() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def rack(subject: Subject, clock: Time, tmp_path: Path) -> Rack:
+    return subject.make(clock, tmp_path)
+
+
+def records(rack: Rack) -> tuple[Measurement, Command]:
+    info = rack.info
+    command = Command(info.n_cells, info.n_sensors)
+    command.head["cooling_degc"] = 25.0
+    return Measurement(info.n_cells, info.n_sensors), command
+
+
+def test_it_satisfies_the_protocol(rack: Rack) -> None:
+    assert isinstance(rack, Rack)
+    with rack as entered:
+        assert entered is rack
+        if rack.info.capabilities.truth:
+            assert isinstance(rack, HasTruth)
+
+
+def test_the_description_fits_the_measurement(rack: Rack) -> None:
+    with rack:
+        info = rack.info
+        assert info.n_cells > 0
+        assert info.n_parallel > 0
+        assert info.capacity_ah > 0
+        assert info.sensor_of_cell.shape == (info.n_cells,)
+        assert info.sensor_of_cell.dtype == np.uint16
+        assert set(info.sensor_of_cell.tolist()) == set(range(info.n_sensors))
+
+
+def test_opening_and_closing_twice_is_harmless(rack: Rack) -> None:
+    rack.open()
+    rack.open()
+    m, _ = records(rack)
+    rack.read(m)
+    rack.close()
+    rack.close()
+    rack.open()
+    rack.read(m)
+    assert m.head["contactors"][0] == 0
+    rack.close()
+
+
+def test_a_closed_rack_cannot_be_read_or_written(rack: Rack) -> None:
+    with rack:
+        m, command = records(rack)
+    for action in (lambda: rack.read(m), lambda: rack.write(command)):
+        with pytest.raises((LinkError, RuntimeError)):
+            action()
+
+
+def test_leaving_by_an_exception_closes(rack: Rack) -> None:
+    with pytest.raises(KeyError), rack:
+        m, command = records(rack)
+        raise KeyError
+    with pytest.raises((LinkError, RuntimeError)):
+        rack.read(m)
+
+
+def test_time_and_sequence_never_decrease(rack: Rack, clock: Time) -> None:
+    with rack:
+        m, command = records(rack)
+        time_s, sequence = -np.inf, -1
+        for step_s in (0.0, 0.1, 0.0, 1.0, 0.01, 3.0, 0.0, 0.5):
+            clock.now += step_s
+            rack.read(m)
+            assert m.head["time_s"][0] >= time_s
+            assert m.head["sequence"][0] >= sequence
+            time_s, sequence = float(m.head["time_s"][0]), int(m.head["sequence"][0])
+            command.head["heartbeat"] += 1
+            rack.write(command)
+        assert sequence > 1
+
+
+def test_reading_does_not_depend_on_what_was_in_the_record(rack: Rack) -> None:
+    with rack:
+        clean, _ = records(rack)
+        dirty, _ = records(rack)
+        for field in dirty.layout.fields:
+            target = dirty.raw[field.name] if field.dims else dirty.head[field.name]
+            target[...] = 77
+        rack.read(clean)
+        rack.read(dirty)
+        assert clean.raw.tobytes() == dirty.raw.tobytes()
+
+
+def test_records_of_another_size_are_refused(rack: Rack, subject: Subject) -> None:
+    with rack:
+        info = rack.info
+        with pytest.raises(ValueError, match=r"\d"):
+            rack.read(Measurement(info.n_cells + 1, info.n_sensors))
+        if subject.reacts:
+            with pytest.raises(ValueError, match=r"\d"):
+                rack.write(Command(info.n_cells + 1, info.n_sensors))
+
+
+def test_values_are_plausible_with_their_quality(rack: Rack, clock: Time) -> None:
+    with rack:
+        m, _ = records(rack)
+        clock.now += 1.0
+        rack.read(m)
+        assert not m.cell_v_quality.any()
+        assert np.all((m.cell_v > 1.0) & (m.cell_v < 5.0))
+        assert m.head["pack_v"][0] == pytest.approx(m.cell_v.sum(), rel=0.01)
+        assert np.all((m.sensor_degc > -40) & (m.sensor_degc < 90))
+        ages = [f.name for f in m.layout.fields if f.name.endswith("_age_s")]
+        for name in ages:
+            values = getattr(m, name, None)
+            values = m.head[name] if values is None else values
+            assert np.all((values >= 0) & (values < 10))
+
+
+def run(rack: Rack, clock: Time, m: Measurement, command: Command, contactors: int, seconds: int) -> None:
+    for _ in range(seconds):
+        command.head["contactors"] = contactors
+        command.head["heartbeat"] += 1
+        rack.write(command)
+        clock.now += 1.0
+        rack.read(m)
+
+
+def test_positive_current_discharges(rack: Rack, subject: Subject, clock: Time) -> None:
+    if not subject.reacts:
+        pytest.skip("cannot be told to discharge")
+    with rack:
+        m, command = records(rack)
+        run(rack, clock, m, command, 0b110, 10)
+        rest_v = m.cell_v.copy()
+        command.head["limit_discharge_a"] = 1e3
+        command.head["limit_discharge_w"] = 1e6
+        run(rack, clock, m, command, 0b011, 3)
+        assert m.head["contactors"][0] == 0b011
+        assert m.head["current_a"][0] > 0.2 * rack.info.capacity_ah
+        assert np.all(m.cell_v < rest_v)
+        if isinstance(rack, HasTruth):
+            truth = Truth(rack.info.n_cells, rack.info.n_sensors)
+            rack.truth(truth)
+            before = truth.soc.copy()
+            run(rack, clock, m, command, 0b011, 3)
+            rack.truth(truth)
+            assert np.all(truth.soc < before)
+            assert truth.head["power_w"][0] > 0
+    rack.open()
+    rack.read(m)
+    assert m.head["contactors"][0] == 0
+    assert abs(m.head["current_a"][0]) < 0.01 * rack.info.capacity_ah
+    rack.close()
+
+
+def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject, clock: Time) -> None:
+    if not subject.reacts:
+        pytest.skip("shows only what was recorded")
+    with rack:
+        m, command = records(rack)
+        run(rack, clock, m, command, 0, 25)
+        assert m.cell_v_quality.tolist()[:3] == [0, Quality.MISSING, 0]
+        assert m.sensor_degc_quality.tolist() == [Quality.MISSING, 0, 0]
+        assert np.isnan(m.cell_v[1])
+        assert np.isnan(m.sensor_degc[0])
+
+
+def test_every_backend_of_ours_is_here() -> None:
+    """A new backend must join the suite, or say here why it cannot."""
+    listed = {"simulated": simulated, "replay": replay}
+    folder = Path(simulated.__file__).parent
+    assert {p.stem for p in folder.glob("*.py")} - {"__init__"} == set(listed)
