@@ -109,7 +109,9 @@ def load(name_or_path: str | Path) -> CellParameters:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise ConfigError(f"cell file {path}: {error.strerror or error}; give a path that exists or one of: {', '.join(names())}") from None
+            raise ConfigError(
+                f"cell file {path}: {error.strerror or error}; give a path that exists or one of: {', '.join(names())}"
+            ) from None
         label = str(path)
     else:
         if text not in names():
@@ -140,7 +142,9 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
         if key not in known:
             raise ConfigError(f"{label}: unknown key '{key}'{nearest(key, known)}")
     if table.get("format") != FORMAT:
-        raise ConfigError(f"{label}: format = {table.get('format')!r}, expected {FORMAT}; make the file again with bms identify")
+        raise ConfigError(
+            f"{label}: format = {table.get('format')!r}, expected {FORMAT}; make the file again with bms identify"
+        )
     for key in ("name", "chemistry", "source"):
         if not isinstance(table.get(key), str):
             raise ConfigError(f"{label}: '{key}' must be a text")
@@ -171,8 +175,18 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
         if not np.all(np.isfinite(arrays[attribute])):
             raise ConfigError(f"{label}: model.{key} has a value that is not finite")
     n_t, n_z, n_r = (arrays[k].size for k in ("degc", "soc", "soc_r"))
-    shapes = dict.fromkeys(("capacity", "coulombic_efficiency", "gamma", "hysteresis_instant_v", "voltage_error_v", "knee_error_soc"), (n_t,))
-    shapes |= {"ocv_v": (n_t, n_z), "hysteresis_v": (n_t, n_z), "r0_ohm": (n_t, n_r), "rct_ohm": (n_t, n_r), "r_ohm": (N_RC, n_t, n_r), "tau_s": (N_RC,)}
+    shapes = dict.fromkeys(
+        ("capacity", "coulombic_efficiency", "gamma", "hysteresis_instant_v", "voltage_error_v", "knee_error_soc"),
+        (n_t,),
+    )
+    shapes |= {
+        "ocv_v": (n_t, n_z),
+        "hysteresis_v": (n_t, n_z),
+        "r0_ohm": (n_t, n_r),
+        "rct_ohm": (n_t, n_r),
+        "r_ohm": (N_RC, n_t, n_r),
+        "tau_s": (N_RC,),
+    }
     keys = {attribute: key for key, attribute in _TABLES.items()}
     for attribute, shape in shapes.items():
         if arrays[attribute].shape != shape:

@@ -269,17 +269,44 @@ def estimator_step(
         w01 = (_ONE - ft) * fz
         w10 = ft * (_ONE - fz)
         w11 = ft * fz
-        r1 = w00 * maps[MAP_R1, it, iz] + w01 * maps[MAP_R1, it, iz + 1] + w10 * maps[MAP_R1, it + 1, iz] + w11 * maps[MAP_R1, it + 1, iz + 1]
-        r2 = w00 * maps[MAP_R2, it, iz] + w01 * maps[MAP_R2, it, iz + 1] + w10 * maps[MAP_R2, it + 1, iz] + w11 * maps[MAP_R2, it + 1, iz + 1]
-        r3 = w00 * maps[MAP_R3, it, iz] + w01 * maps[MAP_R3, it, iz + 1] + w10 * maps[MAP_R3, it + 1, iz] + w11 * maps[MAP_R3, it + 1, iz + 1]
-        r4 = w00 * maps[MAP_R4, it, iz] + w01 * maps[MAP_R4, it, iz + 1] + w10 * maps[MAP_R4, it + 1, iz] + w11 * maps[MAP_R4, it + 1, iz + 1]
-        capacity_as = _HOUR * (rows[ROW_CAPACITY_AH, it] + ft * (rows[ROW_CAPACITY_AH, it + 1] - rows[ROW_CAPACITY_AH, it]))
+        r1 = (
+            w00 * maps[MAP_R1, it, iz]
+            + w01 * maps[MAP_R1, it, iz + 1]
+            + w10 * maps[MAP_R1, it + 1, iz]
+            + w11 * maps[MAP_R1, it + 1, iz + 1]
+        )
+        r2 = (
+            w00 * maps[MAP_R2, it, iz]
+            + w01 * maps[MAP_R2, it, iz + 1]
+            + w10 * maps[MAP_R2, it + 1, iz]
+            + w11 * maps[MAP_R2, it + 1, iz + 1]
+        )
+        r3 = (
+            w00 * maps[MAP_R3, it, iz]
+            + w01 * maps[MAP_R3, it, iz + 1]
+            + w10 * maps[MAP_R3, it + 1, iz]
+            + w11 * maps[MAP_R3, it + 1, iz + 1]
+        )
+        r4 = (
+            w00 * maps[MAP_R4, it, iz]
+            + w01 * maps[MAP_R4, it, iz + 1]
+            + w10 * maps[MAP_R4, it + 1, iz]
+            + w11 * maps[MAP_R4, it + 1, iz + 1]
+        )
+        capacity_as = _HOUR * (
+            rows[ROW_CAPACITY_AH, it] + ft * (rows[ROW_CAPACITY_AH, it + 1] - rows[ROW_CAPACITY_AH, it])
+        )
         eta = rows[ROW_ETA, it] + ft * (rows[ROW_ETA, it + 1] - rows[ROW_ETA, it])
         gamma = rows[ROW_GAMMA, it] + ft * (rows[ROW_GAMMA, it + 1] - rows[ROW_GAMMA, it])
         m0 = rows[ROW_M0, it] + ft * (rows[ROW_M0, it + 1] - rows[ROW_M0, it])
         w_std = rows[ROW_W_STD, it] + ft * (rows[ROW_W_STD, it + 1] - rows[ROW_W_STD, it])
         w_knee = rows[ROW_W_KNEE, it] + ft * (rows[ROW_W_KNEE, it + 1] - rows[ROW_W_KNEE, it])
-        slope0 = w00 * maps[MAP_SLOPE, it, iz] + w01 * maps[MAP_SLOPE, it, iz + 1] + w10 * maps[MAP_SLOPE, it + 1, iz] + w11 * maps[MAP_SLOPE, it + 1, iz + 1]
+        slope0 = (
+            w00 * maps[MAP_SLOPE, it, iz]
+            + w01 * maps[MAP_SLOPE, it, iz + 1]
+            + w10 * maps[MAP_SLOPE, it + 1, iz]
+            + w11 * maps[MAP_SLOPE, it + 1, iz + 1]
+        )
 
         # --- prediction of the states
         if i_mid > _ZERO:
@@ -357,22 +384,51 @@ def estimator_step(
         w01 = (_ONE - ft) * fz
         w10 = ft * (_ONE - fz)
         w11 = ft * fz
-        ocv = w00 * maps[MAP_OCV, it, iz] + w01 * maps[MAP_OCV, it, iz + 1] + w10 * maps[MAP_OCV, it + 1, iz] + w11 * maps[MAP_OCV, it + 1, iz + 1]
-        slope = w00 * maps[MAP_SLOPE, it, iz] + w01 * maps[MAP_SLOPE, it, iz + 1] + w10 * maps[MAP_SLOPE, it + 1, iz] + w11 * maps[MAP_SLOPE, it + 1, iz + 1]
-        m = w00 * maps[MAP_M, it, iz] + w01 * maps[MAP_M, it, iz + 1] + w10 * maps[MAP_M, it + 1, iz] + w11 * maps[MAP_M, it + 1, iz + 1]
-        r0 = w00 * maps[MAP_R0, it, iz] + w01 * maps[MAP_R0, it, iz + 1] + w10 * maps[MAP_R0, it + 1, iz] + w11 * maps[MAP_R0, it + 1, iz + 1]
-        rct = w00 * maps[MAP_RCT, it, iz] + w01 * maps[MAP_RCT, it, iz + 1] + w10 * maps[MAP_RCT, it + 1, iz] + w11 * maps[MAP_RCT, it + 1, iz + 1]
+        ocv = (
+            w00 * maps[MAP_OCV, it, iz]
+            + w01 * maps[MAP_OCV, it, iz + 1]
+            + w10 * maps[MAP_OCV, it + 1, iz]
+            + w11 * maps[MAP_OCV, it + 1, iz + 1]
+        )
+        slope = (
+            w00 * maps[MAP_SLOPE, it, iz]
+            + w01 * maps[MAP_SLOPE, it, iz + 1]
+            + w10 * maps[MAP_SLOPE, it + 1, iz]
+            + w11 * maps[MAP_SLOPE, it + 1, iz + 1]
+        )
+        m = (
+            w00 * maps[MAP_M, it, iz]
+            + w01 * maps[MAP_M, it, iz + 1]
+            + w10 * maps[MAP_M, it + 1, iz]
+            + w11 * maps[MAP_M, it + 1, iz + 1]
+        )
+        r0 = (
+            w00 * maps[MAP_R0, it, iz]
+            + w01 * maps[MAP_R0, it, iz + 1]
+            + w10 * maps[MAP_R0, it + 1, iz]
+            + w11 * maps[MAP_R0, it + 1, iz + 1]
+        )
+        rct = (
+            w00 * maps[MAP_RCT, it, iz]
+            + w01 * maps[MAP_RCT, it, iz + 1]
+            + w10 * maps[MAP_RCT, it + 1, iz]
+            + w11 * maps[MAP_RCT, it + 1, iz + 1]
+        )
         er = expf(x[R, c])
         drop = x[V1, c] + x[V2, c] + x[V3, c] + x[V4, c] + r0 * i_end + rct * i_ct
         model = ocv + m * x[H, c] + m0 * sh.sign + x[W, c] - er * drop
         out[MODEL_V, c] = model
         flag = np.uint8(0)
-        if abs(slope) * k1.observable_soc > np.sqrt(w_std * w_std + (slope * w_knee) * (slope * w_knee) + m * m * k1.h_noise * k1.h_noise):
+        if abs(slope) * k1.observable_soc > np.sqrt(
+            w_std * w_std + (slope * w_knee) * (slope * w_knee) + m * m * k1.h_noise * k1.h_noise
+        ):
             flag |= OBSERVABLE
 
         # --- correction
         knee_v = slope * w_knee
-        voltage_var = (k1.voltage_std * k1.voltage_std + w_std * w_std * k1.model_corr + knee_v * knee_v * k1.knee_corr) * per_second
+        voltage_var = (
+            k1.voltage_std * k1.voltage_std + w_std * w_std * k1.model_corr + knee_v * knee_v * k1.knee_corr
+        ) * per_second
         nu = cell_v[c] - model
         if cell_v_quality[c] != 0 or not np.isfinite(nu):
             flag |= SKIPPED
@@ -382,7 +438,13 @@ def estimator_step(
             out[INNOVATION, c] = nu
             hb = er * (r0 + rct * di_ct)  # direct effect of the bias on the voltage
             hr = -er * drop
-            hb += -er * (s[V1, c] + s[V2, c] + s[V3, c] + s[V4, c]) + m * s[H, c] + s[W, c] + slope * s[Z, c] + hr * s[R, c]
+            hb += (
+                -er * (s[V1, c] + s[V2, c] + s[V3, c] + s[V4, c])
+                + m * s[H, c]
+                + s[W, c]
+                + slope * s[Z, c]
+                + hr * s[R, c]
+            )
             # f = U^T h
             for j in range(NX):
                 acc = _ZERO

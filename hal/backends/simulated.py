@@ -418,3 +418,11 @@ def virtual_lab(cell: str, seed: int = 0) -> dict[str, dict[str, npt.NDArray[np.
 def cell_names() -> tuple[str, ...]:
     """Cells that the twin has."""
     return twin_cell.names()
+
+
+def cell_chemistry(cell: str) -> str:
+    """Chemistry of one of the twin's cells, as `bms identify` names it. Raises `ConfigError` for an unknown cell."""
+    try:
+        return twin_cell.load(cell).head.chemistry
+    except TwinError as error:
+        raise ConfigError(str(error)) from None

@@ -1,0 +1,144 @@
+"""`bms estimate`: the controller's own estimator over a logged trace, and how well it did."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bms.cells import CellParameters
+    from bms.lab.trace import F8, Trace
+
+DEFAULT_STD = 0.02  # of an initial SoC that was given without its own
+EXAMPLES = """examples:
+  bms estimate trace.csv.gz --cell lfp_a123 -o soc.csv
+  bms estimate trace.csv --cell my_cell.toml --initial-soc 0.8 --initial-soc-std 0.15 -o soc.csv --plot soc.png
+
+The trace has time_s, current_a (positive = discharge), voltage_v, temperature_degc and optionally soc_true. Without
+--initial-soc the first voltage tells what it can (on a plateau: little, and the deviation says so)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Result over a trace; arrays of shape (n,)."""
+
+    soc: F8
+    soc_std: F8
+    model_v: F8
+    bias_a: float  # estimated bias of the current sensor at the end
+    skipped: int  # samples whose voltage could not be used
+
+
+@dataclass(frozen=True)
+class Score:
+    """Estimate against reference."""
+
+    rmse: float
+    max_error: float
+    coverage: float  # share of samples within three standard deviations
+    mean_std: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `bms estimate`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument("trace", help="CSV, CSV.gz or Parquet file")
+    parser.add_argument("--cell", required=True, help="name of a cell file of the package, or the path of one")
+    parser.add_argument("--initial-soc", type=float, metavar="S", help="SoC at the first sample, 0..1")
+    parser.add_argument(
+        "--initial-soc-std", type=float, metavar="S", help=f"its standard deviation (default: {DEFAULT_STD})"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT.csv", help="time_s, soc, soc_std, voltage_model_v"
+    )
+    parser.add_argument("--plot", metavar="PNG", help="also draw the result")
+    parser.add_argument(
+        "--after", type=float, default=0.0, metavar="HOURS", help="judge only what comes after (default: 0)"
+    )
+
+
+def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_std: float | None = None) -> Estimate:
+    """Run the filter over `trace`, from `soc` with standard deviation `soc_std` (defaults: see the module)."""
+    from bms.core.estimator_setup import estimator_config, estimator_state, soc_prior
+    from bms.lab.trace_kernel import over_trace
+
+    if soc is None:
+        first = np.flatnonzero(np.isfinite(trace.voltage_v))
+        at = int(first[0]) if first.size else 0
+        guess, spread = soc_prior(cell, trace.voltage_v[at : at + 1], trace.temperature_degc[at : at + 1])
+        soc, soc_std = float(guess[0]), float(spread[0]) if soc_std is None else soc_std
+    elif soc_std is None:
+        soc_std = DEFAULT_STD
+    config = estimator_config(cell)
+    state = estimator_state(config, 1, soc, soc_std, degc=float(trace.temperature_degc[0]))
+    dt = np.diff(trace.time_s, prepend=trace.time_s[0] - (trace.time_s[1] - trace.time_s[0]))
+    out = np.zeros((4, trace.time_s.size), np.float32)
+    skipped = over_trace(
+        config, state, np.maximum(dt, 1e-3).astype(np.float32), trace.current_a.astype(np.float32),
+        trace.voltage_v.astype(np.float32), trace.temperature_degc.astype(np.float32), out,
+    )  # fmt: skip
+    soc_, std_, model_v, _ = out.astype(np.float64)
+    return Estimate(soc_, std_, model_v, float(state.shared["bias_a"][0]), int(skipped))
+
+
+def score(trace: Trace, result: Estimate, after_s: float = 0.0) -> Score:
+    """Judge an estimate against `trace.soc_true` from `after_s` on."""
+    if trace.soc_true is None:
+        raise ValueError("the trace has no soc_true")
+    late = trace.time_s - trace.time_s[0] >= after_s
+    error = (result.soc - trace.soc_true)[late]
+    std = result.soc_std[late]
+    inside = float(np.mean(np.abs(error) <= 3.0 * std))
+    return Score(float(np.sqrt(np.mean(error**2))), float(np.max(np.abs(error))), inside, float(np.mean(std)))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `bms estimate`."""
+    for option, value, high in (
+        ("--initial-soc", args.initial_soc, 1.0),
+        ("--initial-soc-std", args.initial_soc_std, 1.0),
+    ):
+        if value is not None and not 0.0 <= value <= high:
+            raise ConfigError(f"{option} {value}: must lie between 0 and 1")
+    if args.after < 0:
+        raise ConfigError(f"--after {args.after}: must not be negative")
+    from bms.cells import load
+    from bms.lab.trace import read_trace, write_columns
+
+    cell = load(args.cell)
+    trace = read_trace(args.trace)
+    if trace.soc_true is not None and trace.time_s[-1] - trace.time_s[0] < 3600.0 * args.after:
+        raise ConfigError(
+            f"--after {args.after}: the trace is only {(trace.time_s[-1] - trace.time_s[0]) / 3600:.2f} h long"
+        )
+    result = estimate(trace, cell, args.initial_soc, args.initial_soc_std)
+    write_columns(
+        args.output,
+        {"time_s": trace.time_s, "soc": result.soc, "soc_std": result.soc_std, "voltage_model_v": result.model_v},
+    )
+    print(
+        f"{trace.time_s.size} samples, final SoC {100 * result.soc[-1]:.2f} % +- {100 * result.soc_std[-1]:.2f} % (one standard deviation)"
+    )
+    print(f"current-sensor bias found: {1e3 * result.bias_a:+.1f} mA")
+    if result.skipped:
+        print(f"{result.skipped} samples without a usable voltage: predicted only")
+    if trace.soc_true is not None:
+        s = score(trace, result, 3600.0 * args.after)
+        print(
+            f"against soc_true: RMSE {100 * s.rmse:.2f} %, maximum {100 * s.max_error:.2f} %, "
+            f"within 3 sigma {100 * s.coverage:.2f} %, mean sigma {100 * s.mean_std:.2f} %"
+        )
+    if args.plot:
+        from bms.lab.plots import plot_estimate
+
+        title = f"{Path(args.trace).name}, cell {cell.name}"
+        print(f"plot: {plot_estimate(trace, result.soc, result.soc_std, result.model_v, title, Path(args.plot))}")
+    print(f"estimate: {args.output}")
+    return 0
