@@ -127,7 +127,9 @@ MEASUREMENT = Layout(
         Field("contactors_quality", "u1", "`Quality` flags of `contactors`"),
         Field("interlock_closed", "u1", "1 = the high-voltage interlock loop is closed"),
         *channel("cell_v", "terminal voltage of each series group of parallel cells", "cells"),
-        *channel("sensor_degc", "temperature of each sensor; `RackInfo.sensor_of_cell` maps cells to sensors", "sensors"),
+        *channel(
+            "sensor_degc", "temperature of each sensor; `RackInfo.sensor_of_cell` maps cells to sensors", "sensors"
+        ),
     ),
 )
 
@@ -186,7 +188,12 @@ class Record:
             setattr(self, f.name, self.raw[f.name][0])
 
     def copy_from(self, other: Self) -> None:
-        """Take over all values of `other` (same size)."""
+        """Take over all values of `other`. Raises `ValueError` when its size differs (numpy would cut it in silence)."""
+        if self.n_cells != other.n_cells or self.n_sensors != other.n_sensors:
+            raise ValueError(
+                f"{self.layout.name} for {other.n_cells} cells and {other.n_sensors} sensors "
+                f"does not fit one for {self.n_cells} and {self.n_sensors}"
+            )
         self.raw[...] = other.raw
 
 
