@@ -36,7 +36,6 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.3,
     "svg.fonttype": "path",
-    "svg.hashsalt": "rackbms",  # the same run gives the same page
     "path.simplify": True,
     "path.simplify_threshold": 0.3,
 }
@@ -79,10 +78,13 @@ def _svg(figure: Figure) -> str:
 
 
 def _unique(svg: str, prefix: str) -> str:
-    """Give the ids of a picture a prefix: several share one page."""
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', svg)
-    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', svg)
-    return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", svg)
+    """Number the ids of a picture under a prefix: several share one page, and matplotlib's change from run to run."""
+    names: dict[str, str] = {}
+    for found in re.findall(r'\bid="([^"]+)"', svg):
+        names.setdefault(found, f"{prefix}-{len(names)}")
+    svg = re.sub(r'\bid="([^"]+)"', lambda m: f'id="{names[m[1]]}"', svg)
+    svg = re.sub(r'href="#([^"]+)"', lambda m: f'href="#{names[m[1]]}"', svg)
+    return re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{names[m[1]]})", svg)
 
 
 def _legend(axes: Axes, columns: int = 6) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy.typing as npt
 
@@ -52,7 +53,7 @@ def _load(folder: Path) -> tuple[Arrays, dict[str, Any]]:
         return _again(folder)
     try:
         return series.load(folder / SERIES), json.loads((folder / SUMMARY).read_text())
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, BadZipFile) as error:
         raise DataError(
             f"{folder}: {SERIES} or {SUMMARY} cannot be read ({error}); delete them to use the recording"
         ) from error
