@@ -312,7 +312,7 @@ def _advance(
         elif request != _CONNECT:
             _enter(state, _OPENING)
         elif word[STAGE] == 0:
-            if config.has[HAS_PRECHARGE] == 0 or (closed == _CHARGING_LINK and link_charged and complete):
+            if config.has[HAS_PRECHARGE] == 0 or (link_charged and complete):
                 word[STAGE] = 1
         elif closed >= 0 and closed & _BOTH_MAINS == _BOTH_MAINS:
             _enter(state, _CONNECTED)

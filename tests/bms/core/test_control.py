@@ -330,6 +330,24 @@ def test_open_waits_for_the_current_but_not_for_ever() -> None:
     assert b.get("faults") == 0
 
 
+def test_opening_during_precharge_sees_the_feedback_too() -> None:
+    b = bench()
+    while b.mode is not RackState.PRECHARGE:
+        b.step()
+    b.follow = False
+    b.head["contactors"] = LINK
+    b.head["bus_v"] = 1.0
+    b.step(Request.OPEN)
+    assert b.mode is RackState.OPENING
+    b.step(Request.OPEN)
+    assert (b.mode, b.asked) == (RackState.OPENING, Contactor.NONE)
+    b.step(Request.OPEN)
+    assert b.mode is RackState.OPENING  # PRECHARGE still reads closed
+    b.head["contactors"] = Contactor.NONE
+    b.step(Request.OPEN)
+    assert b.mode is RackState.STANDBY
+
+
 @pytest.mark.parametrize(("stuck", "mode"), [(MAINS, RackState.FAULT), (Contactor.MAIN_NEGATIVE, RackState.FAULT)])
 def test_welded_contactor_is_a_fault(stuck: Contactor, mode: RackState) -> None:
     b = bench()
