@@ -460,7 +460,7 @@ def control_step(
     else:
         number[DISCHARGE_SHARE] = f4(0)
         number[CHARGE_SHARE] = f4(0)
-    _balance(config, state, measurement, v_low, v_high, mode == _STANDBY or mode == _CONNECTED, max_age_s)
+    _balance(config, state, measurement, v_low, v_high, mode in (_STANDBY, _CONNECTED), max_age_s)
 
     soc_min, soc_max, soc_sum = soc[0], soc[0], f4(0)
     for k in range(n_cells):

@@ -17,19 +17,39 @@ class CellLimits(Protocol):
     """What the controller takes from a cell file."""
 
     @property
-    def v_min(self) -> float: ...
+    def v_min(self) -> float:
+        """Lower voltage limit, V."""
+        ...
+
     @property
-    def v_max(self) -> float: ...
+    def v_max(self) -> float:
+        """Upper voltage limit, V."""
+        ...
+
     @property
-    def degc_min_charge(self) -> float: ...
+    def degc_min_charge(self) -> float:
+        """Coldest temperature for charging."""
+        ...
+
     @property
-    def degc_min_discharge(self) -> float: ...
+    def degc_min_discharge(self) -> float:
+        """Coldest temperature for discharging."""
+        ...
+
     @property
-    def degc_max(self) -> float: ...
+    def degc_max(self) -> float:
+        """Hottest temperature."""
+        ...
+
     @property
-    def max_charge_c(self) -> float: ...
+    def max_charge_c(self) -> float:
+        """Largest continuous charge current, 1/h."""
+        ...
+
     @property
-    def max_discharge_c(self) -> float: ...
+    def max_discharge_c(self) -> float:
+        """Largest continuous discharge current, 1/h."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The one `step()`: what a controller does with one measurement, estimator and control composed.
 
-`init(config, ...) -> state`, `step(config, state, measurement, command, request, dt_s) -> status`. State, configuration,
-measurement and command are arrays of fixed layout, owned by the caller. The same kernel runs against every rack.
+`init(config, ...) -> state`, `step(config, state, measurement, command, request, dt_s) -> status`. State,
+configuration, measurement and command are arrays of fixed layout, owned by the caller. The same kernel runs against
+every rack.
 
 `Controller` owns the arrays for Python callers; it adds nothing to what is decided.
 """
@@ -151,9 +152,11 @@ class Controller:
     @property
     def soc(self) -> F4:
         """Estimated SoC of each cell, 0..1 (n_cells,): a view."""
-        return self.state.estimator.out[SOC]
+        view: F4 = self.state.estimator.out[SOC]
+        return view
 
     @property
     def soc_std(self) -> F4:
         """Standard deviation of `soc` (n_cells,): a view."""
-        return self.state.estimator.out[SOC_STD]
+        view: F4 = self.state.estimator.out[SOC_STD]
+        return view
