@@ -43,6 +43,11 @@ def group(tests: Sequence[f.Dynamic]) -> list[list[f.Dynamic]]:
     return result
 
 
+def _steady(test: f.Dynamic) -> bool:
+    """Whether the current of a test hardly changes."""
+    return float(np.std(test.current_a)) < 0.05 * float(np.mean(np.abs(test.current_a)))
+
+
 def _slow_nodes(slow: Sequence[Slow]) -> list[Slow]:
     """One slow test for each temperature, the slowest; rising temperature."""
     kept: list[Slow] = []
@@ -52,24 +57,30 @@ def _slow_nodes(slow: Sequence[Slow]) -> list[Slow]:
     return sorted(kept, key=lambda s: s.degc)
 
 
-def _between(degc: float, nodes: f.Array, rows: Sequence[f.Array | float]) -> f.Array:
-    """Linear between nodes, constant outside."""
+def _kinetic(degc: f.Array | float) -> f.Array:
+    """A rising axis along which voltages and logarithms of resistances are close to linear.
+
+    It is the resistance of a process with half the usual activation energy. With 5 (25) degC of the A123 cell left out, the model
+    of the others misses its voltages by 3.1 (2.0) mV along this axis, and by 11 (3.5) mV along the temperature itself.
+    """
+    kelvin = np.asarray(degc, float) + 273.15
+    return -np.asarray(np.exp(0.5 * f.ACTIVATION_EV / f.BOLTZMANN_EV * (1.0 / kelvin - 1.0 / 298.15)))
+
+
+def _interpolate(at: float, axis: f.Array, rows: Sequence[f.Array | float]) -> f.Array:
+    """Linear between the points of a rising axis, constant outside."""
     table = np.array([np.atleast_1d(r) for r in rows])
-    at = float(np.interp(degc, nodes, np.arange(nodes.size)))
-    k = min(int(at), max(nodes.size - 2, 0))
-    return table[k] + (at - k) * (table[min(k + 1, nodes.size - 1)] - table[k])
+    position = float(np.interp(at, axis, np.arange(axis.size)))
+    k = min(int(position), max(axis.size - 2, 0))
+    return table[k] + (position - k) * (table[min(k + 1, axis.size - 1)] - table[k])
 
 
 def _resistances(degc: float, nodes: f.Array, tables: Sequence[f.Array]) -> f.Array:
-    """Log-linear in 1/T between and beyond the nodes; with one node, the usual activation energy."""
-    if nodes.size == 1:
-        return tables[0] * float(f.arrhenius(degc, float(nodes[0])))
-    inverse = -1.0 / (nodes + 273.15)
-    at = -1.0 / (degc + 273.15)
-    k = int(np.clip(np.searchsorted(inverse, at) - 1, 0, nodes.size - 2))
-    share = np.clip((at - inverse[k]) / (inverse[k + 1] - inverse[k]), -1.0, 2.0)
-    low, high = np.log(np.maximum(tables[k], 1e-9)), np.log(np.maximum(tables[k + 1], 1e-9))
-    return np.asarray(np.exp(low + share * (high - low)))
+    """Between temperatures: logarithm over the kinetic axis. With one temperature, and beyond the ends: the usual activation energy."""
+    held = float(np.clip(degc, nodes[0], nodes[-1]))
+    logs = [np.log(np.maximum(table, 1e-9)) for table in tables]
+    inside = np.exp(_interpolate(float(_kinetic(held)), _kinetic(nodes), [x.ravel() for x in logs]))
+    return inside.reshape(tables[0].shape) * float(f.arrhenius(degc, held))
 
 
 def fit_group(tests: list[f.Dynamic], base_v: f.Array, half_gap_v: f.Array | None) -> f.Fit:
@@ -107,6 +118,12 @@ def assemble(
         )
     bases = [s.base_v for s in slow]
     gaps = [np.zeros(f.SOC_OCV.size) if s.half_gap_v is None else s.half_gap_v for s in slow]
+    rates = {round(float(np.median(t.current_a)) / max(s.capacity_ah for s in slow), 1) for t in tests if _steady(t)}
+    if all(_steady(t) for t in tests):
+        warnings.append(
+            f"constant currents only ({', '.join(f'{r:g}' for r in sorted(rates))} C): RC pairs and hysteresis cannot be told apart"
+            + ("" if len(rates) > 1 else ", nor resistance from OCV")
+        )
     # the bend is a property of the cell: find it where the tests are warmest to 25 degC, use it everywhere
     fits = []
     order = sorted(groups, key=lambda g: abs(g[0].degc - 25.0))
@@ -114,7 +131,7 @@ def assemble(
     for members in order:
         degc = members[0].degc
         progress(f"{degc:g} degC: " + ", ".join(t.name for t in members))
-        base, gap = _between(degc, slow_degc, bases), _between(degc, slow_degc, gaps)
+        base, gap = _interpolate(degc, slow_degc, bases), _interpolate(degc, slow_degc, gaps)
         if bend_c is None:
             first = fit_group(members, base, gap)
             bend_c = first.bend_a / first.capacity_ah
@@ -136,29 +153,33 @@ def assemble(
             "capacity and OCV are taken as constant"
         )
         nodes = [nodes[0] - SPAN_DEGC, nodes[0], nodes[0] + SPAN_DEGC]
-    shifts = [one.ocv_v - _between(one.degc, slow_degc, bases) for one in fits]
+    shifts = [one.ocv_v - _interpolate(one.degc, slow_degc, bases) for one in fits]
+    kinetic = _kinetic(fit_degc)
     rows: dict[str, list[f.Array]] = {
         key: [] for key in ("ocv", "m", "r", "capacity", "eta", "gamma", "m0", "error", "knee")
     }
     for degc in nodes:
-        ocv = _between(degc, slow_degc, bases) + _between(degc, fit_degc, shifts)
+        ocv = _interpolate(degc, slow_degc, bases) + _interpolate(float(_kinetic(degc)), kinetic, shifts)
         rows["ocv"].append(np.maximum.accumulate(ocv) + 1e-5 * np.arange(ocv.size))
-        rows["m"].append(np.interp(f.SOC_OCV, f.SOC_M, _between(degc, fit_degc, [one.m_v for one in fits])))
+        rows["m"].append(
+            np.interp(f.SOC_OCV, f.SOC_M, _interpolate(float(_kinetic(degc)), kinetic, [one.m_v for one in fits]))
+        )
         rows["r"].append(_resistances(degc, fit_degc, [one.r_ohm for one in fits]))
-        rows["capacity"].append(_between(degc, fit_degc, [one.capacity_ah for one in fits]))
-        rows["eta"].append(_between(degc, fit_degc, [one.coulombic_efficiency for one in fits]))
-        rows["gamma"].append(_between(degc, fit_degc, [one.gamma for one in fits]))
-        rows["m0"].append(_between(degc, fit_degc, [one.m0_v for one in fits]))
+        # counted charge scatters by about 1 % from test to test, temperature moves it less: average where nothing was counted
+        tested = [one for one in fits if abs(one.degc - degc) <= SAME_DEGC] or fits
+        rows["capacity"].append(np.array([np.mean([one.capacity_ah for one in tested])]))
+        rows["eta"].append(np.array([np.mean([one.coulombic_efficiency for one in tested])]))
+        rows["gamma"].append(_interpolate(degc, fit_degc, [one.gamma for one in fits]))
+        rows["m0"].append(_interpolate(degc, fit_degc, [one.m0_v for one in fits]))
         far = min(float(np.min(np.abs(degc - fit_degc))) / FAR_DEGC, 2.0)
-        rows["error"].append(_between(degc, fit_degc, errors) + ERROR_FAR_V * far)
+        rows["error"].append(_interpolate(degc, fit_degc, errors) + ERROR_FAR_V * far)
         rows["knee"].append(np.array([KNEE_SOC + KNEE_FAR_SOC * far]))
     r = np.array(rows["r"])
 
     def flat(key: str) -> f.Array:
         return np.concatenate(rows[key])
 
-    v_min = round(min(s.v_low for s in slow), 2)
-    v_max = round(max(s.v_high for s in slow), 2)
+    v_min, v_max = (round(round(v / 0.05) * 0.05, 2) for v in (min(s.v_low for s in slow), max(s.v_high for s in slow)))
     cell = CellParameters(
         name=name, chemistry=chemistry, source=source, limits=Limits(v_min, v_max, *LIMITS[chemistry]),
         soc=f.SOC_OCV, soc_r=f.SOC_R, degc=np.array(nodes), ocv_v=np.array(rows["ocv"]), hysteresis_v=np.array(rows["m"]),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bms.lab.trace import F8, Trace
 
 DEFAULT_STD = 0.02  # of an initial SoC that was given without its own
+REST_C = 0.02  # a smaller current (1/h of the capacity) counts as rest for the first voltage
 EXAMPLES = """examples:
   bms estimate trace.csv.gz --cell lfp_a123 -o soc.csv
   bms estimate trace.csv --cell my_cell.toml --initial-soc 0.8 --initial-soc-std 0.15 -o soc.csv --plot soc.png
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cell", required=True, help="name of a cell file of the package, or the path of one")
     parser.add_argument("--initial-soc", type=float, metavar="S", help="SoC at the first sample, 0..1")
     parser.add_argument(
-        "--initial-soc-std", type=float, metavar="S", help=f"its standard deviation (default: {DEFAULT_STD})"
+        "--initial-soc-std", type=float, metavar="S", help=f"its standard deviation (default: {DEFAULT_STD}, or more where the first voltage says otherwise)"
     )
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT.csv", help="time_s, soc, soc_std, voltage_model_v"
@@ -66,16 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_std: float | None = None) -> Estimate:
     """Run the filter over `trace`, from `soc` with standard deviation `soc_std` (defaults: see the module)."""
-    from bms.core.estimator_setup import estimator_config, estimator_state, soc_prior
+    from bms.core.estimator_setup import estimator_config, estimator_state
     from bms.lab.trace_kernel import over_trace
 
+    guess, spread = _first_guess(trace, cell)
     if soc is None:
-        first = np.flatnonzero(np.isfinite(trace.voltage_v))
-        at = int(first[0]) if first.size else 0
-        guess, spread = soc_prior(cell, trace.voltage_v[at : at + 1], trace.temperature_degc[at : at + 1])
-        soc, soc_std = float(guess[0]), float(spread[0]) if soc_std is None else soc_std
+        soc, soc_std = guess, spread if soc_std is None else soc_std
     elif soc_std is None:
-        soc_std = DEFAULT_STD
+        off = abs(soc - guess)
+        soc_std = DEFAULT_STD if off < 3.0 * spread + DEFAULT_STD else off  # the first voltage contradicts what was told
     config = estimator_config(cell)
     state = estimator_state(config, 1, soc, soc_std, degc=float(trace.temperature_degc[0]))
     dt = np.diff(trace.time_s, prepend=trace.time_s[0] - (trace.time_s[1] - trace.time_s[0]))
@@ -86,6 +86,19 @@ def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_s
     )  # fmt: skip
     soc_, std_, model_v, _ = out.astype(np.float64)
     return Estimate(soc_, std_, model_v, float(state.shared["bias_a"][0]), int(skipped))
+
+
+def _first_guess(trace: Trace, cell: CellParameters) -> tuple[float, float]:
+    """SoC and standard deviation that the first usable voltage tells, if nothing (or little) flows; else no knowledge."""
+    from bms.core.estimator_setup import soc_prior
+
+    usable = np.flatnonzero(np.isfinite(trace.voltage_v))
+    at = slice(int(usable[0]), int(usable[0]) + 1) if usable.size else slice(0, 1)
+    volt = trace.voltage_v[at]
+    if abs(trace.current_a[at][0]) > REST_C * cell.capacity_ah:
+        volt = np.full(1, np.nan)
+    guess, spread = soc_prior(cell, volt, trace.temperature_degc[at])
+    return float(guess[0]), float(spread[0])
 
 
 def score(trace: Trace, result: Estimate, after_s: float = 0.0) -> Score:
