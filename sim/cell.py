@@ -5,11 +5,13 @@ The model of a cell (positive current i = discharge, T in degC, s = sign of the 
     z' = -eta i / (3600 Q)                                   eta = 1 on discharge
     x_j' = (i - x_j) / tau_j                                 four pairs
     h' = -(gamma |i| / (3600 Q)) (h + sgn i)                 |h| <= 1
-    E = U(z) + (T - T_ref) dU/dT(z) + M(z) h - M0 s - k_p(z, T) sum_j R_j x_j
+    w = 2 k_B T / q (51 mV at 25 degC)
+    E = U(z) + (T - T_ref) dU/dT(z) + M(z) h - M0 s - w asinh(k_p R_1 x_1 / w) - k_p(z, T) sum_{j>1} R_j x_j
     v = E - k_0(z, T) R_0 i
 
 after Plett, Battery Management Systems Vol. I (2015), ch. 2, with U and M half the sum and half the difference of the
-slow charge and discharge curves. k_0 and k_p: a shape over SoC times an Arrhenius factor.
+slow charge and discharge curves, and the charge transfer (the fastest pair) after Butler and Volmer with equal transfer
+coefficients. k_0 and k_p: a shape over SoC times an Arrhenius factor.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ C_SOC, C_HYST, C_X1, C_X2, C_X3, C_X4, C_DEGC = range(7)
 # constants of each cell
 C_CAPACITY_AS, C_OHMIC_OHM, C_POLAR_SCALE, C_HEAT_CAPACITY, C_COOLANT_W_PER_K = range(7, 12)
 # derived at the end of each sub-step, for the next one and for the sensors
-C_U, C_SLOPE, C_M, C_DUDT, C_DUDT_SLOPE, C_R0, C_KP, C_E = range(12, 20)
+C_U, C_SLOPE, C_DUDT, C_DUDT_SLOPE, C_R0, C_K1, C_KP, C_E = range(12, 20)
 # results of the last sub-step
 C_AMPERE, C_HEAT_W, C_EMEAN, C_RMEAN = range(20, 24)
 C_ROWS = 24
@@ -123,9 +123,12 @@ def _look_up(cells, table, p, sign):
             * cells[C_POLAR_SCALE, k]
             * math.exp(p[P_EA_POLAR] * arrhenius)
         )
+        # the fastest pair is the charge transfer: its resistance falls with the current as Butler and Volmer have it
+        thermal_v = 2.0 * BOLTZMANN_EV * (cells[C_DEGC, k] + KELVIN)
+        linear = kp * r1 * cells[C_X1, k]
+        transfer = thermal_v * math.asinh(linear / thermal_v)
         cells[C_U, k] = u
         cells[C_SLOPE, k] = slope + warmer * dudt_slope
-        cells[C_M, k] = m
         cells[C_DUDT, k] = dudt
         cells[C_DUDT_SLOPE, k] = dudt_slope
         cells[C_R0, k] = (
@@ -133,12 +136,14 @@ def _look_up(cells, table, p, sign):
             * cells[C_OHMIC_OHM, k]
             * math.exp(p[P_EA_OHMIC] * arrhenius)
         )
+        cells[C_K1, k] = kp * transfer / linear if linear != 0.0 else kp
         cells[C_KP, k] = kp
         cells[C_E, k] = (
             u
             + m * cells[C_HYST, k]
             - m0
-            - kp * (r1 * cells[C_X1, k] + r2 * cells[C_X2, k] + r3 * cells[C_X3, k] + r4 * cells[C_X4, k])
+            - transfer
+            - kp * (r2 * cells[C_X2, k] + r3 * cells[C_X3, k] + r4 * cells[C_X4, k])
         )
 
 
@@ -174,6 +179,10 @@ def _source(cells, groups, p, dt, means):
     `means` are the weights of the RC pairs: for each, the mean of exp(-t/tau) over the sub-step.
     """
     n_parallel = int(p[P_N_PARALLEL])
+    share1 = p[P_R1] * (1.0 - means[0])
+    share2 = p[P_R2] * (1.0 - means[1])
+    share3 = p[P_R3] * (1.0 - means[2])
+    share4 = p[P_R4] * (1.0 - means[3])
     emf = 0.0
     ohm = 0.0
     for g in range(groups.shape[1]):
@@ -181,23 +190,18 @@ def _source(cells, groups, p, dt, means):
         sum_es = 0.0
         for k in range(g * n_parallel, (g + 1) * n_parallel):
             kp = cells[C_KP, k]
-            # x_mean = b x + (1 - b) i, with b the mean of the exponential
-            e = cells[C_E, k] + kp * (
-                p[P_R1] * (1.0 - means[0]) * cells[C_X1, k]
-                + p[P_R2] * (1.0 - means[1]) * cells[C_X2, k]
-                + p[P_R3] * (1.0 - means[2]) * cells[C_X3, k]
-                + p[P_R4] * (1.0 - means[3]) * cells[C_X4, k]
+            # x_mean = b x + (1 - b) i, with b the mean of the exponential; the charge transfer is held on its secant
+            first = cells[C_K1, k] * share1
+            e = (
+                cells[C_E, k]
+                + first * cells[C_X1, k]
+                + kp * (share2 * cells[C_X2, k] + share3 * cells[C_X3, k] + share4 * cells[C_X4, k])
             )
             r = (
                 cells[C_R0, k]
                 + cells[C_SLOPE, k] * dt / (2.0 * cells[C_CAPACITY_AS, k])
-                + kp
-                * (
-                    p[P_R1] * (1.0 - means[0])
-                    + p[P_R2] * (1.0 - means[1])
-                    + p[P_R3] * (1.0 - means[2])
-                    + p[P_R4] * (1.0 - means[3])
-                )
+                + first
+                + kp * (share2 + share3 + share4)
             )
             cells[C_EMEAN, k] = e
             cells[C_RMEAN, k] = r
