@@ -189,7 +189,7 @@ h2{font-size:17px;margin:0 0 2px}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px;margin-bottom:18px}
 .card,figure,section:not(.cards),details{background:#fff;border:1px solid #d8dee4;border-radius:8px}
 .card{padding:10px 14px}
-.value{font-size:23px;font-weight:600;font-variant-numeric:tabular-nums;white-space:nowrap}
+.value{font-size:21px;font-weight:600;font-variant-numeric:tabular-nums;white-space:nowrap}
 .value span{font-size:13px;font-weight:400;color:#57606a;margin-left:4px}
 .what{font-size:13px;color:#57606a}
 figure,section:not(.cards),details{margin:0 0 16px;padding:16px 18px}
