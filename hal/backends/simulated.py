@@ -144,6 +144,7 @@ class SimulatedRack:
         self._soc = config.initial_soc
         self._heartbeat = -1
         self._heartbeat_s = 0.0
+        self._expired = False
         self._view = twin_duty.PcsView()
         self._requests = np.zeros(64)
         self._last = Measurement(config.n_series, n_sensors)
@@ -173,6 +174,7 @@ class SimulatedRack:
         if self._start_s is None:
             self._start_s = now
         self._heartbeat_s = now - self._start_s
+        self._expired = False
         self._sample(0.0)
 
     def read(self, out: Measurement) -> None:
@@ -186,7 +188,7 @@ class SimulatedRack:
         assert self._start_s is not None
         elapsed = self._clock.now_s() - self._start_s - self._time_s
         if elapsed > 0.0:
-            self._advance(elapsed)
+            self._pass(elapsed)
             self._sample(elapsed)
         out.copy_from(self._last)
 
@@ -226,7 +228,9 @@ class SimulatedRack:
         if heartbeat != self._heartbeat:
             self._heartbeat = heartbeat
             self._heartbeat_s = self._time_s
-        self._switch(contactors)
+            self._expired = False
+        # without a living controller nothing closes
+        self._switch(0 if self._expired else contactors)
 
     def close(self) -> None:
         """Open the contactors and switch the electronics off."""
@@ -318,11 +322,21 @@ class SimulatedRack:
             s[K.S_AMPERE] = s[K.S_PREVIOUS_A] = s[K.S_PCS_A] = s[K.S_POWER_W] = 0.0
             self.twin.settle()
 
+    def _pass(self, elapsed: float) -> None:
+        """Let time pass, and the rack open by itself when the heart-beat stops within it."""
+        patience = self._heartbeat_s + self.twin.config.watchdog_s - self._time_s
+        if self._path != K.OPEN and elapsed > patience + 1e-9:
+            if patience > 0.0:
+                self._advance(patience)
+                elapsed -= patience
+            if not self._expired:
+                self._expired = True
+                self._note(f"no heart-beat for {self.twin.config.watchdog_s:g} s: the rack opened its contactors")
+            self._switch(0)
+        self._advance(elapsed)
+
     def _advance(self, elapsed: float) -> None:
         config, twin, view, s = self.twin.config, self.twin, self._view, self.twin.string
-        if self._path != K.OPEN and self._time_s - self._heartbeat_s > config.watchdog_s:
-            self._note("no heart-beat: contactors opened by the rack")
-            self._switch(0)
         self._apply_faults()
         s[K.S_AMBIENT] = self.environment.ambient_at(self._time_s)
         n = max(1, math.ceil(elapsed / config.substep_s - 1e-9))

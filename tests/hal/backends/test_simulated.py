@@ -142,12 +142,25 @@ def test_opening_under_load_is_noted_and_stops_the_current() -> None:
 def test_the_rack_opens_when_the_heartbeat_stands_still() -> None:
     bench = Bench(watchdog_s=5.0)
     bench.connect()
+    beat = bench.clock.now
     for _ in range(8):
         bench.clock.now += 1.0
         bench.rack.read(bench.m)
         bench.rack.write(bench.command)  # the same heart-beat again
+        assert (bench.m.head["contactors"][0] == 0) == (bench.clock.now - beat > 5.0)
+    assert [event.time_s for event in bench.rack.events] == [beat - 100.0 + 5.0]
+    assert "no heart-beat for 5 s" in bench.rack.events[0].text
+
+
+def test_the_heartbeat_counts_within_a_long_wait_too() -> None:
+    bench = Bench(options={"duty": {"kind": "constant", "c_rate": 0.5}}, watchdog_s=5.0)
+    bench.connect()
+    before = bench.truth().head["energy_out_j"][0]
+    bench.clock.now += 3600.0
+    bench.rack.read(bench.m)
     assert bench.m.head["contactors"][0] == 0
-    assert "heart-beat" in bench.rack.events[0].text
+    power = 0.5 * 280 * bench.m.head["pack_v"][0]
+    assert bench.truth().head["energy_out_j"][0] - before == pytest.approx(5.0 * power, rel=0.02)
 
 
 def test_the_pcs_stays_within_the_published_limits() -> None:
