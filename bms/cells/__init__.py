@@ -10,11 +10,12 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from bms.core.estimator_setup import TUNING
 from hal.errors import ConfigError, nearest
 
 Array = npt.NDArray[np.float64]
@@ -88,8 +89,9 @@ class CellParameters:
 _TABLES = {
     "soc": "soc", "soc_r": "soc_r", "temperature_degc": "degc", "ocv_v": "ocv_v", "hysteresis_v": "hysteresis_v",
     "r0_ohm": "r0_ohm", "rc_ohm": "r_ohm", "rct_ohm": "rct_ohm", "rc_tau_s": "tau_s", "capacity_ah": "capacity",
-    "coulombic_efficiency": "coulombic_efficiency", "hysteresis_gamma": "gamma", "hysteresis_instant_v": "hysteresis_instant_v",
-    "voltage_error_v": "voltage_error_v", "knee_error_soc": "knee_error_soc",
+    "coulombic_efficiency": "coulombic_efficiency", "hysteresis_gamma": "gamma",
+    "hysteresis_instant_v": "hysteresis_instant_v", "voltage_error_v": "voltage_error_v",
+    "knee_error_soc": "knee_error_soc",
 }  # fmt: skip
 
 
@@ -125,6 +127,11 @@ def load(name_or_path: str | Path) -> CellParameters:
     return parse(table, label)
 
 
+def _is_number(value: Any) -> TypeGuard[float]:
+    """A finite number, and no truth value (which Python counts as one)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
 def _section(table: dict[str, Any], key: str, known: set[str], label: str) -> dict[str, Any]:
     section = table.get(key)
     if not isinstance(section, dict):
@@ -151,9 +158,9 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
     limit_names = {f.name for f in fields(Limits)}
     raw_limits = _section(table, "limits", limit_names, label)
     values: dict[str, float] = {}
-    for name in limit_names:
+    for name in sorted(limit_names):
         value = raw_limits.get(name)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
+        if not _is_number(value):
             raise ConfigError(f"{label}: limits.{name} = {value!r} must be a number")
         values[name] = float(value)
     limits = Limits(**values)
@@ -162,7 +169,7 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
 
     model = _section(table, "model", {*_TABLES, "bend_a"}, label)
     bend_a = model.get("bend_a")
-    if not isinstance(bend_a, (int, float)) or not bend_a > 0:
+    if not _is_number(bend_a) or not bend_a > 0:
         raise ConfigError(f"{label}: model.bend_a = {bend_a!r} must be a positive number")
     arrays: dict[str, Array] = {}
     for key, attribute in _TABLES.items():
@@ -175,11 +182,15 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
         if not np.all(np.isfinite(arrays[attribute])):
             raise ConfigError(f"{label}: model.{key} has a value that is not finite")
     n_t, n_z, n_r = (arrays[k].size for k in ("degc", "soc", "soc_r"))
-    shapes = dict.fromkeys(
-        ("capacity", "coulombic_efficiency", "gamma", "hysteresis_instant_v", "voltage_error_v", "knee_error_soc"),
-        (n_t,),
-    )
-    shapes |= {
+    if n_t == 0 or n_z < 2 or n_r < 2:
+        raise ConfigError(f"{label}: model needs at least one temperature, and two nodes of soc and of soc_r")
+    shapes: dict[str, tuple[int, ...]] = {
+        "capacity": (n_t,),
+        "coulombic_efficiency": (n_t,),
+        "gamma": (n_t,),
+        "hysteresis_instant_v": (n_t,),
+        "voltage_error_v": (n_t,),
+        "knee_error_soc": (n_t,),
         "ocv_v": (n_t, n_z),
         "hysteresis_v": (n_t, n_z),
         "r0_ohm": (n_t, n_r),
@@ -211,9 +222,16 @@ def parse(table: dict[str, Any], label: str) -> CellParameters:
     for attribute in ("hysteresis_v", "r_ohm", "rct_ohm", "gamma", "voltage_error_v", "knee_error_soc"):
         if np.any(arrays[attribute] < 0):
             raise ConfigError(f"{label}: model.{keys[attribute]} must not be negative")
+    if np.any(arrays["coulombic_efficiency"] > 1.0):
+        raise ConfigError(f"{label}: model.coulombic_efficiency must not exceed 1")
     tuning = table.get("filter", {})
-    if not isinstance(tuning, dict) or not all(isinstance(v, (int, float)) for v in tuning.values()):
-        raise ConfigError(f"{label}: table [filter] must hold numbers")
+    if not isinstance(tuning, dict):
+        raise ConfigError(f"{label}: filter = {tuning!r} must be a table of numbers")
+    for key, value in tuning.items():
+        if key not in TUNING:
+            raise ConfigError(f"{label}: unknown key 'filter.{key}'{nearest(key, TUNING)}")
+        if not _is_number(value) or value < 0:
+            raise ConfigError(f"{label}: filter.{key} = {value!r} must be a number, 0 or more")
     return CellParameters(
         name=table["name"], chemistry=table["chemistry"], source=table["source"], limits=limits, bend_a=float(bend_a),
         filter={k: float(v) for k, v in tuning.items()}, **arrays,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 
 import numpy as np
@@ -44,7 +45,8 @@ def dump(cell: CellParameters) -> str:
     """The text of the cell file for `cell`; `bms.cells.load` reads it back."""
 
     def quote(text: str) -> str:
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        # a string of JSON is one of TOML, but for DEL, which TOML wants escaped too
+        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
     lines = [
         f"format = {FORMAT}",

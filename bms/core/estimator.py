@@ -8,7 +8,7 @@ Model (enhanced self-correcting model; Plett, *Battery Management Systems* vol. 
     w' = a_w w                                                  slow error of the voltage model
     v  = OCV(z, T) + M(z, T) h + M0 s + w - exp(r) (v_1 + .. + v_4 + R0(z, T) i + Rct(z, T) i_b asinh(i / i_b))
 
-The last term bends as the charge-transfer overpotential of a Butler-Volmer electrode with equal transfer coefficients does.
+The last term bends as the charge-transfer overpotential of a Butler-Volmer electrode with equal transfer coefficients.
 
 States of a cell: v_1..v_4, h, w, z, r (logarithm of the resistance scale) and q (relative error of the capacity).
 The current is the mean of the last two samples (trapezoidal rule) less the estimated sensor bias b.
@@ -19,12 +19,12 @@ symmetric by construction, and positive as long as D is, to which every operatio
 with positive ratios; float32 therefore cannot break it.
 
 The bias is common to all cells of a string. It is split off as in B. Friedland, *Treatment of bias in recursive
-filtering*, IEEE Trans. Automatic Control 14(4), 1969: each cell carries the sensitivity s = dx/db of its states, the string
-carries b and its variance m, and all innovations of a step update b together. The random walk of the bias is folded in as in
-C.-S. Hsieh, F.-C. Chen, *Optimal solution of the two-stage Kalman estimator*, IEEE TAC 44(1), 1999: m' = m + q_b, s' = s m/m',
-and the cell's own covariance takes the rest, so that the joint covariance is exact. With one cell this equals the
-filter with b among its states. Model errors are alike in all cells, so that n cells tell less than n times as much about
-the bias as one: their information is divided by 1 + (n - 1) rho.
+filtering*, IEEE Trans. Automatic Control 14(4), 1969: each cell carries the sensitivity s = dx/db of its states, the
+string carries b and its variance m, and all innovations of a step update b together. The random walk of the bias is
+folded in as in C.-S. Hsieh, F.-C. Chen, *Optimal solution of the two-stage Kalman estimator*, IEEE TAC 44(1), 1999:
+m' = m + q_b, s' = s m/m', and the cell's own covariance takes the rest, so that the joint covariance is exact. With one
+cell this equals the filter with b among its states. Model errors are alike in all cells, so that n cells tell less than
+n times as much about the bias as one: their information is divided by 1 + (n - 1) rho.
 """
 
 from __future__ import annotations
@@ -139,6 +139,8 @@ _Z_MAX = f4(1.02)
 _R_MAX = f4(0.7)
 _Q_MAX = f4(0.2)
 _GATE2 = f4(25.0)
+_ABSURD_V = f4(100.0)
+_ABSURD_C = f4(1000.0)
 
 
 @kernel
@@ -187,9 +189,11 @@ def estimator_step(
 ) -> np.int32:
     """Advance the filters of all cells of a string by one sample.
 
-    config, state: see their classes. cell_v, cell_degc: float32 (n,). cell_v_quality: uint8 (n,), 0 = good. current_a: string
-    current of this sample, positive = discharge, A. dt_s: time since the last sample, > 0. Returns STATUS_* bits.
-    A voltage that is not finite, or whose quality is not good, corrects nothing: that cell is predicted only.
+    config, state: see their classes. cell_v, cell_degc: float32 (n,). cell_v_quality: uint8 (n,), 0 = good.
+    current_a: string current of this sample, positive = discharge, A. dt_s: time since the last sample, > 0.
+    Returns STATUS_* bits. A voltage that is not finite, or whose quality is not good, corrects nothing: that cell is
+    predicted only. Values that no cell can show (`_ABSURD_V`, `_ABSURD_C`) count as missing, so that a number from a
+    broken link cannot overflow the filter.
     """
     k1 = config.scalars[0]
     maps = config.maps
@@ -214,7 +218,7 @@ def estimator_step(
     # one current for all cells
     i_now = current_a
     current_var = k1.current_std * k1.current_std * max(dt_s, _ONE)  # a white error averages down within a second only
-    if not np.isfinite(current_a) or current_quality != 0:
+    if not abs(current_a) < _ABSURD_C * rows[ROW_CAPACITY_AH, 0] or current_quality != 0:
         status |= i4(STATUS_CURRENT_BAD)
         i_now = sh.last_a
         doubt = abs(i_now) + f4(0.1) * rows[ROW_CAPACITY_AH, 0]
@@ -430,7 +434,7 @@ def estimator_step(
             k1.voltage_std * k1.voltage_std + w_std * w_std * k1.model_corr + knee_v * knee_v * k1.knee_corr
         ) * per_second
         nu = cell_v[c] - model
-        if cell_v_quality[c] != 0 or not np.isfinite(nu):
+        if cell_v_quality[c] != 0 or not abs(nu) < _ABSURD_V:
             flag |= SKIPPED
             status |= i4(STATUS_VOLTAGE_BAD)
             out[INNOVATION, c] = f4(np.nan)

@@ -39,25 +39,75 @@ TUNING: dict[str, float] = {
 
 
 class CellModel(Protocol):
-    """What the estimator needs of a cell file; see `bms.cells.CellParameters` for shapes and units."""
+    """What the estimator needs of a cell file (`bms.cells.CellParameters` has it all)."""
 
-    soc: Array
-    soc_r: Array
-    degc: Array
-    ocv_v: Array
-    hysteresis_v: Array
-    r0_ohm: Array
-    r_ohm: Array
-    rct_ohm: Array
-    bend_a: float
-    tau_s: Array
-    capacity: Array
-    coulombic_efficiency: Array
-    gamma: Array
-    hysteresis_instant_v: Array
-    voltage_error_v: Array
-    knee_error_soc: Array
-    filter: dict[str, float]
+    @property
+    def soc(self) -> Array:
+        """Nodes of `ocv_v` and `hysteresis_v`, 0..1 rising, (n_soc,)."""
+
+    @property
+    def soc_r(self) -> Array:
+        """Nodes of the resistances, 0..1 rising, (n_soc_r,)."""
+
+    @property
+    def degc(self) -> Array:
+        """Nodes over temperature, rising, (n_degc,)."""
+
+    @property
+    def ocv_v(self) -> Array:
+        """Open-circuit voltage without hysteresis, (n_degc, n_soc)."""
+
+    @property
+    def hysteresis_v(self) -> Array:
+        """M: half the gap of the full hysteresis loop, (n_degc, n_soc)."""
+
+    @property
+    def r0_ohm(self) -> Array:
+        """Ohmic resistance, (n_degc, n_soc_r)."""
+
+    @property
+    def r_ohm(self) -> Array:
+        """Resistances of the RC pairs, (4, n_degc, n_soc_r)."""
+
+    @property
+    def rct_ohm(self) -> Array:
+        """Slope of the charge-transfer overpotential at small current, (n_degc, n_soc_r)."""
+
+    @property
+    def bend_a(self) -> float:
+        """Current at which that overpotential bends, A."""
+
+    @property
+    def tau_s(self) -> Array:
+        """Time constants of the RC pairs, (4,)."""
+
+    @property
+    def capacity(self) -> Array:
+        """Capacity in Ah, (n_degc,)."""
+
+    @property
+    def coulombic_efficiency(self) -> Array:
+        """Charge out per charge in, (n_degc,)."""
+
+    @property
+    def gamma(self) -> Array:
+        """Rate of the hysteresis, (n_degc,)."""
+
+    @property
+    def hysteresis_instant_v(self) -> Array:
+        """M0: step with the sign of the current, (n_degc,)."""
+
+    @property
+    def voltage_error_v(self) -> Array:
+        """Slow error of the voltage model, (n_degc,)."""
+
+    @property
+    def knee_error_soc(self) -> Array:
+        """How far a step of the OCV curve may be misplaced, (n_degc,)."""
+
+    @property
+    def filter(self) -> Mapping[str, float]:
+        """Entries of `TUNING` that this cell overrides."""
 
 
 def _over_temperature(table: Array, degc: Array, at: Array, *, arrhenius: bool = False) -> Array:
@@ -155,7 +205,8 @@ def estimator_state(
 ) -> e.EstimatorState:
     """A filter for `n_cells` cells that starts at `soc` with standard deviation `soc_std` (scalars or (n_cells,)).
 
-    The RC voltages start at zero with the uncertainty of a recent current. The hysteresis starts in the middle of its range.
+    The RC voltages start at zero with the uncertainty of a recent current. The hysteresis starts in the middle of its
+    range.
     """
     k = config.scalars[0]
     state = e.EstimatorState(
@@ -181,11 +232,13 @@ def estimator_state(
     return state
 
 
-def soc_prior(cell: Any, cell_v: npt.ArrayLike, degc: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def soc_prior(
+    cell: Any, cell_v: npt.ArrayLike, degc: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """First guess of SoC and its standard deviation from voltages measured at rest.
 
-    All SoC whose OCV, with any hysteresis, an RC remainder and the model error, could show that voltage are equally likely:
-    mean and spread of that range. On a plateau the spread is large, and it should be.
+    All SoC whose OCV, with any hysteresis, an RC remainder and the model error, could show that voltage are equally
+    likely: mean and spread of that range. On a plateau the spread is large, and it should be.
 
     cell_v, degc: (n,). A voltage that is not finite gives 0.5 with the spread of no knowledge (0.29).
     """

@@ -69,11 +69,13 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     if not function.__name__.startswith("_"):
         EXPORTED[function.__name__] = function
     if not _CACHE:
-        return numba.njit(error_model="numpy", fastmath=False)(function)
+        compiled: Callable[..., Any] = numba.njit(error_model="numpy", fastmath=False)(function)
+        return compiled
     # numba reads the folder when the decorator runs; other packages in the process keep their own
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_FOLDER)
     try:
-        return numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+        compiled = numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+        return compiled
     finally:
         numba.config.CACHE_DIR = before

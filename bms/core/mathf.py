@@ -17,6 +17,8 @@ _HALF = f4(0.5)
 _ONE = f4(1.0)
 _TWO = f4(2.0)
 _EXP_LIMIT = f4(87.0)
+_LOG_LOW, _LOG_HIGH = f4(1e-30), f4(1e30)
+_ASINH_LIMIT = f4(1e6)
 _C2 = f4(1.0 / 2.0)
 _C3 = f4(1.0 / 6.0)
 _C4 = f4(1.0 / 24.0)
@@ -57,23 +59,25 @@ def expf(x: np.float32) -> np.float32:
     n = i4(t + _HALF) if t >= f4(0.0) else i4(t - _HALF)
     nf = f4(n)
     r = (x - nf * _LN2_HIGH) - nf * _LN2_LOW
-    return (_expm1_small(r) + _ONE) * _pow2(n)
+    y: np.float32 = (_expm1_small(r) + _ONE) * _pow2(n)
+    return y
 
 
 @kernel
 def one_minus_exp(x: np.float32) -> np.float32:
     """1 - exp(-x) for x >= 0, without cancellation for small x, where it is most needed (x = dt/tau)."""
-    if x < f4(0.3):
-        return -_expm1_small(-x)
-    return _ONE - expf(-x)
+    y: np.float32 = -_expm1_small(-x) if x < f4(0.3) else _ONE - expf(-x)
+    return y
 
 
 @kernel
 def logf(x: np.float32) -> np.float32:
-    """Natural logarithm of x >= 1e-30, float32: halved into 0.7..1.4, then 2 artanh((m - 1)/(m + 1)) as a series.
+    """Natural logarithm, float32: halved into 0.7..1.4, then 2 artanh((m - 1)/(m + 1)) as a series.
 
+    The argument is limited to 1e-30..1e30 (halving zero or infinity would never end).
     Relative error below 3e-7 except near x = 1, where the absolute error is below 1e-7.
     """
+    x = min(max(x, _LOG_LOW), _LOG_HIGH)
     n = i4(0)
     while x > f4(1.41421356):
         x = x * _HALF
@@ -89,10 +93,10 @@ def logf(x: np.float32) -> np.float32:
 
 @kernel
 def asinhf(x: np.float32) -> np.float32:
-    """Inverse hyperbolic sine, float32, |x| <= 1e6; odd by construction."""
-    a = abs(x)
+    """Inverse hyperbolic sine, float32; odd by construction. The argument is limited to +-1e6."""
+    a = min(abs(x), _ASINH_LIMIT)
     if a < f4(0.1):
         x2 = x * x
         return x * (_ONE - x2 * (_C3 - x2 * _S5))
-    y = logf(a + np.sqrt(a * a + _ONE))
+    y: np.float32 = logf(a + np.sqrt(a * a + _ONE))
     return y if x > f4(0.0) else -y

@@ -1,8 +1,8 @@
 """Laboratory files as the identification wants them: slow curves over SoC, and dynamic tests with a reference SoC.
 
 OCV files come in two forms, told apart by their columns. With a `script` column: the four scripts of Plett (*Battery
-Management Systems* vol. I, section 2.10): 1 slow discharge at T, 2 rest of the charge removed at 25 degC, 3 slow charge at T, 4 topped
-up at 25 degC, counters restarting in each. Without: one slow discharge and one slow charge.
+Management Systems* vol. I, section 2.10): 1 slow discharge at T, 2 rest of the charge removed at 25 degC, 3 slow charge
+at T, 4 topped up at 25 degC, counters restarting in each. Without: one slow discharge and one slow charge.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def read_slow(name: str, d: Columns) -> Slow:
         for column in ("step", "charge_ah", "discharge_ah"):
             if column not in d:
                 raise DataError(
-                    f"{name}: column '{column}' is missing; an OCV file with 'script' needs step, charge_ah, discharge_ah"
+                    f"{name}: column '{column}' is missing; "
+                    "an OCV file with 'script' needs step, charge_ah, discharge_ah"
                 )
         out, back = {}, {}
         for script in (1, 2, 3, 4):
@@ -138,8 +139,9 @@ def read_slow(name: str, d: Columns) -> Slow:
 def read_dynamic(name: str, d: Columns, slow: Slow) -> tuple[Dynamic, str]:
     """A dynamic test and, where its reference SoC had to be made up, a warning.
 
-    Without `soc_true` the largest uninterrupted discharge of the file is used, and charge is counted down from full: with the
-    charge of that very discharge where it ends at the lower voltage limit of the slow test, else with the slow test's capacity.
+    Without `soc_true` the largest uninterrupted discharge of the file is used, and charge is counted down from full: with
+    the charge of that very discharge where it ends at the lower voltage limit of the slow test, else with the slow test's
+    capacity.
     """
     degc = float(np.median(d["temperature_degc"]))
     if "soc_true" in d:

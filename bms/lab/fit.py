@@ -4,9 +4,9 @@ For given time constants and hysteresis rate the model voltage is linear in ever
 
     v = OCV(z) + M(z) h + M0 s - sum_j R_j(z) x_j - R0(z) i
 
-with the current filtered by each RC pair (x_j) and hysteresis state h computed once, and z known from the reference SoC.
-The unknown functions of z are piecewise linear; a bounded linear least-squares problem gives them all at once. Smoothness
-enters as extra rows, whose weights count as so many samples.
+with the current filtered by each RC pair (x_j) and hysteresis state h computed once, and z known from the reference
+SoC. The unknown functions of z are piecewise linear; a bounded linear least-squares problem gives them all at once.
+Smoothness enters as extra rows, whose weights count as so many samples.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from bms.core.jit import kernel
 Array = npt.NDArray[np.float64]
 
 TAU_S = np.array([3.0, 20.0, 120.0, 900.0])
-SOC_OCV = np.unique(np.round(np.r_[np.linspace(0, 0.2, 41), np.linspace(0.2, 0.9, 71), np.linspace(0.9, 1, 21)], 5))
-SOC_R = np.unique(np.round(np.r_[np.linspace(0, 0.1, 6), np.linspace(0.1, 0.95, 35), 0.975, 1.0], 5))
+SOC_OCV: Array = np.unique(
+    np.round(np.r_[np.linspace(0, 0.2, 41), np.linspace(0.2, 0.9, 71), np.linspace(0.9, 1, 21)], 5)
+)
+SOC_R: Array = np.unique(np.round(np.r_[np.linspace(0, 0.1, 6), np.linspace(0.1, 0.95, 35), 0.975, 1.0], 5))
 SOC_M = np.array([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
 ACTIVATION_EV = 0.30  # LFP 0.30, sodium-ion 0.34: 10 s pulse resistance of 18650 cells, Droese et al. 2025
 BOLTZMANN_EV = 8.617333e-5
@@ -227,7 +229,5 @@ def fit_temperature(
             best = (cost, gamma, c, residual)
     assert best is not None
     _, gamma, c, residual = best
-    return Fit(
-        tests[0].degc, rise @ c[:no], c[no : no + nm], float(c[no + nm]), c[no + nm + 1 :].reshape(nb, nr), bend_a, gamma,
-        capacity, eta, residual,
-    )  # fmt: skip
+    ocv_v, m_v, m0_v, r_ohm = rise @ c[:no], c[no : no + nm], float(c[no + nm]), c[no + nm + 1 :].reshape(nb, nr)
+    return Fit(tests[0].degc, ocv_v, m_v, m0_v, r_ohm, bend_a, gamma, capacity, eta, residual)
