@@ -70,28 +70,29 @@ class Status:
         if not changed and now - self._shown < every_s:
             return
         self._shown, self._state = now, state
-        text = self.line(now_s, now - self._start)
-        if self._live is not None:
-            self._live.update(text, refresh=True)
+        progress, values = self.parts(now_s, now - self._start)
+        if self._live is None:
+            print(f"{progress}  {values}", flush=True)
         else:
-            print(text, flush=True)
+            fits = len(progress) + 2 + len(values) <= self._live.console.width
+            self._live.update(f"{progress}{'  ' if fits else chr(10)}{values}", refresh=True)
 
-    def line(self, now_s: float, wall_s: float) -> str:
-        """One line: time, speed, state, SoC, string values, temperatures, faults."""
+    def parts(self, now_s: float, wall_s: float) -> tuple[str, str]:
+        """How far it is and in which state; and SoC (lowest, mean, highest), string values, temperatures."""
         m, c = self._controller.measurement, self._controller.command.head[0]
         head = m.head[0]
         power_kw = head["pack_v"] * head["current_a"] / 1e3
-        parts = [clock_text(now_s)]
+        progress = [clock_text(now_s)]
         if self._duration_s < float("inf"):
-            parts.append(f"{min(now_s / self._duration_s, 1):4.0%}")
+            progress.append(f"{min(now_s / self._duration_s, 1):4.0%}")
         if wall_s > 0:
-            parts.append(f"{now_s / wall_s:,.0f} x real time")
-        parts += [
-            RackState(int(c["state"])).name,
+            progress.append(f"{now_s / wall_s:,.0f} x real time")
+        progress.append(RackState(int(c["state"])).name)
+        if c["faults"]:
+            progress.append("FAULT: " + fault_text(int(c["faults"])))
+        values = [
             f"SoC {100 * c['soc_min']:.1f}/{100 * c['soc_mean']:.1f}/{100 * c['soc_max']:.1f} %",
             f"{head['pack_v']:,.1f} V {head['current_a']:+,.1f} A {power_kw:+,.1f} kW",
             f"{m.sensor_degc.min():.1f}..{m.sensor_degc.max():.1f} degC",
         ]
-        if c["faults"]:
-            parts.append("FAULT: " + fault_text(int(c["faults"])))
-        return "  ".join(parts)
+        return "  ".join(progress), "  ".join(values)

@@ -29,13 +29,13 @@ def test_the_line_tells_what_matters(bench) -> None:
     command["soc_min"], command["soc_mean"], command["soc_max"] = 0.4, 0.5, 0.6
     controller.measurement.sensor_degc[:] = 20.0
     controller.measurement.sensor_degc[0] = 31.0
-    text = Status(controller, 7200.0).line(3600.0, 2.0)
+    text = "  ".join(Status(controller, 7200.0).parts(3600.0, 2.0))
     for part in (
         "01:00:00", " 50%", "1,800 x real time", "CONNECTED", "SoC 40.0/50.0/60.0 %", "1,340.0 V -100.0 A -134.0 kW",
         "20.0..31.0 degC", "FAULT: cell cold",
     ):  # fmt: skip
         assert part in text, part
-    assert "%" not in Status(controller, float("inf")).line(3600.0, 2.0).partition("CONNECTED")[0]
+    assert "%" not in Status(controller, float("inf")).parts(3600.0, 2.0)[0]
 
 
 def test_in_a_pipe_a_line_comes_with_every_state_and_then_now_and_then(bench, capsys, monkeypatch) -> None:
