@@ -8,18 +8,16 @@ from pathlib import Path
 import numba
 import pytest
 
-from sim import jit
+from sim import jit, kernels
 
 
 def test_other_packages_keep_their_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", "elsewhere")
 
-    @jit.kernel
-    def twice(x):  # type: ignore[no-untyped-def]
-        return 2 * x
-
+    again = jit.kernel(kernels.gauss.py_func)
     assert numba.config.CACHE_DIR == "elsewhere"
-    assert twice(21) == 42
+    assert again(1, 2, 3) == kernels.gauss(1, 2, 3)
+    assert str(again.stats.cache_path).startswith(str(jit._FOLDER))
 
 
 def test_a_change_of_any_source_gives_a_new_folder(tmp_path: Path, repository: Path) -> None:

@@ -106,7 +106,10 @@ def test_parallel_cells_share_the_current(
     rng = np.random.default_rng(seed)
     rack.cells[K.C_SOC] = rng.uniform(0.3, 0.7, rack.n_cells)  # parallel cells out of step: circulating currents
     rack.settle()
+    rack.advance(K.CLOSED, np.full(3, ampere / 2), True, NO_LIMIT, 1.0)
     before = rack.cells[K.C_SOC].copy()
+    relaxing = rack.cells[K.C_X1 : K.C_X4 + 1].copy()
+    secant = rack.cells[K.C_K1].copy()
     rack.advance(K.CLOSED, np.full(1, ampere), True, NO_LIMIT, 1.0)
     amps = rack.by_group(K.C_AMPERE)
     np.testing.assert_allclose(amps.sum(axis=1), ampere, atol=1e-9)
@@ -117,9 +120,10 @@ def test_parallel_cells_share_the_current(
     after = rack.cells[K.C_SOC]
     u = 3.0 + 0.6 * (before + after) / 2
     tau = np.array([1.0, 10.0, 100.0, 1000.0])
-    share = (1 - tau * (1 - np.exp(-1 / tau))).sum()
+    old = (tau * (1 - np.exp(-1 / tau)))[:, None]  # mean of the exponential
+    means = old * relaxing + (1 - old) * rack.cells[K.C_AMPERE]
     scale = rack.cells[K.C_POLAR_SCALE]
-    own = u - scale * (2e-3 + 1e-3 * share) * rack.cells[K.C_AMPERE]
+    own = u - scale * 2e-3 * rack.cells[K.C_AMPERE] - 1e-3 * (secant * means[0] + scale * means[1:].sum(axis=0))
     np.testing.assert_allclose(own.reshape(3, n_parallel), v, atol=1e-12)
 
 
@@ -246,6 +250,17 @@ def test_power_is_delivered_at_the_terminals(plain: Plain, watt: float) -> None:
     for _ in range(10):
         rack.advance(K.CLOSED, np.full(7, watt), False, NO_LIMIT, 0.7)
         assert rack.string[K.S_POWER_W] == pytest.approx(watt, rel=1e-9)
+
+
+def test_the_closed_link_takes_its_own_current(plain: Plain) -> None:
+    rack = plain(rack={"dc_link_f": 0.5, "dc_link_bleed_ohm": 10.0, "main_path_ohm": 0.1})
+    rack.string[K.S_BUS_V] = 3.0
+    rack.advance(K.CLOSED, np.zeros(1), True, NO_LIMIT, 1.0)
+    bus = rack.string[K.S_BUS_V]
+    assert rack.string[K.S_AMPERE] == pytest.approx(bus / 10.0 + 0.5 * (bus - 3.0), rel=1e-12)
+    rack.advance(K.CLOSED, np.zeros(100), True, NO_LIMIT, 1.0)
+    assert rack.string[K.S_AMPERE] == pytest.approx(rack.string[K.S_BUS_V] / 10.0, rel=1e-3)
+    assert rack.string[K.S_PCS_A] == 0.0
 
 
 def test_limits_hold(plain: Plain) -> None:

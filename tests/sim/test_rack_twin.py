@@ -138,6 +138,19 @@ def test_spread_is_as_asked_for() -> None:
     assert 0.2 < leak.std() / leak.mean() < 0.4
 
 
+def test_what_is_drawn_for_one_quantity_tells_nothing_of_another() -> None:
+    rack = RackTwin("lfp_280")
+    rows = (K.C_CAPACITY_AS, K.C_POLAR_SCALE, K.C_SOC, K.C_DEGC, K.C_COOLANT_W_PER_K)
+    related = np.corrcoef([*rack.cells[list(rows)], rack.groups[K.G_LEAK_S]]) - np.eye(6)
+    assert np.abs(related).max() < 4 / np.sqrt(rack.n_cells)
+
+
+def test_parallel_cells_start_at_one_soc() -> None:
+    soc = RackTwin("nmc_ev").by_group(K.C_SOC)
+    np.testing.assert_array_equal(soc[:, 0], soc[:, 1])
+    assert soc.std() > 0.005
+
+
 def test_one_spread_does_not_disturb_the_others() -> None:
     data = cell.load("lfp_280")
     a = RackTwin(data, rack_config(data, {}))
