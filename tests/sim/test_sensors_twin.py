@@ -86,6 +86,33 @@ def test_current_noise(plain: Plain) -> None:
     assert abs(read.mean()) < 4 * 0.1 / np.sqrt(4000)
 
 
+def test_temperature_noise_and_offset(plain: Plain) -> None:
+    samples = Samples(plain(rack={"n_series": 200}), **quiet(degc_noise=0.1, degc_offset_spread=0.5))
+    reads = []
+    for k in range(200):
+        samples.take(k + 1)
+        reads.append(samples.degc.astype(float) - 25.0)
+    errors = np.array(reads)
+    assert (errors - errors.mean(axis=0)).std() == pytest.approx(0.1, rel=0.05)
+    assert errors.mean(axis=0).std() == pytest.approx(0.5, rel=0.2)  # 200 sensors: 5 % (1 sigma)
+
+
+def test_other_values_have_their_noise(plain: Plain) -> None:
+    rack = plain(rack={"n_series": 4})
+    rack.string[K.S_BUS_V] = 10.0
+    samples = Samples(rack, **quiet(pack_v_noise=1e-3, insulation_noise=0.05, degc_noise=0.2))
+    read = np.array([list(samples.take(k + 1).values()) for k in range(2000)])
+    for column, mean, spread in (
+        (S.PACK_V, 13.2, 13.2e-3),
+        (S.BUS_V, 10.0, 10e-3),
+        (S.INSULATION, 1e6, 5e4),
+        (S.COOLANT_IN, 25.0, 0.2),
+        (S.COOLANT_OUT, 25.0, 0.2),
+    ):
+        assert read[:, column].mean() == pytest.approx(mean, abs=4 * spread / np.sqrt(2000))
+        assert read[:, column].std() == pytest.approx(spread, rel=0.07)
+
+
 def test_current_beyond_the_range_is_held(plain: Plain, hold: Callable[..., None]) -> None:
     rack = plain()
     hold(rack, -50.0, 1)
