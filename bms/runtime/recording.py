@@ -125,15 +125,12 @@ class Recorder:
             self._flush()
 
     def close(self, summary: dict[str, Any] | None = None) -> None:
-        """Write the END frame and close the file. Raises `DataError` if any part could not be written."""
-        if not self._file.closed:
-            self._buffer += codec.frame(self.steps + 1, codec.json_payload(codec.Kind.END, summary or {}))
-            self._flush()
-            self._queue.put(None)
-            self._thread.join()
-            self._file.close()
-        if self.error is not None:
-            raise DataError(f"{self.path}: the recording is incomplete: {self.error.strerror}")
+        """Write the END frame and close the file; `error` tells whether all of it could be written."""
+        self._buffer += codec.frame(self.steps + 1, codec.json_payload(codec.Kind.END, summary or {}))
+        self._flush()
+        self._queue.put(None)
+        self._thread.join()
+        self._file.close()
 
     def _flush(self) -> None:
         self._flushed_s = time.monotonic()

@@ -13,12 +13,10 @@ from zipfile import BadZipFile
 import numpy.typing as npt
 
 from bms.runtime import figures
+from bms.runtime.run import PAGE, SERIES, SUMMARY
 from bms.runtime.status import clock_text
 from hal.errors import DataError
 
-PAGE = "report.html"
-SERIES = "series.npz"
-SUMMARY = "summary.json"
 GOOD = 0
 
 Arrays = Mapping[str, npt.NDArray[Any]]

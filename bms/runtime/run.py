@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from bms.core.control_setup import ControlSettings
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
-from hal.errors import ConfigError, nearest
+from hal.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from bms.core.step import Controller, StepConfig
     from bms.runtime.clock import LoopClock
     from hal.contract import Rack, RackInfo
 
+SERIES, SUMMARY, PAGE = "series.npz", "summary.json", "report.html"
 GOOD, FAILED = 0, 1
 SIGNALLED = 128  # + number of the signal, as a shell reports it
 CAPACITY_RATIO = 1.5  # a cell file further off than this is that of another cell
@@ -123,17 +124,15 @@ def _twin_cell(url: str) -> str:
 
 
 def _folder(out: Path | None, name: str) -> Path:
-    if out is None:
-        stem = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-        out, k = stem, 1
-        while out.exists():
-            k += 1
-            out = stem.with_name(f"{stem.name}-{k}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be made: {error.strerror}") from error
-    return out
+    """Where a run goes: `out`, or a folder of its own under `runs`."""
+    if out is not None:
+        return out
+    stem = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    found, k = stem, 1
+    while found.exists():
+        k += 1
+        found = stem.with_name(f"{stem.name}-{k}")
+    return found
 
 
 def open_rack(scenario: Scenario, clock: LoopClock) -> Rack:
@@ -230,6 +229,7 @@ def execute(
         info = rack.info
         controller = make_controller(scenario, rack, clock)
         about = {"scenario": scenario.to_json(), "sample_every": every, "speed": None if math.isinf(speed) else speed}
+        _prepare(folder)
         recorder = Recorder(folder / FILE_NAME, header_of(info, controller, about), info.n_cells, info.n_sensors)
         series = samples.Series(info, controller, every)
         status = Status(controller, scenario.duration_s, quiet=quiet, fast=math.isinf(speed))
@@ -261,20 +261,34 @@ def execute(
         "capacity_ah": info.capacity_ah,
         "scenario": scenario.to_json(),
     }
-    samples.save(folder / "series.npz", series.arrays())
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    try:
+        samples.save(folder / SERIES, series.arrays())
+        (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
     if not quiet:
         print_summary(summary)
+    if not stats.opened:
+        print("the contactors did not open")
+    if recorder.error is not None:
+        raise DataError(f"{recorder.path}: the recording is incomplete: {recorder.error.strerror}")
     if report:
         _report(folder)
     else:
         print(folder)
     if stop:
         return SIGNALLED + stop.signal_number
-    if not stats.opened:
-        print("the contactors did not open")
-        return FAILED
-    return FAILED if summary["state_at_end"] == RackState.FAULT.name else GOOD
+    return GOOD if stats.opened and summary["state_at_end"] != RackState.FAULT.name else FAILED
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder of a run, without what an earlier run left: a report must not mix the two."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (SERIES, SUMMARY, PAGE):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be used: {error.strerror}") from error
 
 
 def _report(folder: Path) -> None:

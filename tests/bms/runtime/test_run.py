@@ -16,7 +16,7 @@ from bms.runtime import run as module
 from bms.runtime.replay import replay
 from bms.runtime.run import choose, execute
 from hal.backends.replay import FILE_NAME, Recording
-from hal.errors import ConfigError
+from hal.errors import ConfigError, DataError
 
 SMALL = "sim:lfp_280?n_series=8&module_groups=4&seed=3&duty.start_s=8"
 
@@ -94,6 +94,7 @@ def test_mistakes_are_one_line_and_exit_2(words: list[str], message: str, tmp_pa
     assert err.startswith("bms: error: ")
     assert err.count("\n") == 1
     assert out == ""
+    assert list(tmp_path.iterdir()) == [], "nothing is left of a run that never started"
 
 
 def test_a_cell_of_another_size_is_refused(cell_file: Path, tmp_path: Path, capsys) -> None:
@@ -114,9 +115,12 @@ def test_a_folder_that_cannot_be_made_is_refused(cell_file: Path, tmp_path: Path
 def test_folders_of_their_own_when_none_is_given(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module.time, "strftime", lambda text: "20260101-000000")
-    folders = [module._folder(None, "x") for _ in range(3)]
+    folders = []
+    for _ in range(3):
+        folders.append(module._folder(None, "x"))
+        folders[-1].mkdir(parents=True)
     assert [f.name for f in folders] == ["20260101-000000-x", "20260101-000000-x-2", "20260101-000000-x-3"]
-    assert all(f.is_dir() and f.parent.name == "runs" for f in folders)
+    assert all(f.parent.name == "runs" for f in folders)
 
 
 # ---------------------------------------------------------------------------------------------------- what it leaves
@@ -143,6 +147,30 @@ def test_a_run_leaves_recording_summary_and_page(cell_file: Path, tmp_path: Path
     recording = Recording(out)
     assert replay(recording).steps_differing == 0
     assert recording.end == {"ended_by": "duration", "opened": True}
+
+
+def test_what_an_earlier_run_left_is_removed_first(small, tmp_path: Path, monkeypatch) -> None:
+    for name in (module.SERIES, module.SUMMARY, module.PAGE):
+        (tmp_path / name).write_text("old")
+    monkeypatch.setattr("bms.runtime.loop.Loop.run", lambda self, duration_s: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        execute(small(), tmp_path, report=False)
+    assert [f.name for f in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_disk_that_fills_up_is_told_after_the_contactors_have_opened(small, tmp_path: Path, monkeypatch) -> None:
+    from bms.runtime.recording import Recorder
+
+    add = Recorder.add
+
+    def fail(self, *args) -> None:
+        self.error = self.error or OSError(28, "No space left on device")
+        add(self, *args)
+
+    monkeypatch.setattr(Recorder, "add", fail)
+    with pytest.raises(DataError, match="incomplete: No space left"):
+        execute(small(), tmp_path, report=False)
+    assert json.loads((tmp_path / module.SUMMARY).read_text())["loop"]["opened"]
 
 
 def test_told_soc_is_believed(small, tmp_path: Path) -> None:
