@@ -1,0 +1,254 @@
+"""The kernel against a textbook filter: dense covariance, Joseph form, float64, the bias among the states.
+
+The reference is written from the model's equations (docs/estimator.md), not from the kernel: one joint state vector for all
+cells of the string and the bias, one dense covariance, one vector-valued update. That the kernel's UDU^T factors and its
+split-off bias give the same numbers over thousands of steps proves both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bms.cells import CellParameters
+from bms.core import estimator as e
+from bms.core.estimator_setup import estimator_config, estimator_state
+
+V1, V2, V3, V4, H, W, Z, R, Q = range(9)
+NX = 9
+
+
+class TextbookFilter:
+    """Extended Kalman filter over [9 states of each cell, bias], equations in float64."""
+
+    def __init__(self, config: e.EstimatorConfig, n: int, x0: np.ndarray, p0: np.ndarray, bias_var: float) -> None:
+        self.k = {name: float(config.scalars[name][0]) for name in config.scalars.dtype.names}
+        self.maps = config.maps.astype(np.float64)
+        self.rows = config.rows.astype(np.float64)
+        self.n = n
+        self.x = np.r_[np.tile(x0, n), 0.0]
+        self.p = np.diag(np.r_[np.tile(p0, n), bias_var])
+        self.last_a = self.sign = self.slow_s = 0.0
+        self.first = True
+
+    def table(self, k: int, z: float, degc: float) -> float:
+        m, kk = self.maps[k], self.k
+        at_t = np.clip((degc - kk["degc_first"]) / kk["degc_step"], 0, m.shape[0] - 1)
+        it = min(int(at_t), m.shape[0] - 2)
+        iz = min(max(int(z / kk["z_step"]), 0), m.shape[1] - 2)
+        ft, fz = at_t - it, z / kk["z_step"] - iz
+        return float(
+            np.array([1 - ft, ft]) @ m[it : it + 2, iz : iz + 2] @ np.array([1 - fz, fz])
+        )  # beyond the ends of SoC the last slope goes on
+
+    def row(self, k: int, degc: float) -> float:
+        nodes = self.k["degc_first"] + self.k["degc_step"] * np.arange(self.rows.shape[1])
+        return float(np.interp(degc, nodes, self.rows[k]))
+
+    def step(self, volts: np.ndarray, degcs: np.ndarray, current_a: float, dt: float) -> np.ndarray:
+        """One sample; NaN in `volts` = no correction from that cell. Returns the model voltages before correction."""
+        k, x, n = self.k, self.x, self.n
+        tau = [k[f"tau{j}_s"] for j in (1, 2, 3, 4)]
+        raw = current_a if self.first else 0.5 * (current_a + self.last_a)
+        self.first, self.last_a = False, current_a
+        i, now = raw - x[-1], current_a - x[-1]
+        if abs(now) > 0.01 * self.rows[e.ROW_CAPACITY_AH, 0]:
+            self.sign = 1.0 if now > 0 else -1.0
+        self.slow_s += dt
+        slow_h = 0.0
+        if self.slow_s >= k["slow_period_s"]:
+            slow_h, self.slow_s = self.slow_s / 3600.0, 0.0
+        f = np.eye(9 * n + 1)
+        noise = np.zeros(9 * n + 1)
+        noise[-1] = k["bias_walk"] ** 2 * slow_h
+        for c in range(n):
+            o, degc = NX * c, float(degcs[c])
+            z = x[o + Z]
+            r = [self.table(m, z, degc) for m in (e.MAP_R1, e.MAP_R2, e.MAP_R3, e.MAP_R4)]
+            slope = self.table(e.MAP_SLOPE, z, degc)
+            eta = 1.0 if i > 0 else self.row(e.ROW_ETA, degc)
+            gain = eta * dt / (3600.0 * self.row(e.ROW_CAPACITY_AH, degc))
+            ah = np.exp(-abs(gain * i * self.row(e.ROW_GAMMA, degc)))
+            aw = np.exp(-dt / k["tau_w_s"])
+            wv = self.row(e.ROW_W_STD, degc) ** 2 + (slope * self.row(e.ROW_W_KNEE, degc)) ** 2
+            for j in range(4):
+                a = np.exp(-dt / tau[j])
+                x[o + j] = a * x[o + j] + (1 - a) * r[j] * i
+                f[o + j, o + j], f[o + j, -1] = a, -(1 - a) * r[j]
+                noise[o + j] = (k["rc_noise"] * i * r[j]) ** 2 * (1 - a * a)
+            x[o + Z] -= gain * i * (1 - x[o + Q])
+            f[o + Z, o + Q], f[o + Z, -1] = gain * i, gain
+            x[o + H] = ah * x[o + H] - (1 - ah) * (1.0 if i > 0 else -1.0)
+            x[o + W] *= aw
+            f[o + H, o + H], f[o + W, o + W] = ah, aw
+            noise[o + H] = k["h_noise"] ** 2 * (1 - ah * ah)
+            noise[o + W] = wv * (1 - aw * aw)
+            noise[o + Z] = (gain * k["current_std"]) ** 2 * max(dt, 1.0)
+            noise[o + R] = k["r_walk"] ** 2 * slow_h
+            noise[o + Q] = k["q_walk"] ** 2 * slow_h
+        self.p = f @ self.p @ f.T + np.diag(noise)
+
+        model = np.zeros(n)
+        rows, nus, errors = [], [], []
+        bent = k["bend_a"] * np.arcsinh(now / k["bend_a"])
+        for c in range(n):
+            o, degc = NX * c, float(degcs[c])
+            z = x[o + Z]
+            ocv, slope, m, r0, rct = (
+                self.table(t, z, degc) for t in (e.MAP_OCV, e.MAP_SLOPE, e.MAP_M, e.MAP_R0, e.MAP_RCT)
+            )
+            er = np.exp(x[o + R])
+            drop = x[o : o + 4].sum() + r0 * now + rct * bent
+            model[c] = ocv + m * x[o + H] + self.row(e.ROW_M0, degc) * self.sign + x[o + W] - er * drop
+            h = np.zeros(9 * n + 1)
+            h[o : o + 4], h[o + H], h[o + W], h[o + Z], h[o + R] = -er, m, 1.0, slope, -er * drop
+            h[-1] = er * (r0 + rct / np.sqrt(1 + (now / k["bend_a"]) ** 2))
+            w_std, knee = self.row(e.ROW_W_STD, degc), slope * self.row(e.ROW_W_KNEE, degc)
+            r_v = (k["voltage_std"] ** 2 + k["model_corr"] * w_std**2 + k["knee_corr"] * knee**2) / min(
+                max(dt, 1e-3), 60.0
+            )
+            nu = volts[c] - model[c]
+            total = h @ self.p @ h + r_v
+            if np.isfinite(nu):
+                if nu * nu > 25.0 * total:
+                    r_v += nu * nu / 25.0 - total
+                rows.append(h), nus.append(nu), errors.append(r_v)
+        if rows:
+            hm, rm = np.array(rows), np.diag(errors)
+            gain_m = self.p @ hm.T @ np.linalg.inv(hm @ self.p @ hm.T + rm)
+            x += gain_m @ np.array(nus)
+            joseph = np.eye(x.size) - gain_m @ hm
+            self.p = joseph @ self.p @ joseph.T + gain_m @ rm @ gain_m.T
+        cells = x[:-1].reshape(n, NX)
+        cells[:, H] = np.clip(cells[:, H], -1, 1)
+        cells[:, R] = np.clip(cells[:, R], -0.7, 0.7)
+        cells[:, Q] = np.clip(cells[:, Q], -0.2, 0.2)
+        cells[:, Z] = np.clip(cells[:, Z], -0.02, 1.02)
+        return model
+
+    def soc(self) -> tuple[np.ndarray, np.ndarray]:
+        at = NX * np.arange(self.n) + Z
+        return self.x[at], np.sqrt(self.p[at, at] + self.k["soc_floor"] ** 2)
+
+
+def duty(rng: np.random.Generator, n_steps: int) -> np.ndarray:
+    """Currents that are held for 5..400 s, a third of them rests, mean a slow discharge; A."""
+    parts = []
+    while sum(map(len, parts)) < n_steps:
+        level = 0.0 if rng.random() < 0.33 else rng.normal(0.3, 1.2)
+        parts.append(np.full(rng.integers(5, 400), level))
+    return np.concatenate(parts)[:n_steps].astype(np.float32)
+
+
+def compare(
+    cell: CellParameters,
+    n: int,
+    dt: float,
+    n_steps: int,
+    *,
+    soc_error: float,
+    bias_a: float,
+    seed: int,
+    gaps: bool = False,
+) -> dict[str, float]:
+    """Feed kernel and reference the same samples; the largest differences seen."""
+    rng = np.random.default_rng(seed)
+    config = estimator_config(cell, {"common": 0.0})
+    soc0 = 0.72
+    state = estimator_state(config, n, soc0 + soc_error, 0.1)
+    reference = TextbookFilter(
+        config, n, state.x[:NX, 0].astype(float), state.p[:NX, 0].astype(float), float(state.shared["bias_var"][0])
+    )
+    # what is measured comes from the reference's own model, run open loop from another start, with noise added
+    plant = TextbookFilter(config, n, np.r_[np.zeros(6), soc0, 0.05, 0.0], np.zeros(NX), 0.0)
+    current = duty(rng, n_steps)
+    degc = np.linspace(12.0, 33.0, n).astype(np.float32)
+    nothing = np.full(n, np.nan)
+    quality = np.zeros(n, np.uint8)
+    worst = dict.fromkeys(("soc", "std", "bias_a", "bias_std", "model_v", "x"), 0.0)
+    for k in range(n_steps):
+        true_v = plant.step(nothing, degc, float(current[k]), dt)
+        volt = (true_v + rng.normal(0, 0.002, n)).astype(np.float32)
+        if k % 701 == 700:
+            volt[0] += 0.5  # an outlier
+        if gaps and 400 < k % 1000 < 600:
+            volt[k % n] = np.nan
+        measured = np.float32(current[k] + bias_a)
+        e.estimator_step(config, state, volt, quality, degc, measured, np.uint8(0), np.float32(dt))
+        model_v = reference.step(volt.astype(float), degc, float(measured), dt)
+        soc, std = reference.soc()
+        bias, bias_std = reference.x[-1], np.sqrt(reference.p[-1, -1])
+        seen = {
+            "soc": np.abs(state.x[e.Z] - soc),
+            "std": np.abs(state.out[e.SOC_STD] / std - 1),
+            "bias_a": abs(float(state.shared["bias_a"][0]) - bias),
+            "bias_std": abs(np.sqrt(float(state.shared["bias_var"][0])) / bias_std - 1),
+            "model_v": np.abs(state.out[e.MODEL_V] - model_v),
+            "x": np.abs(state.x[:NX].T.ravel() - reference.x[:-1]),
+        }
+        for key, value in seen.items():
+            worst[key] = max(worst[key], float(np.max(value)))
+    worst["moved_std"] = 0.1 - float(state.out[e.SOC_STD, 0])
+    return worst
+
+
+@pytest.mark.parametrize(
+    ("n", "dt", "n_steps", "soc_error", "bias_a", "gaps"),
+    [
+        (1, 1.0, 4000, 0.15, 0.02, True),
+        (1, 0.1, 3000, 0.05, 0.0, False),
+        (1, 10.0, 2000, -0.1, -0.02, True),
+        (3, 1.0, 1500, 0.1, 0.02, True),
+    ],
+    ids=["one cell", "one cell at 100 ms", "one cell at 10 s", "three cells share the bias"],
+)
+def test_the_kernel_is_the_textbook_filter(
+    plain_cell: CellParameters, n: int, dt: float, n_steps: int, soc_error: float, bias_a: float, gaps: bool
+) -> None:
+    """Differences are those of float32 (6e-8 a step, partly forgotten): far below anything that a user would see."""
+    worst = compare(plain_cell, n, dt, n_steps, soc_error=soc_error, bias_a=bias_a, seed=5, gaps=gaps)
+    assert worst["x"] < 5e-5
+    assert worst["soc"] < 5e-5
+    assert worst["std"] < 5e-4
+    assert worst["bias_a"] < 2e-6
+    assert worst["bias_std"] < 5e-4
+    assert worst["model_v"] < 5e-6
+    if bias_a and n == 1:
+        assert worst["moved_std"] > 0.02, "the comparison must go through a real convergence"
+
+
+def run_equal_cells(cell: CellParameters, n: int, common: float) -> tuple[e.EstimatorState, e.EstimatorConfig]:
+    rng = np.random.default_rng(8)
+    config = estimator_config(cell, {"common": common})
+    state = estimator_state(config, n, 0.6, 0.05)
+    degc, quality = np.full(n, 25.0, np.float32), np.zeros(n, np.uint8)
+    for ampere in duty(rng, 1500):
+        volt = np.full(n, cell.ocv(0.6) - 0.03 * ampere + rng.normal(0, 0.001), np.float32)
+        e.estimator_step(config, state, volt, quality, degc, ampere + np.float32(0.02), np.uint8(0), np.float32(1.0))
+    return state, config
+
+
+def test_cells_whose_errors_are_independent_tell_as_much_as_their_number(plain_cell: CellParameters) -> None:
+    """rho = 0: n equal cells give n times the information on the bias: 1/m - 1/m0 grows n-fold (while s is the same).
+
+    The walk of the bias is switched off, for it adds to m; the rest (2 %) is that the model is linearised at the bias found.
+    """
+    still = replace(plain_cell, filter={"bias_walk_c": 0.0})
+    told = {}
+    for n in (1, 4, 16):
+        state, config = run_equal_cells(still, n, 0.0)
+        told[n] = 1.0 / float(state.shared["bias_var"][0]) - 1.0 / float(config.scalars["bias_std"][0]) ** 2
+        assert np.all(state.x == state.x[:, :1]), "equal cells stay equal"
+    assert told[4] == pytest.approx(4 * told[1], rel=2e-2)
+    assert told[16] == pytest.approx(16 * told[1], rel=2e-2)
+
+
+def test_cells_whose_errors_are_the_same_tell_as_much_as_one(plain_cell: CellParameters) -> None:
+    one, _ = run_equal_cells(plain_cell, 1, 1.0)
+    many, _ = run_equal_cells(plain_cell, 16, 1.0)
+    assert float(many.shared["bias_a"][0]) == pytest.approx(float(one.shared["bias_a"][0]), rel=1e-4)
+    assert float(many.shared["bias_var"][0]) == pytest.approx(float(one.shared["bias_var"][0]), rel=1e-4)
+    np.testing.assert_allclose(many.out[e.SOC], one.out[e.SOC][0], atol=2e-6)
+    np.testing.assert_allclose(many.out[e.SOC_STD], one.out[e.SOC_STD][0], rtol=1e-4)
