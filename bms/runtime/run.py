@@ -92,8 +92,11 @@ def choose(scenario: str | None, rack: str | None, cell: str | None) -> Scenario
             chosen = _recorded(rack) if rack.startswith("replay:") else Scenario(name=rack.partition(":")[0])
         chosen = replace(chosen, rack=rack)
     elif cell is not None and chosen.rack.startswith("sim:"):
+        from bms import cells
         from hal.backends.simulated import cell_names
 
+        if cell not in cell_names() and cell in cells.names():
+            raise ConfigError(f"no twin has the cell '{cell}' (known: {', '.join(cell_names())}): give --rack")
         if cell in cell_names():
             _, _, query = chosen.rack.partition("?")
             chosen = replace(chosen, rack=f"sim:{cell}" + (f"?{query}" if query else ""))

@@ -79,6 +79,8 @@ def test_a_recording_as_rack_brings_its_times_and_cell(recorded: Path) -> None:
         (["--rack", SMALL + "&n_parralel=2"], "did you mean 'n_parallel'?"),
         (["--rack", SMALL, "--cell", "no/such.toml"], "no/such.toml"),
         (["--rack", "replay:nothing/here"], "nothing/here"),
+        (["--cell", "lfp_a123"], "no twin has the cell 'lfp_a123' (known: lfp_280"),
+        (["--cell", "lfp_28"], "unknown cell 'lfp_28' (did you mean 'lfp_280'?)"),
         (["--spede", "1"], "did you mean '--speed'?"),
     ],
 )
