@@ -16,15 +16,15 @@ DEGC_FIRST, DEGC_LAST, DEGC_STEP = -30.0, 60.0, 5.0
 _KELVIN = 273.15
 
 TUNING: dict[str, float] = {
-    "tau_w_s": 1800.0,
-    "voltage_std": 0.05,
-    "model_corr": 1600.0,
-    "knee_corr": 600.0,
-    "current_std_c": 0.003,
-    "bias_std_c": 0.008,
-    "bias_walk_c": 0.0005,
-    "rc_noise": 0.1,
-    "h_noise": 0.3,
+    "tau_w_s": 4500.0,
+    "voltage_std": 0.07,
+    "model_corr": 1100.0,
+    "knee_corr": 3000.0,
+    "current_std_c": 0.001,
+    "bias_std_c": 0.011,
+    "bias_walk_c": 0.00025,
+    "rc_noise": 0.04,
+    "h_noise": 0.17,
     "r_std": 0.1,
     "r_walk": 0.03,
     "q_std": 0.01,
@@ -32,7 +32,7 @@ TUNING: dict[str, float] = {
     "rc_prior_c": 0.2,
     "common": 0.5,
     "observable_soc": 0.03,
-    "soc_floor": 0.001,
+    "soc_floor": 0.003,
     "slow_period_s": 60.0,
 }
 """One tuning for all cells; names ending in `_c` are relative to the capacity (1 C). A cell file may override them."""

@@ -11,8 +11,8 @@ from bms.lab import fit as f
 from bms.lab.curves import Slow
 
 SAME_DEGC = 4.0  # tests closer than this are one temperature
-ERROR_BASE_V, ERROR_SHARE, ERROR_FAR_V = 0.0007, 1.4, 0.0008
-KNEE_SOC, KNEE_FAR_SOC = 0.006, 0.001
+ERROR_BASE_V, ERROR_SHARE, ERROR_FAR_V = 0.001, 1.4, 0.0007
+KNEE_SOC, KNEE_FAR_SOC = 0.008, 0.002
 FAR_DEGC = 10.0  # an error that grows by ERROR_FAR_V (KNEE_FAR_SOC) over this distance from a dynamic test
 SPAN_DEGC = 20.0  # nodes added on both sides where only one temperature was tested
 
