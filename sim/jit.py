@@ -2,7 +2,7 @@
 
 Strict IEEE arithmetic and error model `numpy`, as everywhere in the product. The code is kept on disk under a folder
 whose name hashes every source of the twin, the versions of numba and llvmlite, and the processor, so that a change in
-any module gives a new folder and a stale kernel cannot be loaded.
+any module gives a new folder and a stale kernel cannot be loaded; a damaged file is compiled anew.
 """
 
 from __future__ import annotations
@@ -49,6 +49,22 @@ _FOLDER = _cache_folder()
 _CACHE = _usable(_FOLDER)
 
 
+def _forgiving(compiled: Any) -> Any:
+    """Let a damaged file of the cache cost a compilation, no more: numba itself would raise."""
+    cache = compiled._cache
+    load = cache.load_overload
+
+    def load_or_forget(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:  # whatever unpickling or linking of a torn file makes of it
+            cache.flush()
+            return None
+
+    cache.load_overload = load_or_forget
+    return compiled
+
+
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` in nopython mode, kept on disk where the folder can be written."""
     if not _CACHE:
@@ -57,6 +73,6 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_FOLDER)
     try:
-        return numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+        return _forgiving(numba.njit(error_model="numpy", fastmath=False, cache=True)(function))
     finally:
         numba.config.CACHE_DIR = before

@@ -39,6 +39,26 @@ def test_a_change_of_any_source_gives_a_new_folder(tmp_path: Path, repository: P
     assert folder() != before
 
 
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_a_torn_cache_file_only_costs_a_compilation(tmp_path: Path, suffix: str) -> None:
+    code = "from sim import kernels; print(kernels.gauss(1, 2, 3).hex(), sum(kernels.gauss.stats.cache_hits.values()))"
+    environment = {**os.environ, "RACKBMS_CACHE_DIR": str(tmp_path)}
+
+    def run() -> list[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+    value, hits = run()
+    assert hits == "0"
+    assert run() == [value, "1"]
+    torn = [path for path in tmp_path.rglob(f"*.{suffix}") if "gauss" in path.name]
+    assert torn
+    for path in torn:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert run() == [value, "0"]
+    assert run() == [value, "1"]
+
+
 def test_a_folder_that_cannot_be_written_only_costs_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RACKBMS_CACHE_DIR", str(tmp_path / "file"))
