@@ -1,7 +1,7 @@
 """What does one step of the twin cost per cell, and one read and write of a whole simulated rack?
 
 Run with `make bench`, or `python -m pytest bench/twin.py --benchmark-only -q`. A control loop at 1 s that simulates a
-day makes 86,400 reads and writes: 50 us for both are 4 s. Figures are medians of rounds on an otherwise idle machine.
+day makes 86,400 reads and writes: 65 us for both are 6 s. Figures are medians of rounds on an otherwise idle machine.
 """
 
 import numpy as np
