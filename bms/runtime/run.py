@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 SERIES, SUMMARY, PAGE = "series.npz", "summary.json", "report.html"
 GOOD, FAILED = 0, 1
 SIGNALLED = 128  # + number of the signal, as a shell reports it
+PATIENCE_S = 3.0  # longer than loading compiled kernels takes
 CAPACITY_RATIO = 1.5  # a cell file further off than this is that of another cell
 FIRST_READS = 10  # for the first complete measurement, before the loop starts all the same
 
@@ -228,9 +231,11 @@ def execute(
     rack = open_rack(scenario, clock)
     if not quiet:
         print(f"{scenario.rack}: {scenario.description or scenario.name}", flush=True)
-    with stop_on_signals(stop), rack:
+    with stop_on_signals(stop), contextlib.ExitStack() as stack:
+        with _patience(quiet):
+            stack.enter_context(rack)
+            controller = make_controller(scenario, rack, clock)
         info = rack.info
-        controller = make_controller(scenario, rack, clock)
         about = {"scenario": scenario.to_json(), "sample_every": every, "speed": None if math.isinf(speed) else speed}
         _prepare(folder)
         recorder = Recorder(folder / FILE_NAME, header_of(info, controller, about), info.n_cells, info.n_sensors)
@@ -282,6 +287,19 @@ def execute(
     if stop:
         return SIGNALLED + stop.signal_number
     return GOOD if stats.opened and summary["state_at_end"] != RackState.FAULT.name else FAILED
+
+
+@contextlib.contextmanager
+def _patience(quiet: bool) -> Iterator[None]:
+    """Say why nothing happens when kernels have to be compiled: on the first run, and after a change."""
+    told = threading.Timer(PATIENCE_S, print, ["compiling, once: the result is kept for the next run"], {"flush": True})
+    told.daemon = True
+    if not quiet:
+        told.start()
+    try:
+        yield
+    finally:
+        told.cancel()
 
 
 def _prepare(folder: Path) -> None:
