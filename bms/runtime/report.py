@@ -44,7 +44,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _load(folder: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Samples and summary of a run: as it left them, or won again from its recording."""
+    """Samples and summary of a run: as it left them, or rebuilt from its recording."""
     from bms.runtime import series
 
     if not ((folder / SERIES).is_file() and (folder / SUMMARY).is_file()):
@@ -121,7 +121,7 @@ def render(arrays: Arrays, summary: Mapping[str, Any]) -> str:
         names = ", ".join(summary["faults"]).lower().replace("_", " ")
         notes.append(f"Faults: {html.escape(names)}; first at {clock_text(summary['first_fault_s'])}.")
     if "replayed" in summary:
-        notes.append(f"Won again from the recording: {summary['replayed']}.")
+        notes.append(f"Rebuilt from the recording by replay: {summary['replayed']}.")
     parts = "".join(
         f"<figure><h2>{html.escape(f.title)}</h2><p>{html.escape(f.text)}</p>{f.svg}</figure>"
         for f in figures.all_figures(arrays, summary)

@@ -1,4 +1,4 @@
-"""The page of a run: complete in itself, and won again from a recording."""
+"""The page of a run: complete in itself, and rebuilt from a recording."""
 
 from __future__ import annotations
 

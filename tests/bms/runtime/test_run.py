@@ -114,6 +114,31 @@ def test_a_folder_that_cannot_be_made_is_refused(cell_file: Path, tmp_path: Path
     assert "--out" in capsys.readouterr().err
 
 
+def test_a_long_silence_is_explained(monkeypatch) -> None:
+    class Timer:
+        made: list = []
+
+        def __init__(self, after_s, function, args, kwargs) -> None:
+            self.after_s, self.said, self.calls = after_s, args[0], []
+            Timer.made.append(self)
+
+        def start(self) -> None:
+            self.calls.append("start")
+
+        def cancel(self) -> None:
+            self.calls.append("cancel")
+
+    monkeypatch.setattr(module.threading, "Timer", Timer)
+    with module._patience(quiet=False):
+        assert Timer.made[0].calls == ["start"]
+        assert "compiling" in Timer.made[0].said
+        assert Timer.made[0].after_s == module.PATIENCE_S
+    assert Timer.made[0].calls == ["start", "cancel"]
+    with pytest.raises(ZeroDivisionError), module._patience(quiet=True):
+        raise ZeroDivisionError
+    assert Timer.made[1].calls == ["cancel"]
+
+
 def test_folders_of_their_own_when_none_is_given(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module.time, "strftime", lambda text: "20260101-000000")
@@ -283,6 +308,6 @@ def test_a_killed_run_leaves_a_recording_that_replays(cell_file: Path, tmp_path:
     assert ", 0 differences" in out
     assert "cut" in out
     assert not (tmp_path / "summary.json").exists()
-    # and the report can be won from it
+    # and the report can be made of it
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").is_file()
