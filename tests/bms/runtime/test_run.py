@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_a_folder_that_cannot_be_made_is_refused(cell_file: Path, tmp_path: Path
 
 def test_a_long_silence_is_explained(monkeypatch) -> None:
     class Timer:
-        made: list = []
+        made: ClassVar[list] = []
 
         def __init__(self, after_s, function, args, kwargs) -> None:
             self.after_s, self.said, self.calls = after_s, args[0], []
