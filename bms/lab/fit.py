@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from scipy.optimize import lsq_linear
 
 from bms.core.jit import kernel
@@ -82,16 +83,20 @@ def slow_error(tests: list[Dynamic], residual_v: list[Array]) -> float:
     return float(np.sqrt(np.mean(np.square(np.minimum(e, 6.0 * np.median(e) + 1e-4)))))
 
 
-def hat(x: Array, nodes: Array) -> Array:
-    """Matrix of piecewise-linear basis functions on `nodes` at `x`; constant beyond the ends."""
+def hat(x: Array, nodes: Array) -> Any:
+    """Piecewise-linear basis functions on `nodes` at `x`, a sparse matrix with two entries a row; constant outside."""
     x = np.clip(x, nodes[0], nodes[-1])
     k = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, nodes.size - 2)
     f = (x - nodes[k]) / (nodes[k + 1] - nodes[k])
-    basis = np.zeros((x.size, nodes.size))
-    row = np.arange(x.size)
-    basis[row, k] = 1.0 - f
-    basis[row, k + 1] = f
-    return basis
+    entries, columns = np.stack([1.0 - f, f], axis=1).ravel(), np.stack([k, k + 1], axis=1).ravel()
+    return sparse.csr_matrix((entries, columns, 2 * np.arange(x.size + 1)), shape=(x.size, nodes.size))
+
+
+def _rows_times(matrix: Any, factor: Array) -> Any:
+    """The sparse `matrix` with row k multiplied by `factor[k]`."""
+    return sparse.csr_matrix(
+        (matrix.data * np.repeat(factor, np.diff(matrix.indptr)), matrix.indices, matrix.indptr), shape=matrix.shape
+    )
 
 
 def capacity_and_efficiency(tests: list[Dynamic]) -> tuple[float, float]:
@@ -164,6 +169,8 @@ def fit_temperature(
     rise = np.tril(
         np.ones((no, no))
     )  # OCV as its first value and the steps from node to node, which must not be negative
+    steps = np.eye(total)
+    steps[:no, :no] = rise
     slope = np.gradient(base_v, SOC_OCV)
     regular, wanted = [], []
 
@@ -191,35 +198,31 @@ def fit_temperature(
 
     bases = []
     for t in tests:
-        br = hat(t.soc, SOC_R) * arrhenius(t.temperature_degc, t.degc)[:, None]
+        br = _rows_times(hat(t.soc, SOC_R), -arrhenius(t.temperature_degc, t.degc))
         bent = bend_a * np.arcsinh(t.current_a / bend_a)
-        bases.append(
-            (hat(t.soc, SOC_OCV) @ rise, hat(t.soc, SOC_M), br, -br * t.current_a[:, None], -br * bent[:, None])
-        )
+        bases.append((hat(t.soc, SOC_OCV), hat(t.soc, SOC_M), br, _rows_times(br, t.current_a), _rows_times(br, bent)))
     ends = [np.where(t.soc < 0.05, 0.2, 1.0) for t in tests]
     best: tuple[float, float, Array, list[Array]] | None = None
     for gamma in gammas:
         designs = []
         for t, (bo, bm, br, b0, bct) in zip(tests, bases, strict=True):
             x, h, s = states(t, tau_s, gamma, capacity)
-            designs.append(
-                np.hstack(
-                    [bo, bm * h[:, None], s[:, None], b0, bct] + [-br * x[:, j : j + 1] for j in range(tau_s.size)]
-                )
-            )
+            pairs = [_rows_times(br, x[:, j]) for j in range(tau_s.size)]
+            designs.append(sparse.hstack([bo, _rows_times(bm, h), s[:, None], b0, bct, *pairs], format="csr"))
         weights = [w.copy() for w in ends]
         for _ in range(iterations):
-            gram = rules.T @ rules
-            rhs = rules.T @ rules_y
+            gram, rhs = np.zeros((total, total)), np.zeros(total)
             for t, a, w in zip(tests, designs, weights, strict=True):
-                aw = a * w[:, None]
-                gram += aw.T @ aw
+                aw = _rows_times(a, w)
+                gram += (aw.T @ aw).toarray()
                 rhs += aw.T @ (t.voltage_v * w)
+            gram = rules.T @ rules + steps.T @ gram @ steps
+            rhs = rules.T @ rules_y + steps.T @ rhs
             scale = 1.0 / np.sqrt(np.diag(gram) + 1e-12)
             root = np.linalg.cholesky(gram * scale[:, None] * scale[None, :] + 1e-10 * np.eye(total))
             target = np.linalg.solve(root, rhs * scale)
             c = lsq_linear(root.T, target, bounds=(lower / scale, upper / scale), tol=1e-8, max_iter=200).x * scale
-            residual = [t.voltage_v - a @ c for t, a in zip(tests, designs, strict=True)]
+            residual = [t.voltage_v - a @ (steps @ c) for t, a in zip(tests, designs, strict=True)]
             spread = 1.4826 * float(np.median(np.abs(np.concatenate(residual)))) + 1e-4
             weights = [
                 w / np.sqrt(np.maximum(1.0, np.abs(r) / (3.0 * spread))) for w, r in zip(ends, residual, strict=True)
