@@ -61,6 +61,22 @@ _FOLDER = _cache_folder()
 _CACHE = _usable(_FOLDER)
 
 
+def _forgiving(compiled: Any) -> Any:
+    """Let a damaged file of the cache cost a compilation, no more: numba itself would raise."""
+    cache = compiled._cache
+    load = cache.load_overload
+
+    def load_or_forget(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:  # whatever unpickling or linking of a torn file makes of it
+            cache.flush()
+            return None
+
+    cache.load_overload = load_or_forget
+    return compiled
+
+
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` in nopython mode under the rules above.
 

@@ -12,7 +12,8 @@ from bms.lab.curves import Slow
 
 SAME_DEGC = 4.0  # tests closer than this are one temperature
 ERROR_BASE_V, ERROR_SHARE, ERROR_FAR_V = 0.001, 1.4, 0.0007
-KNEE_SOC, KNEE_FAR_SOC = 0.008, 0.002
+KNEE_SOC, KNEE_FAR_SOC = 0.004, 0.002
+KNEE_LFP_SOC = 0.008  # its steps lie elsewhere after a charge than after a discharge
 FAR_DEGC = 10.0  # an error that grows by ERROR_FAR_V (KNEE_FAR_SOC) over this distance from a dynamic test
 SPAN_DEGC = 20.0  # nodes added on both sides where only one temperature was tested
 
@@ -173,7 +174,7 @@ def assemble(
         rows["m0"].append(_interpolate(degc, fit_degc, [one.m0_v for one in fits]))
         far = min(float(np.min(np.abs(degc - fit_degc))) / FAR_DEGC, 2.0)
         rows["error"].append(_interpolate(degc, fit_degc, errors) + ERROR_FAR_V * far)
-        rows["knee"].append(np.array([KNEE_SOC + KNEE_FAR_SOC * far]))
+        rows["knee"].append(np.array([(KNEE_LFP_SOC if chemistry == "lfp" else KNEE_SOC) + KNEE_FAR_SOC * far]))
     r = np.array(rows["r"])
 
     def flat(key: str) -> f.Array:
