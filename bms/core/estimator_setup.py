@@ -233,14 +233,15 @@ def estimator_state(
 
 
 def soc_prior(
-    cell: Any, cell_v: npt.ArrayLike, degc: npt.ArrayLike
+    cell: Any, cell_v: npt.ArrayLike, degc: npt.ArrayLike, *, extra_v: float = 0.0
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """First guess of SoC and its standard deviation from voltages measured at rest.
 
     All SoC whose OCV, with any hysteresis, an RC remainder and the model error, could show that voltage are equally
     likely: mean and spread of that range. On a plateau the spread is large, and it should be.
 
-    cell_v, degc: (n,). A voltage that is not finite gives 0.5 with the spread of no knowledge (0.29).
+    cell_v, degc: (n,). extra_v: further error of the voltages, V, where they were not quite at rest.
+    A voltage that is not finite gives 0.5 with the spread of no knowledge (0.29).
     """
     z = np.linspace(0.0, 1.0, 401)
     v = np.atleast_1d(np.asarray(cell_v, np.float64))
@@ -251,7 +252,7 @@ def soc_prior(
         at = np.array([key])
         ocv = _over_temperature(cell.ocv_v, cell.degc, at)[0]
         m = _over_temperature(cell.hysteresis_v, cell.degc, at)[0]
-        error = 0.005 + 2.0 * float(np.interp(key, cell.degc, cell.voltage_error_v))
+        error = extra_v + 0.005 + 2.0 * float(np.interp(key, cell.degc, cell.voltage_error_v))
         ocv_z = np.interp(z, cell.soc, ocv)
         low = ocv_z - np.interp(z, cell.soc, m) - error
         high = ocv_z + np.interp(z, cell.soc, m) + error

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from bms.cells import CellParameters
     from bms.lab.trace import F8, Trace
 
+LOAD_DOUBT = 0.5  # share of the ohmic drop at the first sample that the first guess is not sure of
+UNIFORM = 3.0**0.5  # half the width of a uniform distribution over its standard deviation
 DEFAULT_STD = 0.02  # of an initial SoC that was given without its own
-REST_C = 0.02  # a smaller current (1/h of the capacity) counts as rest for the first voltage
 EXAMPLES = """examples:
   bms estimate trace.csv.gz --cell lfp_a123 -o soc.csv
   bms estimate trace.csv --cell my_cell.toml --initial-soc 0.8 --initial-soc-std 0.15 -o soc.csv --plot soc.png
@@ -54,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cell", required=True, help="name of a cell file of the package, or the path of one")
     parser.add_argument("--initial-soc", type=float, metavar="S", help="SoC at the first sample, 0..1")
     parser.add_argument(
-        "--initial-soc-std", type=float, metavar="S", help=f"its standard deviation (default: {DEFAULT_STD}, or more where the first voltage says otherwise)"
+        "--initial-soc-std",
+        type=float,
+        metavar="S",
+        help=f"its standard deviation (default: {DEFAULT_STD}, or more where the first voltage says otherwise)",
     )
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT.csv", help="time_s, soc, soc_std, voltage_model_v"
@@ -75,7 +79,8 @@ def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_s
         soc, soc_std = guess, spread if soc_std is None else soc_std
     elif soc_std is None:
         off = abs(soc - guess)
-        soc_std = DEFAULT_STD if off < 3.0 * spread + DEFAULT_STD else off  # the first voltage contradicts what was told
+        # told what the first voltage contradicts: trust neither
+        soc_std = DEFAULT_STD if off <= UNIFORM * spread else max(off, DEFAULT_STD)
     config = estimator_config(cell)
     state = estimator_state(config, 1, soc, soc_std, degc=float(trace.temperature_degc[0]))
     dt = np.diff(trace.time_s, prepend=trace.time_s[0] - (trace.time_s[1] - trace.time_s[0]))
@@ -89,15 +94,16 @@ def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_s
 
 
 def _first_guess(trace: Trace, cell: CellParameters) -> tuple[float, float]:
-    """SoC and standard deviation that the first usable voltage tells, if nothing (or little) flows; else no knowledge."""
+    """SoC and standard deviation that the first usable voltage tells; under load less than at rest."""
     from bms.core.estimator_setup import soc_prior
 
     usable = np.flatnonzero(np.isfinite(trace.voltage_v))
     at = slice(int(usable[0]), int(usable[0]) + 1) if usable.size else slice(0, 1)
-    volt = trace.voltage_v[at]
-    if abs(trace.current_a[at][0]) > REST_C * cell.capacity_ah:
-        volt = np.full(1, np.nan)
-    guess, spread = soc_prior(cell, volt, trace.temperature_degc[at])
+    middle = cell.r0_ohm[:, cell.soc_r.size // 2] + cell.rct_ohm[:, cell.soc_r.size // 2]
+    drop_v = trace.current_a[at] * np.interp(trace.temperature_degc[at], cell.degc, middle)
+    guess, spread = soc_prior(
+        cell, trace.voltage_v[at] + drop_v, trace.temperature_degc[at], extra_v=LOAD_DOUBT * float(np.abs(drop_v[0]))
+    )
     return float(guess[0]), float(spread[0])
 
 
@@ -137,7 +143,8 @@ def run(args: argparse.Namespace) -> int:
         {"time_s": trace.time_s, "soc": result.soc, "soc_std": result.soc_std, "voltage_model_v": result.model_v},
     )
     print(
-        f"{trace.time_s.size} samples, final SoC {100 * result.soc[-1]:.2f} % +- {100 * result.soc_std[-1]:.2f} % (one standard deviation)"
+        f"{trace.time_s.size} samples, final SoC {100 * result.soc[-1]:.2f} % +- {100 * result.soc_std[-1]:.2f} % "
+        "(one standard deviation)"
     )
     print(f"current-sensor bias found: {1e3 * result.bias_a:+.1f} mA")
     if result.skipped:
