@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from bms.cells import CellParameters
 from bms.lab import fit as f
 from bms.lab.assemble import predict
 from bms.lab.curves import Slow
-from bms.lab.trace import Trace
+from bms.lab.trace import Trace, write_atomically
 from hal.errors import ConfigError
 
 BLUE, ORANGE, GREY = "#0b5fa5", "#c8550b", "#666666"
@@ -30,6 +32,15 @@ def _pyplot() -> Any:
         {"axes.grid": True, "grid.alpha": 0.3, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     )
     return plt
+
+
+def _save(plt: Any, figure: Any, path: Path) -> Path:
+    """Write the figure as PNG, whatever the suffix; the same figure gives the same bytes."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    write_atomically(path, picture.getvalue())
+    return path
 
 
 def plot_cell(cell: CellParameters, slow: Sequence[Slow], tests: Sequence[f.Dynamic], path: Path) -> Path:
@@ -59,10 +70,8 @@ def plot_cell(cell: CellParameters, slow: Sequence[Slow], tests: Sequence[f.Dyna
         d.plot(100 * t.soc[::20], error[::20], lw=0.6, label=t.name)
     d.set(title="Model error, mean of a minute", xlabel="SoC / %", ylabel="mV", ylim=(-15, 15))
     d.legend(fontsize=6)
-    figure.suptitle(f"{cell.name}: {cell.source}", fontsize=9)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return path
+    figure.suptitle(textwrap.shorten(f"{cell.name}: {cell.source}", 150), fontsize=9)
+    return _save(plt, figure, path)
 
 
 def plot_estimate(trace: Trace, soc: f.Array, soc_std: f.Array, model_v: f.Array, title: str, path: Path) -> Path:
@@ -91,6 +100,4 @@ def plot_estimate(trace: Trace, soc: f.Array, soc_std: f.Array, model_v: f.Array
     c.plot(hours, model_v[::step], color=BLUE, lw=0.7, label="model")
     c.set(ylabel="V", xlabel="hours")
     c.legend()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return path
+    return _save(plt, figure, path)
