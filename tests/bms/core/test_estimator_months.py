@@ -15,13 +15,12 @@ DAY = 86400
 
 
 @njit
-def _live(config, state, plant, seed, n_steps, checks):  # type: ignore[no-untyped-def]
+def _live(config, state, plant, rng, n_steps, checks):  # type: ignore[no-untyped-def]
     """A cell's life at 1 s: charge, discharge and rests at random, gaps in voltage and current, a sensor with a bias.
 
     `plant` is a second filter that is never corrected and knows the true current: its model voltage is the measured one.
     Every hour one row of `checks`: smallest D, largest and smallest deviation so far, largest error over deviation.
     """
-    np.random.seed(seed)
     volt, none = np.zeros(1, np.float32), np.full(1, np.nan, np.float32)
     good, degc = np.zeros(1, np.uint8), np.full(1, 25.0, np.float32)
     current, left, gap = 0.0, 0, 0
@@ -29,9 +28,9 @@ def _live(config, state, plant, seed, n_steps, checks):  # type: ignore[no-untyp
     for k in range(n_steps):
         left -= 1
         if left <= 0:
-            left = np.random.randint(20, 3000)
+            left = rng.integers(20, 3000)
             soc = plant.x[6, 0]
-            current = 0.0 if np.random.random() < 0.3 else np.random.normal((soc - 0.55) * 4.0, 0.8)
+            current = 0.0 if rng.random() < 0.3 else rng.normal((soc - 0.55) * 4.0, 0.8)
         if soc_of(plant) < 0.1:
             current = min(current, -0.5)
         if soc_of(plant) > 0.97:
@@ -39,8 +38,8 @@ def _live(config, state, plant, seed, n_steps, checks):  # type: ignore[no-untyp
         e.estimator_step(config, plant, none, good, degc, np.float32(current), np.uint8(0), np.float32(1.0))
         gap -= 1
         if gap < -40000:
-            gap = np.random.randint(1, 4000)
-        volt[0] = plant.out[2, 0] + np.random.normal(0.0, 0.002)
+            gap = rng.integers(1, 4000)
+        volt[0] = plant.out[2, 0] + rng.normal(0.0, 0.002)
         if gap > 0:
             volt[0] = np.nan
         degc[0] = 25.0 + 12.0 * np.sin(2.0 * np.pi * k / 86400.0)
@@ -77,7 +76,7 @@ def three_months(plain_cell: CellParameters) -> tuple[e.EstimatorState, np.ndarr
     config = estimator_config(plain_cell)
     state, plant = estimator_state(config, 1, 0.6, 0.15), estimator_state(config, 1, 0.7, 0.1)
     checks = np.zeros((24 * days, 4))
-    _live(config, state, plant, 1, days * DAY, checks)
+    _live(config, state, plant, np.random.default_rng(1), days * DAY, checks)
     return state, checks
 
 
