@@ -17,7 +17,8 @@ KNEE_LFP_SOC = 0.008  # its steps lie elsewhere after a charge than after a disc
 FAR_DEGC = 10.0  # an error that grows by ERROR_FAR_V (KNEE_FAR_SOC) over this distance from a dynamic test
 SPAN_DEGC = 20.0  # nodes added on both sides where only one temperature was tested
 
-# usual limits by chemistry: charge from, discharge from, up to (degC); continuous C-rates. Voltage limits come from the tests.
+# usual limits by chemistry: charge from, discharge from, up to (degC); continuous C-rates
+# (the voltage limits come from the tests)
 LIMITS = {
     "lfp": (0.0, -20.0, 55.0, 1.0, 1.0),
     "na_layered": (-10.0, -20.0, 55.0, 1.0, 1.0),
@@ -61,8 +62,9 @@ def _slow_nodes(slow: Sequence[Slow]) -> list[Slow]:
 def _kinetic(degc: f.Array | float) -> f.Array:
     """A rising axis along which voltages and logarithms of resistances are close to linear.
 
-    It is the resistance of a process with half the usual activation energy. With 5 (25) degC of the A123 cell left out, the model
-    of the others misses its voltages by 3.1 (2.0) mV along this axis, and by 11 (3.5) mV along the temperature itself.
+    It is the resistance of a process with half the usual activation energy. With 5 (25) degC of the A123 cell left
+    out, the model of the others misses its voltages by 3.1 (2.0) mV along this axis, and by 11 (3.5) mV along the
+    temperature itself.
     """
     kelvin = np.asarray(degc, float) + 273.15
     return -np.asarray(np.exp(0.5 * f.ACTIVATION_EV / f.BOLTZMANN_EV * (1.0 / kelvin - 1.0 / 298.15)))
@@ -77,7 +79,7 @@ def _interpolate(at: float, axis: f.Array, rows: Sequence[f.Array | float]) -> f
 
 
 def _resistances(degc: float, nodes: f.Array, tables: Sequence[f.Array]) -> f.Array:
-    """Between temperatures: logarithm over the kinetic axis. With one temperature, and beyond the ends: the usual activation energy."""
+    """Logarithm over the kinetic axis; with one temperature, and beyond the ends, the usual activation energy."""
     held = float(np.clip(degc, nodes[0], nodes[-1]))
     logs = [np.log(np.maximum(table, 1e-9)) for table in tables]
     inside = np.exp(_interpolate(float(_kinetic(held)), _kinetic(nodes), [x.ravel() for x in logs]))
@@ -94,6 +96,27 @@ def fit_group(tests: list[f.Dynamic], base_v: f.Array, half_gap_v: f.Array | Non
             best = (error, candidate)
     assert best is not None
     return best[1]
+
+
+def expected_error(
+    tests: list[f.Dynamic], fitted: f.Fit, base_v: f.Array, half_gap_v: f.Array | None, bend_c: float
+) -> float:
+    """Slow error of the voltage model to expect on tests that it has not seen, V.
+
+    Where several tests share a temperature, each is predicted from the others over the SoC that they reach. A cell
+    file made of all of them will do better than that, and worse than on its own tests: the geometric mean of the two.
+    """
+    own = f.slow_error(tests, fitted.residual_v)
+    if len(tests) == 1:
+        return own
+    unseen = []
+    for k, test in enumerate(tests):
+        others = tests[:k] + tests[k + 1 :]
+        one = f.fit_temperature(others, base_v, hysteresis_max_v=half_gap_v, bend_c=bend_c)
+        reach = np.concatenate([t.soc for t in others])
+        error = test.voltage_v - f.model_voltage(one, test)
+        unseen.append(f.slow_error([test], [error], float(reach.min()), float(reach.max())))
+    return max(own, float(np.sqrt(own * np.mean(unseen))))
 
 
 def assemble(
@@ -122,27 +145,25 @@ def assemble(
     rates = {round(float(np.median(t.current_a)) / max(s.capacity_ah for s in slow), 1) for t in tests if _steady(t)}
     if all(_steady(t) for t in tests):
         warnings.append(
-            f"constant currents only ({', '.join(f'{r:g}' for r in sorted(rates))} C): RC pairs and hysteresis cannot be told apart"
-            + ("" if len(rates) > 1 else ", nor resistance from OCV")
+            f"constant currents only ({', '.join(f'{r:g}' for r in sorted(rates))} C): "
+            "RC pairs and hysteresis cannot be told apart" + ("" if len(rates) > 1 else ", nor resistance from OCV")
         )
-    # the bend is a property of the cell: find it where the tests are warmest to 25 degC, use it everywhere
-    fits = []
-    order = sorted(groups, key=lambda g: abs(g[0].degc - 25.0))
+    # the bend is a property of the cell: find it where the tests are nearest to 25 degC, use it everywhere
+    found: list[tuple[f.Fit, float]] = []
     bend_c = None
-    for members in order:
+    for members in sorted(groups, key=lambda g: abs(g[0].degc - 25.0)):
         degc = members[0].degc
         progress(f"{degc:g} degC: " + ", ".join(t.name for t in members))
         base, gap = _interpolate(degc, slow_degc, bases), _interpolate(degc, slow_degc, gaps)
         if bend_c is None:
-            first = fit_group(members, base, gap)
-            bend_c = first.bend_a / first.capacity_ah
-            fits.append(first)
+            one = fit_group(members, base, gap)
+            bend_c = one.bend_a / one.capacity_ah
         else:
-            fits.append(f.fit_temperature(members, base, hysteresis_max_v=gap, bend_c=bend_c))
-    fits.sort(key=lambda one: one.degc)
-    groups.sort(key=lambda g: g[0].degc)
+            one = f.fit_temperature(members, base, hysteresis_max_v=gap, bend_c=bend_c)
+        found.append((one, ERROR_BASE_V + ERROR_SHARE * expected_error(members, one, base, gap, bend_c)))
+    found.sort(key=lambda pair: pair[0].degc)
+    fits, errors = [one for one, _ in found], [error for _, error in found]
     fit_degc = np.array([one.degc for one in fits])
-    errors = [ERROR_BASE_V + ERROR_SHARE * f.slow_error(g, one.residual_v) for g, one in zip(groups, fits, strict=True)]
 
     nodes = sorted(
         {round(float(x), 1) for x in fit_degc}
@@ -150,7 +171,8 @@ def assemble(
     )
     if len(nodes) == 1:
         warnings.append(
-            f"tests at one temperature only ({nodes[0]:g} degC): resistances elsewhere follow an activation energy of {f.ACTIVATION_EV} eV; "
+            f"tests at one temperature only ({nodes[0]:g} degC): resistances elsewhere follow an activation "
+            f"energy of {f.ACTIVATION_EV} eV; "
             "capacity and OCV are taken as constant"
         )
         nodes = [nodes[0] - SPAN_DEGC, nodes[0], nodes[0] + SPAN_DEGC]
@@ -166,7 +188,7 @@ def assemble(
             np.interp(f.SOC_OCV, f.SOC_M, _interpolate(float(_kinetic(degc)), kinetic, [one.m_v for one in fits]))
         )
         rows["r"].append(_resistances(degc, fit_degc, [one.r_ohm for one in fits]))
-        # counted charge scatters by about 1 % from test to test, temperature moves it less: average where nothing was counted
+        # counted charge scatters by 1 % from test to test, temperature moves it less: average where nothing was counted
         tested = [one for one in fits if abs(one.degc - degc) <= SAME_DEGC] or fits
         rows["capacity"].append(np.array([np.mean([one.capacity_ah for one in tested])]))
         rows["eta"].append(np.array([np.mean([one.coulombic_efficiency for one in tested])]))
@@ -183,9 +205,11 @@ def assemble(
     v_min, v_max = (round(round(v / 0.05) * 0.05, 2) for v in (min(s.v_low for s in slow), max(s.v_high for s in slow)))
     cell = CellParameters(
         name=name, chemistry=chemistry, source=source, limits=Limits(v_min, v_max, *LIMITS[chemistry]),
-        soc=f.SOC_OCV, soc_r=f.SOC_R, degc=np.array(nodes), ocv_v=np.array(rows["ocv"]), hysteresis_v=np.array(rows["m"]),
+        soc=f.SOC_OCV, soc_r=f.SOC_R, degc=np.array(nodes),
+        ocv_v=np.array(rows["ocv"]), hysteresis_v=np.array(rows["m"]),
         r0_ohm=r[:, 0], rct_ohm=r[:, 1], bend_a=float(fits[0].bend_a), r_ohm=np.moveaxis(r[:, 2:], 1, 0), tau_s=f.TAU_S,
-        capacity=flat("capacity"), coulombic_efficiency=flat("eta"), gamma=flat("gamma"), hysteresis_instant_v=flat("m0"),
+        capacity=flat("capacity"), coulombic_efficiency=flat("eta"),
+        gamma=flat("gamma"), hysteresis_instant_v=flat("m0"),
         voltage_error_v=flat("error"), knee_error_soc=flat("knee"),
     )  # fmt: skip
     return cell, warnings

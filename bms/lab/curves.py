@@ -17,6 +17,7 @@ from bms.lab.trace import F8, read_columns
 from hal.errors import DataError
 
 TRACE = ("time_s", "current_a", "voltage_v", "temperature_degc")
+LEAST_SPAN = 0.1  # of SoC, that a dynamic test must cover to tell capacity and curve
 SLOW_C = 0.1  # a charge or discharge faster than this is no OCV test
 
 
@@ -98,11 +99,21 @@ def read_slow(name: str, d: Columns) -> Slow:
                 raise DataError(f"{name}: script {script} is missing; the four scripts 1, 2, 3, 4 make one OCV test")
             out[script], back[script] = d["discharge_ah"][rows[-1]], d["charge_ah"][rows[-1]]
         capacity = out[1] + out[2] - back[1] - back[2]
+        if not capacity > 0 or not sum(back.values()) > 0:
+            raise DataError(
+                f"{name}: {capacity:g} Ah removed in scripts 1 and 2, {sum(back.values()):g} Ah charged in all; "
+                "discharge_ah counts what scripts 1 and 2 remove, charge_ah what 3 and 4 put back"
+            )
         eta = sum(out.values()) / sum(back.values())
         curves = {}
         for script, sign in ((1, 1.0), (3, -1.0)):
             rows = d["script"] == script
             on = rows & (sign * d["current_a"] > 0.5 * np.max(np.abs(d["current_a"][rows])))
+            if np.count_nonzero(on) < 10:
+                raise DataError(
+                    f"{name}: script {script} has no {'discharge' if sign > 0 else 'charge'} (10 samples or more); "
+                    "positive current = discharge"
+                )
             z = 1.0 - d["discharge_ah"][on] / capacity if script == 1 else eta * d["charge_ah"][on] / capacity
             curves[script] = _on_grid(z, d["voltage_v"][on])
         first = d["script"] == 1
@@ -136,15 +147,28 @@ def read_slow(name: str, d: Columns) -> Slow:
     return Slow(name, degc, rate, capacity, _on_grid(z_down, d["voltage_v"][down]), charge_v, *_extremes(d))
 
 
+def _check_reference(name: str, d: Columns) -> None:
+    """Raise DataError where `soc_true` does not belong to the current."""
+    span = float(np.ptp(d["soc_true"]))
+    if span < LEAST_SPAN:
+        raise DataError(
+            f"{name}: soc_true covers only {100 * span:.2g} %; a dynamic test covers {100 * LEAST_SPAN:g} % or more"
+        )
+    removed = _counted(d, slice(0, d["time_s"].size))
+    if np.sum((removed - removed.mean()) * d["soc_true"]) >= 0.0:
+        raise DataError(f"{name}: soc_true does not fall while current_a is positive; positive current = discharge")
+
+
 def read_dynamic(name: str, d: Columns, slow: Slow) -> tuple[Dynamic, str]:
     """A dynamic test and, where its reference SoC had to be made up, a warning.
 
-    Without `soc_true` the largest uninterrupted discharge of the file is used, and charge is counted down from full: with
-    the charge of that very discharge where it ends at the lower voltage limit of the slow test, else with the slow test's
-    capacity.
+    Without `soc_true` the largest uninterrupted discharge of the file is used, and charge is counted down from full:
+    with the charge of that very discharge where it ends at the lower voltage limit of the slow test, else with the slow
+    test's capacity. Raises DataError where there is nothing to count, or `soc_true` does not belong to the current.
     """
     degc = float(np.median(d["temperature_degc"]))
     if "soc_true" in d:
+        _check_reference(name, d)
         return Dynamic(
             name, d["time_s"], d["current_a"], d["voltage_v"], degc, d["soc_true"], d["temperature_degc"]
         ), ""

@@ -71,12 +71,12 @@ def arrhenius(degc: Array | float, reference_degc: float) -> Array:
     return result
 
 
-def slow_error(tests: list[Dynamic], residual_v: list[Array]) -> float:
-    """RMS of the model error over a minute, away from the ends of the SoC range, single excursions limited; V."""
+def slow_error(tests: list[Dynamic], residual_v: list[Array], low: float = 0.08, high: float = 0.97) -> float:
+    """RMS of the model error over a minute, between two SoC (away from the ends), single excursions limited; V."""
     parts = []
     for t, r in zip(tests, residual_v, strict=True):
         mean = np.convolve(r, np.ones(60) / 60.0, "same")
-        parts.append(np.abs(mean[(t.soc > 0.08) & (t.soc < 0.97)]))
+        parts.append(np.abs(mean[(t.soc > max(low, 0.08)) & (t.soc < min(high, 0.97))]))
     e = np.concatenate(parts)
     if e.size == 0:
         return 0.01
@@ -234,3 +234,14 @@ def fit_temperature(
     _, gamma, c, residual = best
     ocv_v, m_v, m0_v, r_ohm = rise @ c[:no], c[no : no + nm], float(c[no + nm]), c[no + nm + 1 :].reshape(nb, nr)
     return Fit(tests[0].degc, ocv_v, m_v, m0_v, r_ohm, bend_a, gamma, capacity, eta, residual)
+
+
+def model_voltage(fit: Fit, test: Dynamic) -> Array:
+    """Open-loop voltage that a fit (with the time constants `TAU_S`) gives for a test, from the test's own SoC, V."""
+    x, h, s = states(test, TAU_S, fit.gamma, fit.capacity_ah)
+    i = test.current_a
+    flows = [i, fit.bend_a * np.arcsinh(i / fit.bend_a), *x.T]
+    drop = sum(np.interp(test.soc, SOC_R, row) * flow for row, flow in zip(fit.r_ohm, flows, strict=True))
+    scale = arrhenius(test.temperature_degc, test.degc)
+    at_rest = np.interp(test.soc, SOC_OCV, fit.ocv_v) + np.interp(test.soc, SOC_M, fit.m_v) * h + fit.m0_v * s
+    return np.asarray(at_rest - scale * drop)

@@ -73,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"-o {out}: a cell file ends in .toml")
     if bool(args.from_twin) == bool(args.ocv):
         raise ConfigError("give either --ocv FILE... (with --dynamic FILE...) or --from-twin CELL")
+    if args.from_twin and args.dynamic:
+        raise ConfigError("--from-twin makes its own dynamic tests; leave --dynamic out")
+    label = _labels([*args.ocv, *args.dynamic, *args.check])
 
     warnings: list[str] = []
     with console.status("reading tests") as status:
@@ -86,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
             chemistry = args.chemistry or _twin_chemistry(args.from_twin)
             source = args.source or f"virtual laboratory test of the twin's cell {args.from_twin}"
         else:
-            ocv = {Path(p).name: as_columns(p) for p in args.ocv}
-            dynamic = {Path(p).name: as_columns(p) for p in args.dynamic} or ocv
+            ocv = {label[p]: as_columns(p) for p in args.ocv}
+            dynamic = {label[p]: as_columns(p) for p in args.dynamic} or ocv
             chemistry = args.chemistry or "lfp"
             source = args.source or "tests: " + ", ".join(dict.fromkeys([*ocv, *dynamic]))
         if chemistry not in LIMITS:
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             test, warning = read_dynamic(name, d, slowest)
             tests.append(test)
             warnings += [warning] if warning else []
-        held_back = [read_dynamic(Path(p).name, as_columns(p), slowest)[0] for p in args.check]
+        held_back = [read_dynamic(label[p], as_columns(p), slowest)[0] for p in args.check]
 
         groups_done = 0
 
@@ -131,12 +134,19 @@ def run(args: argparse.Namespace) -> int:
     for warning in warnings:
         print(f"warning: {warning}")
     print(
-        f"capacity {cell.capacity_ah:.4g} Ah, {cell.v_min:g}..{cell.v_max:g} V, {cell.degc[0]:g}..{cell.degc[-1]:g} degC"
+        f"capacity {cell.capacity_ah:.4g} Ah, {cell.v_min:g}..{cell.v_max:g} V, "
+        f"{cell.degc[0]:g}..{cell.degc[-1]:g} degC"
     )
     if plot:
         print(f"plot: {plot}")
     print(f"cell file: {out}")
     return 0
+
+
+def _labels(paths: Sequence[str]) -> dict[str, str]:
+    """What each file is called: its name, or its path where two files of different folders have the same name."""
+    names = [Path(p).name for p in dict.fromkeys(paths)]
+    return {p: Path(p).name if names.count(Path(p).name) == 1 else p for p in paths}
 
 
 def _twin_chemistry(cell: str) -> str:

@@ -14,7 +14,7 @@ from bms.core.jit import kernel
 def _over_trace(
     config: EstimatorConfig, state: EstimatorState, dt_s: Any, current_a: Any, cell_v: Any, cell_degc: Any, out: Any
 ) -> int:
-    """Run the filter of one cell over a trace: arrays of shape (n,), `out` (OUT_ROWS, n); returns the skipped samples."""
+    """Run the filter of one cell over a trace: arrays (n,), `out` (OUT_ROWS, n); returns the skipped samples."""
     quality = np.zeros(1, np.uint8)
     v = np.zeros(1, np.float32)
     t = np.zeros(1, np.float32)
