@@ -12,6 +12,8 @@ import numpy as np
 from hal.errors import ConfigError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bms.cells import CellParameters
     from bms.lab.trace import F8, Trace
 
@@ -34,7 +36,8 @@ class Estimate:
     soc_std: F8
     model_v: F8
     bias_a: float  # estimated bias of the current sensor at the end
-    skipped: int  # samples whose voltage could not be used
+    observable: NDArray[np.bool_]  # where the voltage tells the SoC
+    skipped: NDArray[np.bool_]  # where the voltage could not be used
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_std: float | None = None) -> Estimate:
     """Run the filter over `trace`, from `soc` with standard deviation `soc_std` (defaults: see the module)."""
+    from bms.core.estimator import OBSERVABLE, SKIPPED
     from bms.core.estimator_setup import estimator_config, estimator_state
     from bms.lab.trace_kernel import over_trace
 
@@ -85,12 +89,14 @@ def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_s
     state = estimator_state(config, 1, soc, soc_std, degc=float(trace.temperature_degc[0]))
     dt = np.diff(trace.time_s, prepend=trace.time_s[0] - (trace.time_s[1] - trace.time_s[0]))
     out = np.zeros((4, trace.time_s.size), np.float32)
-    skipped = over_trace(
+    flags = np.zeros(trace.time_s.size, np.uint8)
+    over_trace(
         config, state, np.maximum(dt, 1e-3).astype(np.float32), trace.current_a.astype(np.float32),
-        trace.voltage_v.astype(np.float32), trace.temperature_degc.astype(np.float32), out,
+        trace.voltage_v.astype(np.float32), trace.temperature_degc.astype(np.float32), out, flags,
     )  # fmt: skip
     soc_, std_, model_v, _ = out.astype(np.float64)
-    return Estimate(soc_, std_, model_v, float(state.shared["bias_a"][0]), int(skipped))
+    bias_a = float(state.shared["bias_a"][0])
+    return Estimate(soc_, std_, model_v, bias_a, (flags & OBSERVABLE) != 0, (flags & SKIPPED) != 0)
 
 
 def _first_guess(trace: Trace, cell: CellParameters) -> tuple[float, float]:
@@ -147,8 +153,9 @@ def run(args: argparse.Namespace) -> int:
         "(one standard deviation)"
     )
     print(f"current-sensor bias found: {1e3 * result.bias_a:+.1f} mA")
-    if result.skipped:
-        print(f"{result.skipped} samples without a usable voltage: predicted only")
+    print(f"the voltage tells the SoC {100 * np.mean(result.observable):.0f} % of the time (steep enough curve)")
+    if np.any(result.skipped):
+        print(f"{np.count_nonzero(result.skipped)} samples without a usable voltage: predicted only")
     if trace.soc_true is not None:
         s = score(trace, result, 3600.0 * args.after)
         print(
