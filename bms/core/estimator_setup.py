@@ -31,7 +31,7 @@ TUNING: dict[str, float] = {
     "q_walk": 0.0002,
     "rc_prior_c": 0.2,
     "common": 0.5,
-    "observable_soc": 0.03,
+    "observable_soc": 0.02,
     "soc_floor": 0.003,
     "slow_period_s": 60.0,
 }

@@ -21,7 +21,7 @@ def _over_trace(
     out: Any,
     flags: Any,
 ) -> None:
-    """Run the filter of one cell over a trace: float32 arrays (n,); fills `out` (OUT_ROWS, n) and `flags` uint8 (n,)."""
+    """Run the filter of one cell over a trace, float32 arrays (n,); fills `out` (OUT_ROWS, n), `flags` uint8 (n,)."""
     quality = np.zeros(1, np.uint8)
     v = np.zeros(1, np.float32)
     t = np.zeros(1, np.float32)
