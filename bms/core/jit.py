@@ -84,14 +84,15 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if not function.__name__.startswith("_"):
         EXPORTED[function.__name__] = function
+    compiled: Callable[..., Any]
     if not _CACHE:
-        compiled: Callable[..., Any] = numba.njit(error_model="numpy", fastmath=False)(function)
+        compiled = numba.njit(error_model="numpy", fastmath=False)(function)
         return compiled
     # numba reads the folder when the decorator runs; other packages in the process keep their own
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_FOLDER)
     try:
-        compiled = numba.njit(error_model="numpy", fastmath=False, cache=True)(function)
+        compiled = _forgiving(numba.njit(error_model="numpy", fastmath=False, cache=True)(function))
         return compiled
     finally:
         numba.config.CACHE_DIR = before
