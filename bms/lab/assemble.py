@@ -15,6 +15,7 @@ ERROR_BASE_V, ERROR_SHARE, ERROR_FAR_V = 0.001, 1.4, 0.0007
 KNEE_SOC, KNEE_FAR_SOC = 0.004, 0.002
 KNEE_LFP_SOC = 0.008  # its steps lie elsewhere after a charge than after a discharge
 FAR_DEGC = 10.0  # an error that grows by ERROR_FAR_V (KNEE_FAR_SOC) over this distance from a dynamic test
+OCV_RISE_V = 1e-5  # least rise from node to node
 SPAN_DEGC = 20.0  # nodes added on both sides where only one temperature was tested
 
 # usual limits by chemistry: charge from, discharge from, up to (degC); continuous C-rates
@@ -183,7 +184,8 @@ def assemble(
     }
     for degc in nodes:
         ocv = _interpolate(degc, slow_degc, bases) + _interpolate(float(_kinetic(degc)), kinetic, shifts)
-        rows["ocv"].append(np.maximum.accumulate(ocv) + 1e-5 * np.arange(ocv.size))
+        ramp = OCV_RISE_V * np.arange(ocv.size)  # interpolation between two monotone curves may lose a little of it
+        rows["ocv"].append(np.maximum.accumulate(ocv - ramp) + ramp)
         rows["m"].append(
             np.interp(f.SOC_OCV, f.SOC_M, _interpolate(float(_kinetic(degc)), kinetic, [one.m_v for one in fits]))
         )
