@@ -1,7 +1,7 @@
 """What does one step of the estimator cost per cell, from one cell to a fleet?
 
-Run with `make bench`, or `python -m pytest bench/ekf.py --benchmark-only -q`. One call of the kernel is one sample of all
-cells of a string. 416 cells are a rack whose state stays in the cache; 100,000 do not fit. Medians of rounds on an
+Run with `make bench`, or `python -m pytest bench/ekf.py --benchmark-only -q`. One call of the kernel is one sample of
+all cells of a string. 416 cells are a rack whose state stays in the cache; 100,000 do not fit. Medians of rounds on an
 otherwise idle machine, one core.
 """
 
