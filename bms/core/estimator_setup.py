@@ -16,12 +16,12 @@ DEGC_FIRST, DEGC_LAST, DEGC_STEP = -30.0, 60.0, 5.0
 _KELVIN = 273.15
 
 TUNING: dict[str, float] = {
-    "tau_w_s": 6000.0,
+    "tau_w_s": 1800.0,
     "voltage_std": 0.08,
     "model_corr": 1100.0,
-    "knee_corr": 2000.0,
+    "knee_corr": 800.0,
     "current_std_c": 0.001,
-    "bias_std_c": 0.011,
+    "bias_std_c": 0.012,
     "bias_walk_c": 0.00025,
     "rc_noise": 0.04,
     "h_noise": 0.17,
