@@ -31,7 +31,9 @@ static: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/.test  ## print the tables of bench/
-	@$(BIN)/python -m pytest bench/*.py --benchmark-only --benchmark-disable-gc -q
+	@$(BIN)/python -m pytest bench/*.py --benchmark-only --benchmark-disable-gc -q \
+		--benchmark-columns=min,median,max,rounds --benchmark-sort=fullname
+	@$(BIN)/python bench/accuracy.py
 
 fmt: $(VENV)/.dev  ## format the sources
 	@$(BIN)/ruff format .
