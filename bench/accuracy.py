@@ -7,10 +7,13 @@ bar. With `--hold-out`, each dynamic file is estimated by a cell identified from
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, and before anything imports numpy
 
 import numpy as np
 

@@ -102,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(words: list[str]) -> int:
     if words and words[0] in COMMANDS:
         module_name, summary = COMMANDS[words[0]]
+        # matrices here are small: threads cost more than they save, and how they divide a sum would show in the result
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         module = import_module(module_name)
         parser = Parser(f"bms {words[0]}", f"{summary[0].upper()}{summary[1:]}.")
         module.add_arguments(parser)

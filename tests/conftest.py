@@ -1,6 +1,9 @@
 """What all tests share."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, and before anything imports numpy
 
 import pytest
 from hypothesis import settings

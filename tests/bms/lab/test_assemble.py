@@ -10,7 +10,7 @@ import pytest
 from bms.cells import CellParameters, parse
 from bms.cells.writer import dump
 from bms.lab import fit as f
-from bms.lab.assemble import LIMITS, assemble, group, predict
+from bms.lab.assemble import LIMITS, _slow_nodes, assemble, group, predict
 from bms.lab.curves import Slow, read_dynamic, read_slow
 from bms.lab.estimate import estimate, score
 from bms.lab.trace import Trace
@@ -74,7 +74,7 @@ def test_it_predicts_a_duty_that_it_has_not_seen(
     d = dynamic(plain_cell, 25.0, seed=7)
     other = f.Dynamic("other", d["time_s"], d["current_a"], d["voltage_v"], 25.0, d["soc_true"], d["temperature_degc"])
     error = (other.voltage_v - predict(two_temperatures[0], other))[other.soc > 0.1]
-    assert np.sqrt(np.mean(error**2)) < 3e-3
+    assert np.sqrt(np.mean(error**2)) < 4e-3
     trace = Trace(other.time_s, other.current_a, other.voltage_v, other.temperature_degc, other.soc)
     s = score(trace, estimate(trace, two_temperatures[0], 1.0))
     assert s.rmse < 0.01
@@ -115,10 +115,10 @@ def test_a_slow_test_where_no_duty_was_driven_adds_a_temperature(
     assert cell.ocv(0.5, 0.0) < cell.ocv(0.5, 25.0) + 1e-3
 
 
-def test_the_slowest_of_two_tests_counts(tests_at: Callable[..., tuple[list[Slow], list[f.Dynamic]]]) -> None:
-    slows, tests = tests_at([25.0])
-    s = slows[0]
-    off = Slow("fast", 26.0, 0.09, 1.5, s.discharge_v - 0.1, None, 1.0, 5.0)
-    a, _ = assemble([off, *slows], tests, name="made", chemistry="lfp", source="x")
-    b, _ = assemble(slows, tests, name="made", chemistry="lfp", source="x")
-    np.testing.assert_array_equal(a.ocv_v, b.ocv_v)
+def test_the_slowest_of_two_tests_counts() -> None:
+    v = np.linspace(3, 4, f.SOC_OCV.size)
+    at = {
+        name: Slow(name, degc, rate, 2.0, v, None, 3.0, 4.0)
+        for name, degc, rate in (("fast", 26.0, 0.09), ("slow", 25.0, 0.03), ("cold", 0.0, 0.05))
+    }
+    assert [s.name for s in _slow_nodes(list(at.values()))] == ["cold", "slow"]

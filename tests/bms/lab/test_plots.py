@@ -35,7 +35,7 @@ def test_a_picture_of_a_cell(plain_cell: CellParameters, laboratory: tuple[Slow,
     assert len(a) > 20000
     assert a == b
     one_way = Slow(s.name, s.degc, s.rate_c, s.capacity_ah, s.discharge_v, None, s.v_low, s.v_high)
-    assert plot_cell(plain_cell, [one_way], [], tmp_path / "c.png").read_bytes() != a
+    assert plot_cell(plain_cell, [one_way], [d], tmp_path / "c.png").read_bytes() != a
 
 
 @pytest.mark.parametrize("truth", [True, False])
@@ -55,6 +55,8 @@ def test_without_matplotlib_the_line_to_install_it(
         plot_cell(plain_cell, [], [], tmp_path / "a.png")
 
 
-def test_a_folder_that_does_not_exist(plain_cell: CellParameters, tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist(
+    plain_cell: CellParameters, laboratory: tuple[Slow, Dynamic], tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
-        plot_cell(plain_cell, [], [], tmp_path / "none" / "a.png")
+        plot_cell(plain_cell, [], [laboratory[1]], tmp_path / "none" / "a.png")

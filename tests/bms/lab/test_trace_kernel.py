@@ -21,12 +21,15 @@ def test_one_call_equals_single_steps(plain_cell: CellParameters) -> None:
     config = estimator_config(plain_cell)
     whole, single = estimator_state(config, 1, 0.5, 0.1), estimator_state(config, 1, 0.5, 0.1)
     out = np.zeros((e.OUT_ROWS, n), np.float32)
-    assert over_trace(config, whole, dt, ampere, volt, degc, out) == 3
+    flags = np.zeros(n, np.uint8)
+    over_trace(config, whole, dt, ampere, volt, degc, out, flags)
+    assert np.flatnonzero(flags & e.SKIPPED).tolist() == [0, 7, 8]
     for k in range(n):
         e.estimator_step(
             config, single, volt[k : k + 1], np.zeros(1, np.uint8), degc[k : k + 1], ampere[k], np.uint8(0), dt[k]
         )
         np.testing.assert_array_equal(out[:, k], single.out[:, 0])
+        assert flags[k] == single.flags[0]
     for a, b in zip(whole, single, strict=True):
         assert a.tobytes() == b.tobytes()
     assert np.isnan(out[e.INNOVATION, 7])
