@@ -188,7 +188,7 @@ class Record:
             setattr(self, f.name, self.raw[f.name][0])
 
     def copy_from(self, other: Self) -> None:
-        """Take over all values of `other`. Raises `ValueError` when its size differs (numpy would cut it in silence)."""
+        """Take over all values of `other`. Raises `ValueError` where sizes differ (numpy would cut in silence)."""
         if self.n_cells != other.n_cells or self.n_sensors != other.n_sensors:
             raise ValueError(
                 f"{self.layout.name} for {other.n_cells} cells and {other.n_sensors} sensors "

@@ -184,7 +184,7 @@ def fit_temperature(
     rule(bend @ rise, 0, bend @ base_v)
     rule(prior * rise, 0, prior * base_v)
     rule(np.diff(np.eye(nm), 1, axis=0) * rough_m, no, np.zeros(nm - 1))
-    for b in range(nb):  # the ohmic resistance hardly depends on SoC; where no current step shows it, nothing else would
+    for b in range(nb):  # the ohmic resistance hardly depends on SoC, which helps where no current step shows it
         weight = 10.0 * rough_r if b == 0 else rough_r
         rule(np.diff(np.eye(nr), 1, axis=0) * weight, no + nm + 1 + b * nr, np.zeros(nr - 1))
     rules, rules_y = np.vstack(regular), np.concatenate(wanted)
