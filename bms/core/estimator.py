@@ -150,6 +150,15 @@ def _u(k: int, j: int) -> int:
 
 
 @kernel
+def _at(table: Any, it: int, iz: int, w00: Any, w01: Any, w10: Any, w11: Any) -> np.float32:
+    """Bilinear look-up in one map (temperature, SoC)."""
+    value: np.float32 = (
+        w00 * table[it, iz] + w01 * table[it, iz + 1] + w10 * table[it + 1, iz] + w11 * table[it + 1, iz + 1]
+    )
+    return value
+
+
+@kernel
 def _add_rank_one(p: Any, c: int, v: Any, last: int, weight: np.float32) -> None:
     """UDU^T += weight v v^T for the cell `c`; v[j] = 0 for j > last; v is used up (Agee and Turner 1972)."""
     for j in range(last, 0, -1):
@@ -273,30 +282,10 @@ def estimator_step(
         w01 = (_ONE - ft) * fz
         w10 = ft * (_ONE - fz)
         w11 = ft * fz
-        r1 = (
-            w00 * maps[MAP_R1, it, iz]
-            + w01 * maps[MAP_R1, it, iz + 1]
-            + w10 * maps[MAP_R1, it + 1, iz]
-            + w11 * maps[MAP_R1, it + 1, iz + 1]
-        )
-        r2 = (
-            w00 * maps[MAP_R2, it, iz]
-            + w01 * maps[MAP_R2, it, iz + 1]
-            + w10 * maps[MAP_R2, it + 1, iz]
-            + w11 * maps[MAP_R2, it + 1, iz + 1]
-        )
-        r3 = (
-            w00 * maps[MAP_R3, it, iz]
-            + w01 * maps[MAP_R3, it, iz + 1]
-            + w10 * maps[MAP_R3, it + 1, iz]
-            + w11 * maps[MAP_R3, it + 1, iz + 1]
-        )
-        r4 = (
-            w00 * maps[MAP_R4, it, iz]
-            + w01 * maps[MAP_R4, it, iz + 1]
-            + w10 * maps[MAP_R4, it + 1, iz]
-            + w11 * maps[MAP_R4, it + 1, iz + 1]
-        )
+        r1 = _at(maps[MAP_R1], it, iz, w00, w01, w10, w11)
+        r2 = _at(maps[MAP_R2], it, iz, w00, w01, w10, w11)
+        r3 = _at(maps[MAP_R3], it, iz, w00, w01, w10, w11)
+        r4 = _at(maps[MAP_R4], it, iz, w00, w01, w10, w11)
         capacity_as = _HOUR * (
             rows[ROW_CAPACITY_AH, it] + ft * (rows[ROW_CAPACITY_AH, it + 1] - rows[ROW_CAPACITY_AH, it])
         )
@@ -305,12 +294,7 @@ def estimator_step(
         m0 = rows[ROW_M0, it] + ft * (rows[ROW_M0, it + 1] - rows[ROW_M0, it])
         w_std = rows[ROW_W_STD, it] + ft * (rows[ROW_W_STD, it + 1] - rows[ROW_W_STD, it])
         w_knee = rows[ROW_W_KNEE, it] + ft * (rows[ROW_W_KNEE, it + 1] - rows[ROW_W_KNEE, it])
-        slope0 = (
-            w00 * maps[MAP_SLOPE, it, iz]
-            + w01 * maps[MAP_SLOPE, it, iz + 1]
-            + w10 * maps[MAP_SLOPE, it + 1, iz]
-            + w11 * maps[MAP_SLOPE, it + 1, iz + 1]
-        )
+        slope0 = _at(maps[MAP_SLOPE], it, iz, w00, w01, w10, w11)
 
         # --- prediction of the states
         if i_mid > _ZERO:
@@ -388,36 +372,11 @@ def estimator_step(
         w01 = (_ONE - ft) * fz
         w10 = ft * (_ONE - fz)
         w11 = ft * fz
-        ocv = (
-            w00 * maps[MAP_OCV, it, iz]
-            + w01 * maps[MAP_OCV, it, iz + 1]
-            + w10 * maps[MAP_OCV, it + 1, iz]
-            + w11 * maps[MAP_OCV, it + 1, iz + 1]
-        )
-        slope = (
-            w00 * maps[MAP_SLOPE, it, iz]
-            + w01 * maps[MAP_SLOPE, it, iz + 1]
-            + w10 * maps[MAP_SLOPE, it + 1, iz]
-            + w11 * maps[MAP_SLOPE, it + 1, iz + 1]
-        )
-        m = (
-            w00 * maps[MAP_M, it, iz]
-            + w01 * maps[MAP_M, it, iz + 1]
-            + w10 * maps[MAP_M, it + 1, iz]
-            + w11 * maps[MAP_M, it + 1, iz + 1]
-        )
-        r0 = (
-            w00 * maps[MAP_R0, it, iz]
-            + w01 * maps[MAP_R0, it, iz + 1]
-            + w10 * maps[MAP_R0, it + 1, iz]
-            + w11 * maps[MAP_R0, it + 1, iz + 1]
-        )
-        rct = (
-            w00 * maps[MAP_RCT, it, iz]
-            + w01 * maps[MAP_RCT, it, iz + 1]
-            + w10 * maps[MAP_RCT, it + 1, iz]
-            + w11 * maps[MAP_RCT, it + 1, iz + 1]
-        )
+        ocv = _at(maps[MAP_OCV], it, iz, w00, w01, w10, w11)
+        slope = _at(maps[MAP_SLOPE], it, iz, w00, w01, w10, w11)
+        m = _at(maps[MAP_M], it, iz, w00, w01, w10, w11)
+        r0 = _at(maps[MAP_R0], it, iz, w00, w01, w10, w11)
+        rct = _at(maps[MAP_RCT], it, iz, w00, w01, w10, w11)
         er = expf(x[R, c])
         drop = x[V1, c] + x[V2, c] + x[V3, c] + x[V4, c] + r0 * i_end + rct * i_ct
         model = ocv + m * x[H, c] + m0 * sh.sign + x[W, c] - er * drop
