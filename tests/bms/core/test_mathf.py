@@ -124,7 +124,8 @@ def test_asinhf_limits_its_argument(x: float) -> None:
 def test_results_are_float32() -> None:
     for function in (mathf.expf, mathf.one_minus_exp, mathf.logf, mathf.asinhf):
         function(f4(0.5))
-        assert [str(o.signature.return_type) for o in function.overloads.values()] == ["float32"]
+        made = {str(key[0]): str(compiled.signature.return_type) for key, compiled in function.overloads.items()}
+        assert made["float32"] == "float32"
 
 
 def test_two_to_the_power_of_a_whole_number_is_exact() -> None:
