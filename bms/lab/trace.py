@@ -305,6 +305,8 @@ def _parse_fields(
                 )
             values[name].append(float(field))
         line_of_row.append(index)
+    if not line_of_row:  # quoted blanks are no row either
+        raise DataError(f"{path}: line {first + 1}: no rows of numbers follow the header")
     return {name: np.array(column) for name, column in values.items()}, lambda row: f"line {line_of_row[row] + 1}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -231,6 +231,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, name: str, content: bytes
         max_size=4,
     )
 )
+@example(lines=['"', '"'])
 def test_any_rows_are_read_or_refused(tmp_path: Path, lines: list[str]) -> None:
     path = write(tmp_path, "a,b\n" + "\n".join(lines))
     try:
