@@ -138,6 +138,7 @@ _Z_MIN = f4(-0.02)
 _Z_MAX = f4(1.02)
 _R_MAX = f4(0.7)
 _Q_MAX = f4(0.2)
+_CURRENT_CORR_S = f4(1200.0)  # a missing current is wrong by much the same for about 10 min: twice that, as white noise
 _GATE2 = f4(25.0)
 _ABSURD_V = f4(100.0)
 _ABSURD_C = f4(1000.0)
@@ -219,6 +220,8 @@ def estimator_step(
     v = work[2 * NX : 3 * NX]
     fx = work[3 * NX : 4 * NX]
 
+    if not dt_s > _ZERO:  # also NaN: no time has passed
+        dt_s = _ZERO
     n = x.shape[1]
     nt = maps.shape[1]
     nz = maps.shape[2]
@@ -231,7 +234,7 @@ def estimator_step(
         status |= i4(STATUS_CURRENT_BAD)
         i_now = sh.last_a
         doubt = abs(i_now) + f4(0.1) * rows[ROW_CAPACITY_AH, 0]
-        current_var += doubt * doubt * dt_s
+        current_var += doubt * doubt * _CURRENT_CORR_S / max(dt_s, f4(1e-3))
     i_raw = _HALF * (i_now + sh.last_a) if sh.steps > 0 else i_now
     sh.last_a = i_now
     i_mid = i_raw - sh.bias_a

@@ -257,6 +257,30 @@ def test_a_current_that_cannot_be_used_is_replaced_by_the_last_good_one(
     assert np.all(np.isfinite(f.state.x))
 
 
+@pytest.mark.parametrize("dt", [0.1, 1.0, 10.0])
+def test_a_missing_current_costs_the_same_certainty_at_every_step_size(
+    straight_cell: CellParameters, dt: float
+) -> None:
+    """Off by 0.1 C and the last current, the same for about ten minutes: std = doubt sqrt(1200 s t) / (3600 s Q)."""
+    f = Filter(straight_cell, std=0.01, bias_std_c=0.0, bias_walk_c=0.0, q_std=1e-6)
+    capacity_ah = straight_cell.capacity_ah
+    f.step(ampere=0.25 * capacity_ah, dt=dt)
+    f.rest(1800, ampere=np.nan, dt=dt)
+    grown = 0.35 * np.sqrt(1200.0 * 1800.0) / 3600.0
+    assert np.sqrt(f.std**2 - 0.01**2) == pytest.approx(grown, rel=0.02)
+    assert f.std > 0.25 * 0.5 / 3.0, "had nothing flowed, the truth (12.5 % away) would still be within three"
+
+
+def test_a_step_without_a_duration_changes_no_charge(straight_cell: CellParameters) -> None:
+    f = Filter(straight_cell)
+    f.step(3.3, 0.5)
+    before = f.state.x[e.Z].copy()
+    for dt in (np.nan, 0.0, -1.0):
+        f.step(np.nan, 0.5, dt=dt)
+    np.testing.assert_array_equal(f.state.x[e.Z], before)
+    assert np.all(np.isfinite(f.state.p))
+
+
 def test_a_first_current_that_cannot_be_used_counts_as_none(plain_cell: CellParameters) -> None:
     f = Filter(plain_cell)
     assert f.step(ampere=np.nan) == e.STATUS_CURRENT_BAD | e.STATUS_VOLTAGE_BAD

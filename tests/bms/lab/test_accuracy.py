@@ -66,11 +66,11 @@ def test_the_deviations_are_neither_timid_nor_bold(judged: dict[str, list[Result
 
 
 def test_a_temperature_that_was_not_identified_stays_honest(shared_data: Path, bench: ModuleType) -> None:
-    """25 degC left out, 20 K from the next dynamic test on both sides: twice the bar, and the deviation knows."""
+    """25 degC left out, 20 K from the next dynamic test on both sides: within the bars, and the deviation knows."""
     left_out = "a123/dyn_P25.csv.gz"
     results = bench.results(shared_data, "a123", bench.identified(shared_data, "a123", (left_out,)), (left_out,))
     for key, found in worst(results).items():
         rmse, largest = bench.SETS["a123"].bars[key]
         assert found.coverage >= 0.99, bench.table("a123", results)
-        assert 100 * found.rmse <= 2 * rmse, bench.table("a123", results)
-        assert 100 * found.max_error <= 2 * largest, bench.table("a123", results)
+        assert 100 * found.rmse <= rmse, bench.table("a123", results)
+        assert 100 * found.max_error <= largest, bench.table("a123", results)
