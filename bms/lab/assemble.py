@@ -105,7 +105,7 @@ def expected_error(
     """Slow error of the voltage model to expect on tests that it has not seen, V.
 
     Where several tests share a temperature, each is predicted from the others over the SoC that they reach. A cell
-    file made of all of them will do better than that, and worse than on its own tests: the geometric mean of the two.
+    file made of all of them will do better than that, and worse than on its own tests: the root mean square of the two.
     """
     own = f.slow_error(tests, fitted.residual_v)
     if len(tests) == 1:
@@ -117,7 +117,7 @@ def expected_error(
         reach = np.concatenate([t.soc for t in others])
         error = test.voltage_v - f.model_voltage(one, test)
         unseen.append(f.slow_error([test], [error], float(reach.min()), float(reach.max())))
-    return max(own, float(np.sqrt(own * np.mean(unseen))))
+    return max(own, float(np.sqrt(0.5 * (own**2 + np.mean(unseen) ** 2))))
 
 
 def assemble(
