@@ -36,7 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bms identify`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument("--ocv", nargs="+", default=[], metavar="FILE", help="slow charge and discharge tests")
+    parser.add_argument(
+        "--ocv",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="slow charge and discharge tests (default: the dynamic files, if all are plain discharges)",
+    )
     parser.add_argument(
         "--dynamic", nargs="+", default=[], metavar="FILE", help="dynamic tests (default: the OCV files)"
     )
@@ -71,10 +77,8 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.output)
     if out.suffix != ".toml":
         raise ConfigError(f"-o {out}: a cell file ends in .toml")
-    if bool(args.from_twin) == bool(args.ocv):
-        raise ConfigError("give either --ocv FILE... (with --dynamic FILE...) or --from-twin CELL")
-    if args.from_twin and args.dynamic:
-        raise ConfigError("--from-twin makes its own dynamic tests; leave --dynamic out")
+    if bool(args.from_twin) == bool(args.ocv or args.dynamic):
+        raise ConfigError("give either --ocv FILE... with --dynamic FILE..., or --from-twin CELL alone")
     label = _labels([*args.ocv, *args.dynamic, *args.check])
 
     warnings: list[str] = []
@@ -91,6 +95,10 @@ def run(args: argparse.Namespace) -> int:
         else:
             ocv = {label[p]: as_columns(p) for p in args.ocv}
             dynamic = {label[p]: as_columns(p) for p in args.dynamic} or ocv
+            if not ocv:  # discharges at constant current tell both, the slowest the OCV
+                if any("soc_true" in d for d in dynamic.values()):
+                    raise ConfigError("--ocv FILE... is missing: a slow charge and discharge of the same cell")
+                ocv = dynamic
             chemistry = args.chemistry or "lfp"
             source = args.source or "tests: " + ", ".join(dict.fromkeys([*ocv, *dynamic]))
         if chemistry not in LIMITS:

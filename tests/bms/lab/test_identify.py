@@ -6,11 +6,13 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bms.cells import load
 from bms.cli import main
 from bms.lab.identify import _labels
+from bms.lab.trace import write_columns
 from hal.backends import simulated
 
 Run = Callable[..., tuple[int, str, str]]
@@ -115,11 +117,37 @@ def test_from_a_twin(bms: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert max(rmse_mv) < 15.0
 
 
+def test_plain_discharges_tell_ocv_and_resistance(bms: Run, tmp_path: Path) -> None:
+    """Two constant currents on a cell whose voltage is 3 + z - 0.05 ohm i: the curve between them is not measured anywhere."""
+    n = 1801
+    for rate_c in (0.5, 2.0):
+        z = np.linspace(1.0, 0.0, n)
+        columns = {
+            "time_s": np.linspace(0.0, 3600.0 / rate_c, n),
+            "current_a": np.full(n, 2.0 * rate_c),
+            "voltage_v": 3.0 + z - 0.05 * 2.0 * rate_c,
+            "temperature_degc": np.full(n, 25.0),
+        }
+        write_columns(tmp_path / f"{rate_c:g}c.csv", columns)
+    out = tmp_path / "c.toml"
+    code, text, err = bms("identify", "--dynamic", *sorted(tmp_path.glob("*.csv")), "-o", out, "--no-plot")
+    assert code == 0, err
+    assert "hysteresis unknown" in text
+    assert "RC pairs and hysteresis cannot be told apart" in text
+    cell = load(out)
+    assert cell.capacity_ah == pytest.approx(2.0, rel=1e-3)
+    whole = cell.r0_ohm + cell.rct_ohm + cell.r_ohm.sum(axis=0)
+    middle = whole[1, cell.soc_r.size // 2]
+    assert middle == pytest.approx(0.05, rel=0.3), "bent and straight resistances share it"
+    assert cell.ocv(0.5) == pytest.approx(3.5, abs=0.03), "not the 3.45 V of the slower discharge"
+
+
 def test_options_that_do_not_go_together(bms: Run, files: Path, tmp_path: Path) -> None:
     out, slow = ("-o", tmp_path / "c.toml"), files / "slow.csv.gz"
     refused(bms("identify", *out), "give either --ocv", "or --from-twin")
     refused(bms("identify", "--ocv", slow, "--from-twin", "lfp_280", *out), "give either --ocv")
-    refused(bms("identify", "--from-twin", "lfp_280", "--dynamic", slow, *out), "leave --dynamic out")
+    refused(bms("identify", "--from-twin", "lfp_280", "--dynamic", slow, *out), "--from-twin CELL alone")
+    refused(bms("identify", "--dynamic", files / "duty.csv", *out), "--ocv FILE... is missing")
     refused(bms("identify", "--from-twin", "lpf_280", *out), "unknown", "did you mean 'lfp_280'?")
     refused(
         bms("identify", "--ocv", slow, "--chemistry", "lpf", *out), "--chemistry lpf: unknown", "did you mean 'lfp'?"
