@@ -12,8 +12,7 @@ from zipfile import BadZipFile
 
 import numpy.typing as npt
 
-from bms.runtime import figures
-from bms.runtime.run import PAGE, SERIES, SUMMARY
+from bms.runtime import PAGE, SERIES, SUMMARY, figures
 from bms.runtime.status import clock_text
 from hal.errors import DataError
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bms.core.control_setup import ControlSettings
+from bms.runtime import PAGE, SERIES, SUMMARY
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
 from hal.errors import ConfigError, DataError, nearest
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from bms.runtime.clock import LoopClock
     from hal.contract import Rack, RackInfo
 
-SERIES, SUMMARY, PAGE = "series.npz", "summary.json", "report.html"
 GOOD, FAILED = 0, 1
 SIGNALLED = 128  # + number of the signal, as a shell reports it
 PATIENCE_S = 3.0  # longer than loading compiled kernels takes

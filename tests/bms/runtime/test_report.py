@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bms.cli import main
-from bms.runtime import series
-from bms.runtime.report import PAGE, SERIES, SUMMARY, render, write_report
+from bms.runtime import PAGE, SERIES, SUMMARY, series
+from bms.runtime.report import render, write_report
 from hal.backends.replay import FILE_NAME
 from hal.errors import DataError
 

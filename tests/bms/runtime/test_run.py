@@ -13,6 +13,7 @@ from typing import ClassVar
 import pytest
 
 from bms.cli import main
+from bms.runtime import PAGE, SERIES, SUMMARY
 from bms.runtime import run as module
 from bms.runtime.replay import replay
 from bms.runtime.run import choose, execute
@@ -178,7 +179,7 @@ def test_a_run_leaves_recording_summary_and_page(cell_file: Path, tmp_path: Path
 
 
 def test_what_an_earlier_run_left_is_removed_first(small, tmp_path: Path, monkeypatch) -> None:
-    for name in (module.SERIES, module.SUMMARY, module.PAGE):
+    for name in (SERIES, SUMMARY, PAGE):
         (tmp_path / name).write_text("old")
     monkeypatch.setattr("bms.runtime.loop.Loop.run", lambda self, duration_s: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -198,7 +199,7 @@ def test_a_disk_that_fills_up_is_told_after_the_contactors_have_opened(small, tm
     monkeypatch.setattr(Recorder, "add", fail)
     with pytest.raises(DataError, match="incomplete: No space left"):
         execute(small(), tmp_path, report=False)
-    assert json.loads((tmp_path / module.SUMMARY).read_text())["loop"]["opened"]
+    assert json.loads((tmp_path / SUMMARY).read_text())["loop"]["opened"]
 
 
 def test_told_soc_is_believed(small, tmp_path: Path) -> None:
