@@ -126,7 +126,7 @@ class EstimatorState(NamedTuple):
     work: npt.NDArray[np.float32]  # (WORK_ROWS, n) scratch
 
 
-WORK_ROWS = 4 * NX + 8
+WORK_ROWS = 4 * NX
 
 _ZERO = f4(0.0)
 _ONE = f4(1.0)
