@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from bms.lab.conditions import Result, calibration, worst
@@ -63,6 +64,12 @@ def test_the_truth_lies_within_three_deviations(judged: dict[str, list[Result]],
 
 def test_the_deviations_are_neither_timid_nor_bold(judged: dict[str, list[Result]]) -> None:
     assert 0.5 <= calibration([r for results in judged.values() for r in results]) <= 3.0
+
+
+def test_the_ohmic_resistance_is_even_where_no_current_step_shows_it(shared_data: Path, bench: ModuleType) -> None:
+    """The A123 duties leave 90..100 % SoC at constant current; left free, R0 fell there to a hundredth at 45 degC."""
+    r0_ohm = bench.identified(shared_data, "a123").r0_ohm
+    assert np.all(r0_ohm.min(axis=1) > 0.7 * np.median(r0_ohm, axis=1))
 
 
 def test_a_temperature_that_was_not_identified_stays_honest(shared_data: Path, bench: ModuleType) -> None:

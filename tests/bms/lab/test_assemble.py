@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from bms.cells import CellParameters, parse
 from bms.cells.writer import dump
 from bms.lab import fit as f
-from bms.lab.assemble import LIMITS, _slow_nodes, assemble, group, predict
+from bms.lab.assemble import LIMITS, _slow_nodes, assemble, expected_error, group, predict
 from bms.lab.curves import Slow, read_dynamic, read_slow
 from bms.lab.estimate import estimate, score
 from bms.lab.trace import Trace
@@ -122,3 +123,19 @@ def test_the_slowest_of_two_tests_counts() -> None:
         for name, degc, rate in (("fast", 26.0, 0.09), ("slow", 25.0, 0.03), ("cold", 0.0, 0.05))
     }
     assert [s.name for s in _slow_nodes(list(at.values()))] == ["cold", "slow"]
+
+
+def test_tests_that_contradict_each_other_raise_the_expected_error(
+    tests_at: Callable[..., tuple[list[Slow], list[f.Dynamic]]],
+) -> None:
+    """One of two equal duties reads 10 mV high: the fit halves that (5 mV each), the prediction from the other has it whole."""
+    slow, (test,) = tests_at([25.0])
+    high = replace(test, name="high", voltage_v=test.voltage_v + 0.010)
+    base_v, gap_v = slow[0].base_v, slow[0].half_gap_v
+    both = f.fit_temperature([test, high], base_v, hysteresis_max_v=gap_v)
+    own = f.slow_error([test, high], both.residual_v)
+    assert own == pytest.approx(0.005, rel=0.2)
+    expected = expected_error([test, high], both, base_v, gap_v, f.BENDS_C[-1])
+    assert expected == pytest.approx(np.sqrt(0.5 * (0.005**2 + 0.010**2)), rel=0.2)
+    alone = f.fit_temperature([test], base_v, hysteresis_max_v=gap_v)
+    assert expected_error([test], alone, base_v, gap_v, f.BENDS_C[-1]) == f.slow_error([test], alone.residual_v)
