@@ -1,78 +1,86 @@
 """The twin's own gate to numba: the physics kernels are decorated here.
 
-Strict IEEE arithmetic and error model `numpy`, as everywhere in the product. The code is kept on disk under a folder
-whose name hashes every source of the twin, the versions of numba and llvmlite, and the processor, so that a change in
-any module gives a new folder and a stale kernel cannot be loaded; a damaged file is compiled anew.
+`@kernel` makes a helper, which other kernels call and which is inlined. `@kernel("f8(f8[:,::1], i8, f8)")` makes an entry:
+C-contiguous arrays first, scalars last, one scalar or nothing as the result, no allocation, no exception. Whoever runs
+the twin may compile the entries ahead and set `Kernel.provider`; otherwise numba compiles in memory, when a kernel is
+first called.
+
+Strict IEEE arithmetic and error model `numpy`, as everywhere in the product. `RACKBMS_JIT=0` in the environment runs
+every kernel as plain Python.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import llvmlite
-import numba
+PLAIN = os.environ.get("RACKBMS_JIT", "") == "0"
+"""Kernels run as plain Python."""
 
 
-def _cache_root() -> Path:
-    base = os.environ.get("RACKBMS_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    if base:
-        return Path(base) / "rackbms"
-    try:
-        return Path.home() / ".cache" / "rackbms"
-    except RuntimeError:  # no HOME
-        return Path(tempfile.gettempdir()) / f"rackbms-{os.getuid() if hasattr(os, 'getuid') else 0}"
+class Kernel:
+    """A function that is compiled when it must be; an entry, if it has a `signature`."""
+
+    building: Callable[[Any], Any] | None = None
+    """While entries are compiled ahead: gives the dispatcher of numba to use for a kernel."""
+
+    provider: Callable[[Any], Any] | None = None
+    """Gives for an entry something to call instead, and to `bind`."""
+
+    def __init__(self, py_func: Callable[..., Any], signature: str | None = None) -> None:
+        self.py_func = py_func
+        self.signature = signature
+        self.__name__ = py_func.__name__
+        self.__doc__ = py_func.__doc__
+        self.__module__ = py_func.__module__
+        self.__wrapped__ = py_func
+        self._in_memory: Any = None
+        self._implementation: Any = None
+
+    @property
+    def dispatcher(self) -> Any:
+        """The function as numba compiles it in memory, for every type that it is called with."""
+        if self._in_memory is None:
+            import numba
+
+            self._in_memory = numba.njit(error_model="numpy", fastmath=False)(self.py_func)
+        return self._in_memory
+
+    @property
+    def _numba_type_(self) -> Any:
+        """How numba sees this kernel from within another."""
+        from numba import types
+
+        building = Kernel.building
+        return types.Dispatcher(self.dispatcher if building is None else building(self))
+
+    @property
+    def implementation(self) -> Any:
+        """What a call from Python runs."""
+        if self._implementation is None:
+            if PLAIN:
+                self._implementation = self.py_func
+            elif self.signature is not None and Kernel.provider is not None:
+                self._implementation = Kernel.provider(self)
+            else:
+                self._implementation = self.dispatcher
+        return self._implementation
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it."""
+        return self.implementation(*args)
+
+    def bind(self, *arrays: Any) -> Callable[..., Any]:
+        """A function of the scalars alone, which keeps `arrays` and has looked at them once."""
+        implementation = self.implementation
+        bound = getattr(implementation, "bind", None)
+        return partial(implementation, *arrays) if bound is None else bound(*arrays)
 
 
-def _cache_folder() -> Path:
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    digest.update(f"{numba.__version__} {llvmlite.__version__} {platform.machine()}".encode())
-    return _cache_root() / "sim" / digest.hexdigest()[:16]
-
-
-def _usable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
-
-
-_FOLDER = _cache_folder()
-_CACHE = _usable(_FOLDER)
-
-
-def _forgiving(compiled: Any) -> Any:
-    """Let a damaged file of the cache cost a compilation, no more: numba itself would raise."""
-    cache = compiled._cache
-    load = cache.load_overload
-
-    def load_or_forget(*arguments: Any) -> Any:
-        try:
-            return load(*arguments)
-        except Exception:  # whatever unpickling or linking of a torn file makes of it
-            cache.flush()
-            return None
-
-    cache.load_overload = load_or_forget
-    return compiled
-
-
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` in nopython mode, kept on disk where the folder can be written."""
-    if not _CACHE:
-        return numba.njit(error_model="numpy", fastmath=False)(function)
-    # numba reads the folder when the decorator runs; other packages in the process keep their own
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_FOLDER)
-    try:
-        return _forgiving(numba.njit(error_model="numpy", fastmath=False, cache=True)(function))
-    finally:
-        numba.config.CACHE_DIR = before
+def kernel(function: Callable[..., Any] | str) -> Any:
+    """The decorator: `@kernel` for a helper, `@kernel("signature")` for an entry."""
+    if isinstance(function, str):
+        return partial(Kernel, signature=function)
+    return Kernel(function)

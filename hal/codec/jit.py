@@ -1,19 +1,10 @@
-"""The gate to numba for codecs: integer kernels only, so that no floating-point rule is at stake.
-
-Kernels call none of another module; numba's own cache, keyed by the source file, is therefore safe here.
-"""
+"""The codecs' gate to the compiler: integer kernels only, so that no floating-point rule is at stake."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-import numba
+from hal.engine import Program
 
-
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` in nopython mode, kept on disk where numba finds a folder that can be written."""
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:  # "no locator available": neither the package nor the user's cache can be written
-        return numba.njit(function)
+PROGRAM = Program("codec", modules=("hal.codec.recording",), sources=(Path(__file__).parent,))
+kernel = PROGRAM.kernel

@@ -1,0 +1,5 @@
+"""Where kernels run: compiled ahead into one native program for each room, kept on disk, or linked into a library."""
+
+from hal.engine.kernel import Kernel, Program
+
+__all__ = ["Kernel", "Program"]
