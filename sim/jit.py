@@ -1,9 +1,9 @@
 """The twin's own gate to numba: the physics kernels are decorated here.
 
-`@kernel` makes a helper, which other kernels call and which is inlined. `@kernel("f8(f8[:,::1], i8, f8)")` makes an entry:
-C-contiguous arrays first, scalars last, one scalar or nothing as the result, no allocation, no exception. Whoever runs
-the twin may compile the entries ahead and set `Kernel.provider`; otherwise numba compiles in memory, when a kernel is
-first called.
+`@kernel` makes a helper, which other kernels call and which is inlined. `@kernel("f8(f8[:,::1], i8, f8)")` makes an
+entry: C-contiguous arrays that do not overlap, then scalars; one scalar or nothing as the result, no allocation, no
+exception. Whoever runs the twin may compile the entries ahead and set `Kernel.provider`; otherwise numba compiles in
+memory, when a kernel is first called.
 
 Strict IEEE arithmetic and error model `numpy`, as everywhere in the product. `RACKBMS_JIT=0` in the environment runs
 every kernel as plain Python.
@@ -68,19 +68,32 @@ class Kernel:
                 self._implementation = self.dispatcher
         return self._implementation
 
+    def forget(self) -> None:
+        """Look for the implementation anew at the next call."""
+        self._implementation = None
+
     def __call__(self, *args: Any) -> Any:
         """Call it."""
         return self.implementation(*args)
 
     def bind(self, *arrays: Any) -> Callable[..., Any]:
-        """A function of the scalars alone, which keeps `arrays` and has looked at them once."""
+        """A function of the scalars alone (Python numbers); it keeps `arrays` and has looked at them once."""
         implementation = self.implementation
         bound = getattr(implementation, "bind", None)
         return partial(implementation, *arrays) if bound is None else bound(*arrays)
 
 
+ENTRIES: list[Kernel] = []
+"""Every entry, in the order of definition."""
+
+
 def kernel(function: Callable[..., Any] | str) -> Any:
     """The decorator: `@kernel` for a helper, `@kernel("signature")` for an entry."""
-    if isinstance(function, str):
-        return partial(Kernel, signature=function)
-    return Kernel(function)
+    if not isinstance(function, str):
+        return Kernel(function)
+
+    def entry(py_func: Callable[..., Any]) -> Kernel:
+        ENTRIES.append(Kernel(py_func, function))
+        return ENTRIES[-1]
+
+    return entry

@@ -17,7 +17,14 @@ from hal.engine import Program
 f4 = np.float32
 i4 = np.int32
 
-PROGRAM = Program("core", modules=("bms.core.step",), sources=(Path(__file__).parent, Path(contract.__file__)))
+PROGRAM = Program(
+    "core",
+    place="bms.core.jit:PROGRAM",
+    about="estimator, protection and control",
+    modules=("bms.core.step",),
+    sources=(Path(__file__).parent, Path(contract.__file__)),
+    prefix="rackbms",
+)
 """Everything that a controller runs; the firmware and `bms build` are made of it."""
 
 kernel = PROGRAM.kernel

@@ -6,5 +6,11 @@ from pathlib import Path
 
 from hal.engine import Program
 
-PROGRAM = Program("codec", modules=("hal.codec.recording",), sources=(Path(__file__).parent,))
+PROGRAM = Program(
+    "codec",
+    place="hal.codec.jit:PROGRAM",
+    about="the recorder",
+    modules=("hal.codec.recording",),
+    sources=(Path(__file__).parent,),
+)
 kernel = PROGRAM.kernel

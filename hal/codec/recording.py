@@ -65,18 +65,17 @@ class DamagedError(DataError):
         self.step = step
 
 
-@kernel
-def pack(words: Words, previous: Words, out: Bytes) -> int:
-    """Pack `words` against `previous`, which then becomes `words`; returns the number of bytes of `out` used.
+@kernel("i8(u4[::1], u4[::1], i4[::1], u1[::1], u4[::1])")
+def pack(words: Words, previous: Words, delta: npt.NDArray[np.int32], codes: Bytes, target: Words) -> int:
+    """Pack `words` against `previous`, which then becomes `words`; returns the number of words of `target` used.
 
-    Both u4[32 g]; `out` u1, 4-byte aligned, of at least 4 ceil(g / 4) + 132 g bytes.
+    `words` and `previous` u4[32 g], `codes` u1[g] padded with zeros to a multiple of 4, `target` u4 of at least 33 g,
+    `delta` i4[32] of scratch. A packed record is `codes`, then what was used of `target`.
     """
     groups = words.size // GROUP
-    at = (groups + 3) // 4
-    for k in range(groups, 4 * at):
-        out[k] = 0
-    target = out.view(np.uint32)
-    delta = np.empty(GROUP, np.int32)
+    for k in range(groups, codes.size):
+        codes[k] = 0
+    at = 0
     for g in range(groups):
         low, high = np.int32(2147483647), np.int32(-2147483648)
         for k in range(GROUP):
@@ -87,13 +86,13 @@ def pack(words: Words, previous: Words, out: Bytes) -> int:
             low = min(low, d)
             high = max(high, d)
         if low == 0 and high == 0:
-            out[g] = 0
+            codes[g] = 0
             continue
         span, width = np.int64(high) - np.int64(low), 0
         while span != 0:
             span >>= 1
             width += 1
-        out[g] = 1 + width
+        codes[g] = 1 + width
         target[at] = np.uint32(low)
         at += 1
         held, fill = np.int64(0), 0  # at most 31 + 32 bits are held
@@ -105,10 +104,10 @@ def pack(words: Words, previous: Words, out: Bytes) -> int:
                 at += 1
                 held >>= 32
                 fill -= 32
-    return 4 * at
+    return at
 
 
-@kernel
+@kernel("i8(u1[::1], u4[::1])")
 def unpack(packed: Bytes, words: Words) -> int:
     """Undo `pack`: `words` u4[32 g] holds the previous record and becomes the next.
 
@@ -205,11 +204,15 @@ class _Row:
         self.words: Words = np.zeros(n_words, np.uint32)
         self.record = self.words.view(np.uint8)[: dtype.itemsize].view(dtype)
         self.previous = np.zeros_like(self.words)
-        self.packed: Bytes = np.zeros((4 * n_words + 9 * (n_words // GROUP)) // 4 * 4 + 4, np.uint8)
+        groups = n_words // GROUP
+        self.packed: Words = np.zeros((groups + 3) // 4 + 33 * groups, np.uint32)
+        self._n_codes = (groups + 3) // 4
+        codes = self.packed[: self._n_codes].view(np.uint8)
+        scratch = np.zeros(GROUP, np.int32)
+        self._pack = pack.bind(self.words, self.previous, scratch, codes, self.packed[self._n_codes :])
 
     def pack(self) -> bytes:
-        used = pack(self.words, self.previous, self.packed)
-        return self.packed[:used].tobytes()
+        return self.packed[: self._n_codes + self._pack()].tobytes()
 
     def unpack(self, packed: Bytes) -> int:
         return int(unpack(packed, self.words))

@@ -1,5 +1,6 @@
 """Where kernels run: compiled ahead into one native program for each room, kept on disk, or linked into a library."""
 
-from hal.engine.kernel import Kernel, Program
+from hal.engine.kernel import Kernel
+from hal.engine.program import Program, prepare
 
-__all__ = ["Kernel", "Program"]
+__all__ = ["Kernel", "Program", "prepare"]

@@ -1,6 +1,6 @@
 """Kernels that cost nothing until they run, and the programs that they are compiled into.
 
-    PROGRAM = Program("core", modules=("bms.core.step",), sources=(FOLDER,))
+    PROGRAM = Program("core", ...)
     kernel = PROGRAM.kernel
 
     @kernel                                # a helper: called by other kernels, and inlined
@@ -9,9 +9,10 @@
     @kernel("i4(f4[::1], u1[::1], f4)")    # an entry: called from Python and from C
     def step(values, flags, dt_s): ...
 
-An entry takes C-contiguous arrays first and scalars last, returns one scalar or nothing, allocates nothing and raises
-nothing. All entries of a program are compiled together, once, ahead of their first call (`hal.engine.compile`), and are
-called through their C interface, which lets go of Python's global lock. A helper that Python calls is compiled in memory.
+An entry takes C-contiguous arrays that do not overlap, then scalars; it returns one scalar or nothing, allocates
+nothing and raises nothing. All entries of a program are compiled together, once, ahead of their first call
+(`hal.engine.compile`), or come out of a library; they are called through their C interface, which lets go of Python's
+global lock. A helper that Python calls is compiled in memory.
 
 Floating-point rules, the same on every target, so that decisions are bit-identical:
 
@@ -26,10 +27,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any
 
-from hal.engine.signature import Signature
+if TYPE_CHECKING:
+    from hal.engine.program import Program
 
 PLAIN = os.environ.get("RACKBMS_JIT", "") == "0"
 """Kernels run as plain Python."""
@@ -43,13 +44,14 @@ class Kernel:
 
     def __init__(self, py_func: Callable[..., Any], signature: str | None, program: Program) -> None:
         self.py_func = py_func
-        self.signature = Signature(signature) if signature is not None else None
+        self.signature = signature
         self.program = program
         self.__name__ = py_func.__name__
         self.__doc__ = py_func.__doc__
         self.__module__ = py_func.__module__
         self.__wrapped__ = py_func
         self._in_memory: Any = None
+        self._implementation: Any = None
 
     @property
     def dispatcher(self) -> Any:
@@ -68,43 +70,30 @@ class Kernel:
         building = Kernel.building
         return types.Dispatcher(self.dispatcher if building is None else building(self))
 
+    @property
+    def implementation(self) -> Any:
+        """What a call from Python runs. Raises `ConfigError` where it can neither be found nor compiled."""
+        if self._implementation is None:
+            if PLAIN:
+                self._implementation = self.py_func
+            else:
+                self._implementation = self.dispatcher if self.signature is None else self.program.native(self)
+        return self._implementation
+
+    def forget(self) -> None:
+        """Look for the implementation anew at the next call."""
+        self._implementation = None
+
     def __call__(self, *args: Any) -> Any:
         """Call it. Raises `TypeError` for arguments that do not fit the signature."""
-        if PLAIN:
-            return self.py_func(*args)
-        return self.dispatcher(*args)
+        return self.implementation(*args)
 
     def bind(self, *arrays: Any) -> Callable[..., Any]:
-        """A function of the scalars alone, which keeps `arrays` and has looked at them once."""
-        return partial(self, *arrays)
+        """A function of the scalars alone (Python numbers); it keeps `arrays` and has looked at them once."""
+        implementation = self.implementation
+        bound = getattr(implementation, "bind", None)
+        result: Callable[..., Any] = partial(implementation, *arrays) if bound is None else bound(*arrays)
+        return result
 
     def __repr__(self) -> str:
-        return f"<kernel {self.__module__}.{self.__name__}{self.signature or ''}>"
-
-
-class Program:
-    """The kernels of a room. `modules` define its entries; `sources` are the files and folders that they are made of."""
-
-    def __init__(self, name: str, modules: tuple[str, ...], sources: tuple[Path, ...]) -> None:
-        self.name = name
-        self.modules = modules
-        self.sources = sources
-        self.entries: dict[str, Kernel] = {}
-
-    @overload
-    def kernel(self, function: Callable[..., Any]) -> Kernel: ...
-
-    @overload
-    def kernel(self, function: str) -> Callable[[Callable[..., Any]], Kernel]: ...
-
-    def kernel(self, function: Callable[..., Any] | str) -> Any:
-        """The decorator: `@kernel` for a helper, `@kernel("signature")` for an entry."""
-        if isinstance(function, str):
-            return partial(self._entry, function)
-        return Kernel(function, None, self)
-
-    def _entry(self, signature: str, function: Callable[..., Any]) -> Kernel:
-        made = Kernel(function, signature, self)
-        if function.__module__ in self.modules:
-            self.entries[function.__name__] = made
-        return made
+        return f"<kernel {self.__module__}.{self.__name__}>"

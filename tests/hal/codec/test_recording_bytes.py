@@ -40,18 +40,21 @@ def plain_unpack(packed: bytes, previous: list[int]) -> list[int]:
 )
 def test_packing_is_reversible_and_as_documented(rows: list[np.ndarray]) -> None:
     groups = rows[0].size // 32
-    out = np.zeros(4 * (groups + 3) + 132 * groups, np.uint8)
+    delta, codes = np.zeros(32, np.int32), np.zeros(-(-groups // 4) * 4, np.uint8)
+    target = np.zeros(33 * groups, np.uint32)
     previous, restored = np.zeros_like(rows[0]), np.zeros_like(rows[0])
     for row in rows:
         before = previous.tolist()
-        packed = out[: codec.pack(row.copy(), previous, out)].copy()
+        used = codec.pack(row.copy(), previous, delta, codes, target)
+        packed = np.r_[codes, target[:used].view(np.uint8)]
         np.testing.assert_array_equal(previous, row)
         assert codec.unpack(packed, restored) == packed.size
         np.testing.assert_array_equal(restored, row)
         assert plain_unpack(packed.tobytes(), before) == row.tolist()
         for cut in range(0, packed.size, 4):  # too short is said, never read beyond
             assert codec.unpack(packed[:cut], np.zeros_like(row)) == -1
-    assert codec.pack(rows[-1], previous, out) == 4 * -(-groups // 4)  # nothing new costs nothing
+    assert codec.pack(rows[-1], previous, delta, codes, target) == 0  # nothing new costs nothing
+    assert not codes.any()
 
 
 def test_a_code_that_is_none_is_refused() -> None:

@@ -1,0 +1,297 @@
+"""From entries to one optimised object: numba reads the kernels, LLVM compiles them as one module, for any target.
+
+1. numba types and lowers every entry and every helper it calls to LLVM's intermediate language, without optimising.
+2. Each entry gets a C function (`hal.engine.signature` tells its arguments). Its pointers are `noalias`: the arrays of
+   a call must not overlap. Everything else becomes internal.
+3. LLVM's own pipeline runs once over the whole: inlining, vectorising loops and straight code, for the target's
+   processor. No fast-math flag is set anywhere, so that no step may change a result.
+4. The object is looked through: it may refer to nothing outside but what `allowed` names, so that neither Python nor
+   numba's runtime can be needed by it.
+
+An entry that could raise would go on with half of its work done; a call of `raised_in_ENTRY` marks every such way out,
+and is left in the object only where LLVM cannot prove that the way is never taken.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+from hal.engine.load import Table, symbol, table_symbol
+from hal.engine.signature import Argument, Signature
+
+RAISED = "raised_in_"
+
+
+class CompileError(Exception):
+    """A program that cannot be compiled as it stands: a mistake in a kernel, not in anything that a user does."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to compile for, in LLVM's words."""
+
+    triple: str
+    cpu: str
+    features: str
+
+    @classmethod
+    def host(cls) -> Target:
+        """This computer's processor with all that it can do."""
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        return cls(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+    def machine(self) -> Any:
+        """LLVM's target machine."""
+        target = llvm.Target.from_triple(self.triple)
+        return target.create_target_machine(
+            cpu=self.cpu, features=self.features, opt=3, reloc="pic", codemodel="default"
+        )
+
+
+def optimised(
+    prefix: str,
+    table: Table,
+    functions: Mapping[str, tuple[Callable[..., Any], Signature]],
+    classes: tuple[Any, ...],
+    target: Target,
+) -> Any:
+    """The optimised LLVM module of the entries `functions`. `classes` are the kinds of kernel that they call.
+
+    Raises `CompileError`, or numba's errors for a kernel that it cannot compile.
+    """
+    machine = target.machine()
+    with _session(classes, target, machine) as session:
+        module = session.module(prefix, table, functions)
+    exported = {symbol(prefix, name) for name in functions} | {table_symbol(prefix)}
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name not in exported:
+            value.linkage = "internal"
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def to_object(module: Any, target: Target, allowed: frozenset[str]) -> bytes:
+    """Machine code of an optimised module. Raises `CompileError` where it needs what is not `allowed`."""
+    code: bytes = target.machine().emit_object(module)
+    wanted = undefined_symbols(code) - allowed
+    raising = sorted(name.removeprefix(RAISED) for name in wanted if name.startswith(RAISED))
+    if raising:
+        raise CompileError(f"{', '.join(raising)}: an entry must not raise, and this one can")
+    if wanted:
+        raise CompileError(f"the object needs {', '.join(sorted(wanted))}, which a program must do without")
+    return code
+
+
+def to_assembly(module: Any, target: Target) -> str:
+    """Assembly text of an optimised module."""
+    text: str = target.machine().emit_assembly(module)
+    return text
+
+
+class _Session:
+    """One compilation: dispatchers of numba of its own, a code generator that leaves the optimising to us."""
+
+    def __init__(self, codegen: Any) -> None:
+        self.codegen = codegen
+        self.dispatchers: dict[int, Any] = {}
+
+    def dispatcher(self, kernel: Any) -> Any:
+        """The dispatcher of a kernel within this compilation."""
+        found = self.dispatchers.get(id(kernel))
+        if found is None:
+            import numba
+
+            found = self.dispatchers[id(kernel)] = numba.njit(
+                error_model="numpy", fastmath=False, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+            )(kernel.py_func)
+        return found
+
+    def module(self, prefix: str, table: Table, functions: Mapping[str, tuple[Callable[..., Any], Signature]]) -> Any:
+        """All entries with their C functions, linked into one module and not optimised."""
+        from numba.core import sigutils
+        from numba.core.registry import cpu_target
+
+        context = cpu_target.target_context
+        library = self.codegen.create_library(prefix)
+        wrappers = library.create_ir_module(f"{prefix}_wrappers")
+        for name, (kernel, signature) in functions.items():
+            types, returns = sigutils.normalize_signature(_numba_text(signature))
+            dispatcher = self.dispatcher(kernel)
+            dispatcher.compile(types)
+            compiled = dispatcher.overloads[types]
+            found = compiled.signature.return_type
+            if found != returns:
+                raise CompileError(f"{name}: returns {found}, its signature says {returns}")
+            library.add_linking_library(compiled.library)
+            _wrap(context, wrappers, prefix, name, signature, compiled, types)
+        content = table.to_bytes()
+        kind = ir.ArrayType(ir.IntType(8), len(content))
+        constant = ir.GlobalVariable(wrappers, kind, table_symbol(prefix))
+        constant.global_constant = True
+        constant.initializer = ir.Constant(kind, bytearray(content))
+        library.add_ir_module(wrappers)
+        library.finalize()
+        return library._final_module
+
+
+def _numba_text(signature: Signature) -> str:
+    """The signature with `b1` as numba spells it, and nothing as None."""
+    return str(signature).replace("b1", "boolean")
+
+
+def _wrap(
+    context: Any, module: Any, prefix: str, name: str, signature: Signature, compiled: Any, types: tuple[Any, ...]
+) -> None:
+    """Add the C function of one entry to `module`."""
+    from numba.np.arrayobj import make_array, populate_array
+
+    size = ir.IntType(64)
+    parameters: list[Any] = []
+    for argument, kind in zip(signature.arguments, types, strict=True):
+        if argument.ndim:
+            parameters += [context.get_data_type(kind.dtype).as_pointer()] + [size] * argument.ndim
+        else:
+            parameters.append(context.get_argument_type(kind) if argument.kind != "b1" else ir.IntType(8))
+    nothing = signature.result == "void"
+    result = ir.VoidType() if nothing else context.get_data_type(compiled.signature.return_type)
+    function = ir.Function(module, ir.FunctionType(result, parameters), symbol(prefix, name))
+    function.attributes.add("nounwind")
+    builder = ir.IRBuilder(function.append_basic_block())
+    values = []
+    rest = iter(function.args)
+    for argument, kind in zip(signature.arguments, types, strict=True):
+        value = next(rest)
+        if argument.ndim:
+            value.add_attribute("noalias")
+            values.append(_array(context, builder, kind, argument, value, rest, make_array, populate_array))
+        elif argument.kind == "b1":
+            values.append(builder.icmp_unsigned("!=", value, ir.Constant(value.type, 0)))
+        else:
+            values.append(value)
+    inner = context.declare_function(module, compiled.fndesc)
+    status, returned = context.call_conv.call_function(builder, inner, compiled.signature.return_type, types, values)
+    with builder.if_then(status.is_error, likely=False):
+        raised = ir.Function(module, ir.FunctionType(ir.VoidType(), []), RAISED + name)
+        builder.call(raised, [])
+    if nothing:
+        builder.ret_void()
+    else:
+        builder.ret(context.get_return_value(builder, compiled.signature.return_type, returned))
+
+
+def _array(
+    context: Any, builder: Any, kind: Any, argument: Argument, data: Any, rest: Any, make_array: Any, populate: Any
+) -> Any:
+    """The array structure of numba over the pointer `data`, with the dimensions that follow in `rest`."""
+    size = ir.IntType(64)
+    item = ir.Constant(size, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    shape = [next(rest) for _ in range(argument.ndim)]
+    strides = [item]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length, flags=("nsw",)))
+    array = make_array(kind)(context, builder)
+    populate(array, data=data, shape=shape, strides=strides, itemsize=item, meminfo=None)
+    return array._getvalue()
+
+
+@contextmanager
+def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
+    """A `_Session`, during which numba generates code for `target` and optimises nothing."""
+    from numba.core import codegen as numba_codegen
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    class Library(numba_codegen.CPUCodeLibrary):  # type: ignore[misc]
+        """A library that is linked and never optimised nor executed."""
+
+        def _optimize_functions(self, ll_module: Any) -> None:
+            ll_module.data_layout = self._codegen._data_layout
+
+        def _optimize_final_module(self) -> None:
+            pass
+
+        def _finalize_specific(self) -> None:
+            pass
+
+        def get_pointer_to_function(self, name: str) -> int:
+            return 0
+
+    class Codegen(numba_codegen.CPUCodegen):  # type: ignore[misc]
+        """A code generator for any target; it makes no machine code."""
+
+        _library_class = Library
+
+        def _init(self, llvm_module: Any) -> None:
+            self._tm = machine
+            self._tm_features = target.features
+            self._target_data = machine.target_data
+            self._data_layout = str(self._target_data)
+
+        def _create_empty_module(self, name: str) -> Any:
+            module = super()._create_empty_module(name)
+            module.triple = target.triple
+            return module
+
+        def _add_module(self, module: Any) -> None:
+            pass
+
+        def set_env(self, env_name: str, env: Any) -> None:
+            pass
+
+    context = cpu_target.target_context
+    with global_compiler_lock:
+        session = _Session(Codegen("rackbms"))
+        before = context._internal_codegen
+        outer = [kernel_class.building for kernel_class in classes]
+        context._internal_codegen = session.codegen
+        for kernel_class in classes:
+            kernel_class.building = session.dispatcher
+        try:
+            yield session
+        finally:
+            context._internal_codegen = before
+            for kernel_class, building in zip(classes, outer, strict=True):
+                kernel_class.building = building
+
+
+def undefined_symbols(code: bytes) -> set[str]:
+    """Names that an ELF object refers to and does not define; nothing for other formats."""
+    if code[:4] != b"\x7fELF":
+        return set()
+    wide, order = code[4] == 2, "<" if code[5] == 1 else ">"
+    at, size = (0x28, 0x3A) if wide else (0x20, 0x2E)
+    (sections,) = struct.unpack_from(order + ("Q" if wide else "I"), code, at)
+    entry, count = struct.unpack_from(order + "HH", code, size)
+    # type, offset, size and link of each section
+    heads = []
+    for k in range(count):
+        fields = struct.unpack_from(order + ("IIQQQQI" if wide else "IIIIIII"), code, sections + k * entry)
+        heads.append((fields[1], *fields[4:7]))
+    found = set()
+    for kind, offset, length, link in heads:
+        if kind != 2:  # the table of symbols
+            continue
+        names = heads[link][1]
+        step = 24 if wide else 16
+        for place in range(offset + step, offset + length, step):  # the first is always empty
+            if wide:
+                name, _, _, section = struct.unpack_from(order + "IBBH", code, place)
+            else:
+                name, _, _, _, _, section = struct.unpack_from(order + "IIIBBH", code, place)
+            if section == 0:
+                start = names + name
+                found.add(code[start : code.index(b"\0", start)].decode())
+    return found

@@ -1,0 +1,124 @@
+"""From machine code to functions: an object through LLVM's loader, a shared library through the system's.
+
+Neither needs numba; a shared library needs no LLVM either. What is loaded stays for the life of the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hal.engine.signature import Signature
+from hal.errors import ConfigError
+
+_KEPT: list[Any] = []
+
+REMEDY = "build it again: bms build --target host"
+
+
+class Native:
+    """An entry as machine code: call it with arrays and scalars, or `bind` the arrays first."""
+
+    def __init__(self, name: str, signature: Signature, address: int) -> None:
+        self.name = name
+        self.signature = signature
+        self.function = signature.prototype()(address)
+        self._convert = [_CONVERT[scalar.kind[0]] for scalar in signature.scalars]
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it. Raises `TypeError` for arguments that do not fit the signature."""
+        split = self.signature.n_arrays
+        pointers = self.signature.pointers(self.name, args[:split])
+        scalars = args[split:]
+        if len(scalars) != len(self._convert):
+            raise TypeError(
+                f"{self.name}: {len(scalars)} scalars, expected {len(self._convert)} as in {self.signature}"
+            )
+        return self.function(*pointers, *(convert(x) for convert, x in zip(self._convert, scalars, strict=True)))
+
+    def bind(self, *arrays: Any) -> Callable[..., Any]:
+        """A function of the scalars alone (Python numbers); it keeps `arrays` and has looked at them once."""
+        bound: Any = partial(self.function, *self.signature.pointers(self.name, arrays))
+        bound.arrays = arrays
+        return bound  # type: ignore[no-any-return]
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {"f": float, "i": operator.index, "u": operator.index, "b": bool}
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a program says of itself, inside its machine code: its name, the digest of its sources, its entries."""
+
+    program: str
+    digest: str
+    entries: dict[str, str]
+
+    def to_bytes(self) -> bytes:
+        """As text that ends with a zero byte."""
+        content = {"program": self.program, "digest": self.digest, "entries": self.entries}
+        return json.dumps(content, sort_keys=True).encode() + b"\0"
+
+    @classmethod
+    def from_bytes(cls, text: bytes) -> Table:
+        """Undo `to_bytes`, without the zero byte. Raises `ValueError`."""
+        try:
+            content = json.loads(text)
+            return cls(content["program"], content["digest"], content["entries"])
+        except (KeyError, TypeError) as error:
+            raise ValueError("not the table of a program") from error
+
+
+def symbol(prefix: str, entry: str) -> str:
+    """Name of the C function of an entry."""
+    return f"{prefix}_{entry}"
+
+
+def table_symbol(prefix: str) -> str:
+    """Name of the program's `Table`."""
+    return f"{prefix}_table"
+
+
+def from_object(code: bytes) -> Callable[[str], int]:
+    """Load an object of this computer's own kind; returns what gives the address of a symbol."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _KEPT.append(engine)
+    return engine.get_function_address  # type: ignore[no-any-return]
+
+
+def from_library(path: Path, prefix: str, expected: Table) -> Callable[[str], int]:
+    """Load a program from a shared library; returns what gives the address of a symbol.
+
+    Raises `ConfigError` for a file that is no library, or one that holds another version of the program.
+    """
+    try:
+        library = ctypes.CDLL(str(path.resolve(strict=True)))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such library: make it with bms build --target host") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: not a library of this computer's kind ({error}): {REMEDY}") from error
+
+    def address(name: str) -> int:
+        return ctypes.addressof(ctypes.c_char.in_dll(library, name))
+
+    try:
+        found = Table.from_bytes(ctypes.string_at(address(table_symbol(prefix))))
+    except ValueError as error:
+        raise ConfigError(f"{path}: holds no program '{expected.program}': {REMEDY}") from error
+    if found != expected:
+        raise ConfigError(f"{path}: was built from other sources of '{expected.program}' than these: {REMEDY}")
+    _KEPT.append(library)
+    return address

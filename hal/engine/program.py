@@ -1,0 +1,231 @@
+"""A program: the entries of a room, compiled together, kept on disk, or taken from a library.
+
+Compiled when an entry is called first, unless `prepare` has done so before. The machine code of a program depends on
+its own sources, those of this package, the compilers' versions and the processor; the digest of all that is its key on
+disk (`hal.engine.cache`).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from importlib import import_module, metadata
+from pathlib import Path
+from threading import RLock
+from typing import Any, overload
+
+from hal.engine import cache, load
+from hal.engine.kernel import Kernel
+from hal.engine.load import Native, Table, symbol
+from hal.engine.signature import Signature
+from hal.errors import ConfigError
+
+MEMORY = frozenset({"memcpy", "memset", "memmove"})
+"""What every target has, and LLVM calls for long runs of bytes."""
+
+MATHEMATICS = frozenset(
+    {"acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "fmod"}
+    | {"hypot", "ldexp", "log", "log10", "log1p", "log2", "pow", "sin", "sincos", "sinh", "tan", "tanh"}
+)
+"""Functions of the C library that a program may be allowed to call; their last bit differs between systems."""
+
+Report = Callable[[str], None]
+
+
+class Program:
+    """The kernels of a room.
+
+    `place` is "module:NAME" of this object. `modules` define the entries; `sources` are the files and folders that the
+    kernels are made of. `about` says in words what it does; `prefix` begins the names of its C functions. `entries`
+    are all entries of kernels of another kind, `kind` (see `sim.jit`), that this program compiles. `mathematics`: may
+    call the C library's elementary functions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        place: str,
+        about: str,
+        modules: tuple[str, ...],
+        sources: tuple[Path, ...],
+        prefix: str = "",
+        kind: Any = Kernel,
+        entries: Sequence[Any] | None = None,
+        mathematics: bool = False,
+    ) -> None:
+        self.name = name
+        self.place = place
+        self.about = about
+        self.modules = modules
+        self.sources = sources
+        self.prefix = prefix or f"rackbms_{name}"
+        self.kind = kind
+        self.allowed = MEMORY | (MATHEMATICS if mathematics else frozenset())
+        self._known: Any = entries if entries is not None else []
+        self._address: Callable[[str], int] | None = None
+        self._library: Path | None = None
+        self._lock = RLock()
+
+    # --- decorating -------------------------------------------------------------------------------------------------
+
+    @overload
+    def kernel(self, function: Callable[..., Any]) -> Kernel: ...
+
+    @overload
+    def kernel(self, function: str) -> Callable[[Callable[..., Any]], Kernel]: ...
+
+    def kernel(self, function: Callable[..., Any] | str) -> Any:
+        """The decorator: `@kernel` for a helper, `@kernel("signature")` for an entry. Raises `ValueError`."""
+        if not isinstance(function, str):
+            return Kernel(function, None, self)
+        Signature(function)
+        return partial(self._entry, function)
+
+    def _entry(self, signature: str, function: Callable[..., Any]) -> Kernel:
+        made = Kernel(function, signature, self)
+        self._known.append(made)
+        return made
+
+    # --- what it consists of ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def entries(self) -> dict[str, Any]:
+        """All entries by name; imports the modules that define them."""
+        for module in self.modules:
+            import_module(module)
+        found: dict[str, Any] = {}
+        for kernel in self._known:
+            if kernel.py_func.__module__ in self.modules:
+                if kernel.__name__ in found:
+                    raise ValueError(f"program '{self.name}' has two entries {kernel.__name__}")
+                found[kernel.__name__] = kernel
+        return found
+
+    @cached_property
+    def table(self) -> Table:
+        """What the program says of itself; two sides with the same table agree on every byte."""
+        digest = cache.digest_of(self.sources).hex()
+        return Table(self.name, digest, {name: str(Signature(k.signature)) for name, k in self.entries.items()})
+
+    def key(self) -> bytes:
+        """Digest of all that the machine code on this computer depends on."""
+        import llvmlite.binding as llvm
+
+        try:
+            compiler = metadata.version("numba")
+        except metadata.PackageNotFoundError:
+            compiler = "none"
+        features = llvm.get_host_cpu_features().flatten()
+        version = f"{compiler} {'.'.join(map(str, llvm.llvm_version_info))} {llvm.get_process_triple()}"
+        words = (self.table.to_bytes().decode(), version, llvm.get_host_cpu_name(), features)
+        return cache.digest_of([Path(__file__).parent], *words)
+
+    # --- where it comes from ----------------------------------------------------------------------------------------
+
+    def use(self, library: Path | None) -> None:
+        """Take the machine code from `library`, at once; None: compile it. Raises `ConfigError`."""
+        with self._lock:
+            self._library = library
+            self._address = None
+            for kernel in self.entries.values():
+                kernel.forget()
+            if library is not None:
+                self.load()
+
+    def ready(self) -> bool:
+        """Whether nothing has to be compiled; loads what is there."""
+        with self._lock:
+            if self._address is None and (code := cache.load(self.name, self.key())) is not None:
+                self._address = load.from_object(code)
+            return self._address is not None
+
+    def load(self) -> None:
+        """Have all entries at hand: from the library, from disk, or compiled. Raises `ConfigError`."""
+        with self._lock:
+            if self._address is None and self._library is not None:
+                self._address = load.from_library(self._library, self.prefix, self.table)
+            elif not self.ready():
+                code = self.compile()
+                cache.store(self.name, self.key(), code)
+                self._address = load.from_object(code)
+
+    def native(self, kernel: Any) -> Native:
+        """The machine code of an entry; an entry that is defined elsewhere is compiled by itself."""
+        signature = Signature(kernel.signature)
+        name = kernel.__name__
+        if self.entries.get(name) is kernel:
+            self.load()
+            assert self._address is not None
+            return Native(name, signature, self._address(symbol(self.prefix, name)))
+        code = self._object(Table(name, "", {name: str(signature)}), {name: kernel})
+        return Native(name, signature, load.from_object(code)(symbol(self.prefix, name)))
+
+    # --- compiling --------------------------------------------------------------------------------------------------
+
+    def compile(self, target: Any = None) -> bytes:
+        """The object of all entries, for a `hal.engine.compile.Target` or this computer. Raises `ConfigError`."""
+        return self._object(self.table, self.entries, target)
+
+    def assembly(self, target: Any = None) -> str:
+        """The same as text for a person, or for a test that looks at the instructions."""
+        compiler = _compiler(self.name)
+        target = target if target is not None else compiler.Target.host()
+        text: str = compiler.to_assembly(self._module(self.table, self.entries, target), target)
+        return text
+
+    def _object(self, table: Table, entries: dict[str, Any], target: Any = None) -> bytes:
+        compiler = _compiler(self.name)
+        target = target if target is not None else compiler.Target.host()
+        code: bytes = compiler.to_object(self._module(table, entries, target), target, self.allowed)
+        return code
+
+    def _module(self, table: Table, entries: dict[str, Any], target: Any) -> Any:
+        functions = {name: (kernel, Signature(kernel.signature)) for name, kernel in entries.items()}
+        kinds = (Kernel,) if self.kind is Kernel else (Kernel, self.kind)
+        return _compiler(self.name).optimised(self.prefix, table, functions, kinds, target)
+
+
+def _compiler(name: str) -> Any:
+    """`hal.engine.compile`. Raises `ConfigError` where no compiler is installed."""
+    try:
+        return import_module("hal.engine.compile")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"program '{name}' has to be compiled, and {error.name} is not installed: "
+            "pip install numba, or take a library with --engine lib:PATH"
+        ) from error
+
+
+def prepare(programs: Sequence[Program], report: Report | None = None) -> None:
+    """Have all entries of `programs` at hand; `report` is told what is being compiled, one line at a time.
+
+    Two missing programs are compiled side by side, each in a process of its own: numba holds a lock while it works.
+    """
+    missing = [program for program in programs if not program.ready()]
+    children = [_compile_apart(program) for program in missing[1:]]
+    for k, program in enumerate(missing, start=1):
+        if report is not None:
+            report(f"compiling {program.about} ({k} of {len(missing)}); the result is kept for the next run")
+        if k > 1:
+            child = children[k - 2]
+            if child is not None:
+                child.wait()
+        program.load()
+
+
+def _compile_apart(program: Program) -> subprocess.Popen[bytes] | None:
+    """Compile a program into the cache in another process; None where none can be started."""
+    module, _, name = program.place.partition(":")
+    code = f"import {module}; {module}.{name}.load()"
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return None
