@@ -25,6 +25,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from hal.backends.twin import PROGRAM
 from hal.contract import Capabilities, Clock, Command, Contactor, Measurement, Quality, RackInfo, Truth
 from hal.errors import ConfigError, LinkError, nearest
 from sim import cell as twin_cell
@@ -94,6 +95,9 @@ def _tables(options: Mapping[str, Any], query: Mapping[str, str], url: str) -> d
 
 class SimulatedRack:
     """A twin behind the contract (`hal.contract.Rack` and `HasTruth`)."""
+
+    programs = (PROGRAM,)
+    """Native programs that this rack runs; whoever opens it may prepare them before."""
 
     def __init__(
         self,

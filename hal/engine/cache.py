@@ -109,7 +109,7 @@ def _read(path: Path, key: bytes) -> bytes | None:
     body = content[HEAD.size :]
     if content[: HEAD.size] != HEAD.pack(MAGIC, len(body), hashlib.sha256(body).digest()):
         return None
-    return body[len(key) :] if body[: len(key)] == key else None
+    return body[len(key) :] or None if body[: len(key)] == key else None
 
 
 def _write(path: Path, content: bytes) -> None:

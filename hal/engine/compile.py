@@ -44,12 +44,12 @@ class Target:
     @classmethod
     def host(cls) -> Target:
         """This computer's processor with all that it can do."""
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
         return cls(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
 
     def machine(self) -> Any:
         """LLVM's target machine."""
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
         target = llvm.Target.from_triple(self.triple)
         return target.create_target_machine(
             cpu=self.cpu, features=self.features, opt=3, reloc="pic", codemodel="default"

@@ -138,6 +138,8 @@ class Program:
     def ready(self) -> bool:
         """Whether nothing has to be compiled; loads what is there."""
         with self._lock:
+            if not self.entries:
+                return True
             if self._address is None and (code := cache.load(self.name, self.key())) is not None:
                 self._address = load.from_object(code)
             return self._address is not None
@@ -147,7 +149,7 @@ class Program:
         with self._lock:
             if self._address is None and self._library is not None:
                 self._address = load.from_library(self._library, self.prefix, self.table)
-            elif not self.ready():
+            elif self._address is None and not self.ready():
                 code = self.compile()
                 cache.store(self.name, self.key(), code)
                 self._address = load.from_object(code)

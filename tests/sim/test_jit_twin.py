@@ -1,76 +1,87 @@
-import importlib
+"""The twin's gate: kernels that compile in memory when nothing better is there."""
+
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import numba
+import numpy as np
 import pytest
 
-from sim import jit, kernels
+from sim import jit
 
 
-def test_other_packages_keep_their_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "elsewhere")
-
-    again = jit.kernel(kernels.gauss.py_func)
-    assert numba.config.CACHE_DIR == "elsewhere"
-    assert again(1, 2, 3) == kernels.gauss(1, 2, 3)
-    assert str(again.stats.cache_path).startswith(str(jit._FOLDER))
+@pytest.fixture(autouse=True)
+def entries_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit, "ENTRIES", [])
+    monkeypatch.setattr(jit.Kernel, "provider", None)
 
 
-def test_a_change_of_any_source_gives_a_new_folder(tmp_path: Path, repository: Path) -> None:
-    shutil.copytree(repository / "sim", tmp_path / "sim")
-    code = "from sim import jit; print(jit._FOLDER)"
-    environment = {**os.environ, "RACKBMS_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
-
-    def folder() -> str:
-        run = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        )
-        return run.stdout.strip()
-
-    before = folder()
-    assert before.startswith(str(tmp_path / "cache" / "rackbms" / "sim"))
-    assert folder() == before
-    with (tmp_path / "sim" / "duty.py").open("a") as file:
-        file.write("\n")
-    assert folder() != before
+def scale(values: Any, factor: float) -> float:
+    for k in range(values.size):
+        values[k] = twice(values[k]) * factor
+    return values[0]
 
 
-@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-def test_a_torn_cache_file_only_costs_a_compilation(tmp_path: Path, suffix: str) -> None:
-    code = "from sim import kernels; print(kernels.gauss(1, 2, 3).hex(), sum(kernels.gauss.stats.cache_hits.values()))"
-    environment = {**os.environ, "RACKBMS_CACHE_DIR": str(tmp_path)}
-
-    def run() -> list[str]:
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-
-    value, hits = run()
-    assert hits == "0"
-    assert run() == [value, "1"]
-    torn = [path for path in tmp_path.rglob(f"*.{suffix}") if "gauss" in path.name]
-    assert torn
-    for path in torn:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert run() == [value, "0"]
-    assert run() == [value, "1"]
+@jit.kernel
+def twice(x: float) -> float:
+    return 2.0 * x
 
 
-def test_a_folder_that_cannot_be_written_only_costs_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("RACKBMS_CACHE_DIR", str(tmp_path / "file"))
-    try:
-        module = importlib.reload(jit)
-        assert not module._CACHE
+@jit.kernel
+def ratio(a: float, b: float) -> float:
+    return a / b
 
-        @module.kernel
-        def thrice(x):  # type: ignore[no-untyped-def]
-            return 3 * x
 
-        assert thrice(2) == 6
-    finally:
-        monkeypatch.undo()
-        importlib.reload(jit)
+def test_a_kernel_is_compiled_and_calls_another() -> None:
+    entry = jit.kernel("f8(f8[::1], f8)")(scale)
+    values = np.array([1.0, 2.0])
+    assert entry(values, 3.0) == 6.0
+    assert values.tolist() == [6.0, 12.0]
+    assert entry.dispatcher.signatures
+    assert entry.bind(values)(0.5) == 6.0
+
+
+def test_a_division_by_zero_raises_nothing() -> None:
+    assert ratio(1.0, 0.0) == np.inf
+    assert np.isnan(ratio(0.0, 0.0))
+
+
+def test_who_provides_an_implementation_is_asked_once_for_entries_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Instead:
+        def __call__(self, *args: Any) -> float:
+            return -1.0
+
+        def bind(self, *arrays: Any) -> Callable[..., float]:
+            return partial(self, *arrays)
+
+    def provider(kernel: Any) -> Instead:
+        asked.append(kernel.__name__)
+        return Instead()
+
+    monkeypatch.setattr(jit.Kernel, "provider", provider)
+    entry = jit.kernel("f8(f8[::1], f8)")(scale)
+    helper = jit.kernel(ratio.py_func)
+    assert [entry] == jit.ENTRIES
+    assert [entry(np.ones(1), 1.0), entry.bind(np.ones(1))(1.0)] == [-1.0, -1.0]
+    assert helper(1.0, 2.0) == 0.5
+    assert asked == ["scale"]
+    entry.forget()
+    monkeypatch.setattr(jit.Kernel, "provider", None)
+    assert entry(np.ones(1), 1.0) == 2.0
+
+
+def test_plain_python_where_it_is_asked_for() -> None:
+    code = (
+        "import sys; from sim.jit import kernel\n"
+        "@kernel('f8(f8[::1], f8)')\n"
+        "def f(values, x): return [values, x]\n"
+        "print(f(1, 2), f.bind(3)(4), 'numba' in sys.modules)"
+    )
+    environment = {**os.environ, "RACKBMS_JIT": "0"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[1, 2] [3, 4] False"
