@@ -13,6 +13,7 @@ A measured value that is missing, late or implausible is data, not an exception:
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from types import TracebackType
@@ -26,6 +27,9 @@ U1 = npt.NDArray[np.uint8]
 U2 = npt.NDArray[np.uint16]
 
 LAYOUT_VERSION = 1
+
+LANES = 16
+"""Cells that a vector loop of the core takes together: arrays over `lanes` are padded to whole vectors."""
 
 
 class Quality(IntFlag):
@@ -72,10 +76,10 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a layout: `dims` is '' for a scalar, or the dimension ('cells', 'sensors') of an array."""
+    """One field of a layout: `dims` is '' for a scalar, or the length of an array as a product: 'cells', 'lanes*4'."""
 
     name: str
-    kind: str  # numpy type code: f4, f8, u1, u2, u4
+    kind: str  # numpy type code: f4, f8, i4, u1, u2, u4
     doc: str
     dims: str = ""
 
@@ -90,26 +94,48 @@ def channel(name: str, doc: str, dims: str = "") -> tuple[Field, Field, Field]:
 
 
 class Layout:
-    """A fixed binary layout: scalars in the nested struct `head`, then the arrays, aligned as C aligns them."""
+    """A fixed binary layout: scalars in the nested struct `head`, then the arrays, aligned as C aligns them.
 
-    def __init__(self, name: str, fields: tuple[Field, ...]) -> None:
+    Lengths are products of numbers, 'cells', 'sensors' and `lanes` (cells, rounded up to whole vectors of `LANES`).
+    With `align`, the head takes a multiple of so many bytes, and so does the whole.
+    """
+
+    def __init__(self, name: str, fields: tuple[Field, ...], align: int = 1) -> None:
         self.name = name
         self.fields = fields
+        self.align = align
         self.scalars = tuple(f for f in fields if not f.dims)
         self.arrays = tuple(f for f in fields if f.dims)
-        self.head_dtype = np.dtype([(f.name, f.kind) for f in self.scalars], align=True)
+        head = np.dtype([(f.name, f.kind) for f in self.scalars], align=True)
+        self.head_dtype = self._padded(head)
+
+    def _padded(self, dtype: np.dtype[np.void]) -> np.dtype[np.void]:
+        size = -(-dtype.itemsize // self.align) * self.align
+        if size == dtype.itemsize:
+            return dtype
+        names = list(dtype.names or ())
+        spec: Any = {
+            "names": names,
+            "formats": [dtype[name] for name in names],
+            "offsets": [dtype.fields[name][1] for name in names] if dtype.fields else [],
+            "itemsize": size,
+        }
+        padded: np.dtype[np.void] = np.dtype(spec, align=True)
+        return padded
 
     def dtype(self, n_cells: int, n_sensors: int) -> np.dtype[np.void]:
         """The structured dtype for a rack of `n_cells` series groups and `n_sensors` temperature sensors."""
-        size = {"cells": n_cells, "sensors": n_sensors}
+        size = {"cells": n_cells, "sensors": n_sensors, "lanes": -(-n_cells // LANES) * LANES}
         parts: list[Any] = [("head", self.head_dtype)]
-        parts += [(f.name, f.kind, (size[f.dims],)) for f in self.arrays]
-        return np.dtype(parts, align=True)
+        for f in self.arrays:
+            length = math.prod(int(part) if part.isdigit() else size[part] for part in f.dims.split("*"))
+            parts.append((f.name, f.kind, (length,)))
+        return self._padded(np.dtype(parts, align=True))
 
     def digest(self) -> str:
         """Hash of names, types and order: two sides with the same digest agree on the bytes."""
         text = f"{LAYOUT_VERSION} {self.name} " + " ".join(f"{f.name}:{f.kind}:{f.dims}" for f in self.fields)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256((text + (f" {self.align}" if self.align > 1 else "")).encode()).hexdigest()[:16]
 
 
 MEASUREMENT = Layout(
@@ -172,9 +198,9 @@ TRUTH = Layout(
 
 
 class Record:
-    """One instance of a layout: `raw` owns the bytes, `head` the scalars (shape (1,)), attributes are array views.
+    """One instance of a layout: `raw` (1,), its `bytes` (size,), `head` the scalars (1,), attributes for the arrays.
 
-    `bytes(record.raw)` is the whole instance. Nothing is allocated after construction.
+    All of them are views of the same memory. Nothing is allocated after construction.
     """
 
     layout: Layout
@@ -182,7 +208,11 @@ class Record:
     def __init__(self, n_cells: int, n_sensors: int) -> None:
         self.n_cells = n_cells
         self.n_sensors = n_sensors
-        self.raw: npt.NDArray[np.void] = np.zeros(1, self.layout.dtype(n_cells, n_sensors))
+        dtype = self.layout.dtype(n_cells, n_sensors)
+        room = np.zeros(dtype.itemsize + self.layout.align, np.uint8)
+        start = -room.ctypes.data % self.layout.align
+        self.raw: npt.NDArray[np.void] = room[start : start + dtype.itemsize].view(dtype)
+        self.bytes: U1 = self.raw.view(np.uint8)
         self.head: npt.NDArray[np.void] = self.raw["head"]
         for f in self.layout.arrays:
             setattr(self, f.name, self.raw[f.name][0])

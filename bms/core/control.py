@@ -76,6 +76,7 @@ N_WORDS = 7
 
 # ControlState.number
 MODE_S, SAMPLE_AGE_S, DISCHARGE_SHARE, CHARGE_SHARE = 0, 1, 2, 3
+N_STATE_NUMBERS = 4
 
 # plain integers, because kernels know no enumerations
 _MAIN_POSITIVE, _MAIN_NEGATIVE, _PRECHARGE = (
@@ -90,7 +91,7 @@ _FATAL = int(Severity.FATAL)
 
 
 class ControlConfig(NamedTuple):
-    """Constants of the controller: `number` f4[22], fault `table` f4[12, 4], `has` u1[3] (1 = the rack can do it)."""
+    """Constants of the controller: `number` f4[22], `table` f4[48] (four a fault), `has` u1[3] (1 = the rack can)."""
 
     number: F4
     table: F4
@@ -150,11 +151,22 @@ class CommandView(NamedTuple):
         return cls(record.head, record.balance)
 
 
+@kernel
+def control_init(state: ControlState) -> None:
+    """Fresh memory: mode INIT, no fault, limits 0."""
+    state.word[:] = np.uint32(0)
+    state.number[:] = f4(0)
+    state.value[:] = f4(0)
+    state.timer[:] = f4(0)
+    state.active[:] = np.uint8(0)
+    state.balance[:] = np.uint8(0)
+
+
 def control_state(n_cells: int) -> ControlState:
     """Fresh memory: mode INIT, no fault, limits 0."""
     return ControlState(
         np.zeros(N_WORDS, np.uint32),
-        np.zeros(4, np.float32),
+        np.zeros(N_STATE_NUMBERS, np.float32),
         np.zeros(N_FAULTS, np.float32),
         np.zeros(N_FAULTS, np.float32),
         np.zeros(N_FAULTS, np.uint8),
@@ -223,16 +235,16 @@ def _judge(config: ControlConfig, state: ControlState, dt_s: f4) -> int:
     for k in range(N_FAULTS):
         value = state.value[k]
         if state.active[k] == 0:
-            if value > config.table[k, THRESHOLD]:
+            if value > config.table[4 * k + THRESHOLD]:
                 state.timer[k] += dt_s
-                if state.timer[k] >= config.table[k, SET_S]:
+                if state.timer[k] >= config.table[4 * k + SET_S]:
                     state.active[k] = 1
                     state.timer[k] = f4(0)
             elif not np.isnan(value):
                 state.timer[k] = f4(0)
-        elif value <= config.table[k, CLEAR]:
+        elif value <= config.table[4 * k + CLEAR]:
             state.timer[k] += dt_s
-            if state.timer[k] >= config.table[k, CLEAR_S]:
+            if state.timer[k] >= config.table[4 * k + CLEAR_S]:
                 state.active[k] = 0
                 state.timer[k] = f4(0)
         elif not np.isnan(value):

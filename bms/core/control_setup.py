@@ -142,7 +142,7 @@ def control_config(cell: CellLimits, info: RackInfo, settings: ControlSettings |
     }
     return ControlConfig(
         number,
-        np.array([rows[fault] for fault in Fault], np.float32),
+        np.array([rows[fault] for fault in Fault], np.float32).ravel(),
         np.array(
             [info.capabilities.contactors, info.capabilities.precharge, info.capabilities.balancing],
             np.uint8,

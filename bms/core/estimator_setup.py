@@ -8,11 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bms.core import estimator as e
+from bms.core import estimator_layout as e
+from bms.core.estimator import estimator_init
+from bms.core.layout import CONFIG, STATE
+from hal.contract import LANES
 
 Array = npt.NDArray[np.float64]
-N_SOC = 201
-DEGC_FIRST, DEGC_LAST, DEGC_STEP = -30.0, 60.0, 5.0
+DEGC_FIRST, DEGC_STEP = -30.0, 5.0
 _KELVIN = 273.15
 
 TUNING: dict[str, float] = {
@@ -141,31 +143,38 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
 
     `tuning` overrides single entries of `TUNING` (and of the cell file). Raises KeyError for an unknown entry.
     """
-    z = np.linspace(0.0, 1.0, N_SOC)
-    degc = np.arange(DEGC_FIRST, DEGC_LAST + 1e-9, DEGC_STEP)
+    z = np.linspace(0.0, 1.0, e.N_SOC)
+    degc: Array = DEGC_FIRST + DEGC_STEP * np.arange(e.N_DEGC, dtype=np.float64)
 
     def smooth(table: Array, axis: Array) -> Array:
         return np.stack([np.interp(z, axis, row) for row in table])
 
+    def resistance(table: Array) -> Array:
+        return _over_temperature(smooth(table, cell.soc_r), cell.degc, degc, arrhenius=True)
+
+    def row(values: Array) -> Array:
+        result: Array = np.interp(degc, cell.degc, values)
+        return result
+
     ocv = _over_temperature(smooth(cell.ocv_v, cell.soc), cell.degc, degc)
-    maps = np.empty((e.N_MAPS, degc.size, z.size), np.float32)
-    maps[e.MAP_OCV] = ocv
-    maps[e.MAP_SLOPE] = _slope(ocv, z)
-    maps[e.MAP_M] = _over_temperature(smooth(cell.hysteresis_v, cell.soc), cell.degc, degc)
-    maps[e.MAP_R0] = _over_temperature(smooth(cell.r0_ohm, cell.soc_r), cell.degc, degc, arrhenius=True)
-    maps[e.MAP_RCT] = _over_temperature(smooth(cell.rct_ohm, cell.soc_r), cell.degc, degc, arrhenius=True)
+    nodes = np.zeros((degc.size, z.size, e.NODE), np.float32)
+    nodes[..., e.OCV] = ocv
+    nodes[..., e.SLOPE] = _slope(ocv, z)
+    nodes[..., e.M] = _over_temperature(smooth(cell.hysteresis_v, cell.soc), cell.degc, degc)
+    nodes[..., e.R0] = resistance(cell.r0_ohm)
+    nodes[..., e.RCT] = resistance(cell.rct_ohm)
     for j in range(e.NRC):
-        maps[e.MAP_R1 + j] = _over_temperature(smooth(cell.r_ohm[j], cell.soc_r), cell.degc, degc, arrhenius=True)
-    rows = np.empty((e.N_ROWS, degc.size), np.float32)
-    for row, values in (
-        (e.ROW_CAPACITY_AH, cell.capacity),
-        (e.ROW_ETA, cell.coulombic_efficiency),
-        (e.ROW_GAMMA, cell.gamma),
-        (e.ROW_M0, cell.hysteresis_instant_v),
-        (e.ROW_W_STD, cell.voltage_error_v),
-        (e.ROW_W_KNEE, cell.knee_error_soc),
+        nodes[..., e.R1 + j] = resistance(cell.r_ohm[j])
+    for parameter, values in (
+        (e.GAMMA, cell.gamma),
+        (e.M0, cell.hysteresis_instant_v),
+        (e.W_STD, cell.voltage_error_v),
+        (e.W_KNEE, cell.knee_error_soc),
     ):
-        rows[row] = np.interp(degc, cell.degc, values)
+        nodes[..., parameter] = row(values)[:, None]
+    rows = np.empty((e.N_ROWS, degc.size), np.float32)
+    rows[e.ROW_DISCHARGE] = 1.0 / (3600.0 * row(cell.capacity))
+    rows[e.ROW_CHARGE] = row(cell.coulombic_efficiency) / (3600.0 * row(cell.capacity))
 
     values_ = dict(TUNING)
     for source in (cell.filter, tuning or {}):
@@ -174,8 +183,9 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
                 raise KeyError(key)
             values_[key] = value
     capacity_ah = float(np.interp(25.0, cell.degc, cell.capacity))
-    scalars = np.zeros(1, e.SCALARS)
-    scalars["z_step"], scalars["degc_first"], scalars["degc_step"] = z[1] - z[0], DEGC_FIRST, DEGC_STEP
+    scalars = np.zeros(1, CONFIG.head_dtype)
+    scalars["nodes_per_soc"], scalars["nodes_per_kelvin"] = e.N_SOC - 1, 1.0 / DEGC_STEP
+    scalars["degc_first"], scalars["capacity_ah"] = DEGC_FIRST, capacity_ah
     scalars["bend_a"] = cell.bend_a
     for j, tau_s in enumerate(cell.tau_s):
         scalars[f"tau{j + 1}_s"] = tau_s
@@ -185,13 +195,22 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
             scalars[renamed] = value * capacity_ah
         else:
             scalars[key] = value
-    return e.EstimatorConfig(scalars, maps, rows)
+    return e.EstimatorConfig(scalars, nodes.ravel(), rows.ravel())
 
 
-def _mean_resistance(config: e.EstimatorConfig, degc: float) -> npt.NDArray[np.float32]:
-    k = int(np.clip(round((degc - DEGC_FIRST) / DEGC_STEP), 0, config.maps.shape[1] - 1))
-    result: npt.NDArray[np.float32] = config.maps[e.MAP_R1 : e.MAP_R4 + 1, k, N_SOC // 2]
-    return result
+def lanes_of(n_cells: int) -> int:
+    """`n_cells` rounded up to whole blocks."""
+    return -(-n_cells // LANES) * LANES
+
+
+def rows_view(blocks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The rows of all blocks as (BLOCK_ROWS, n_blocks, LANES): a view, for writing as well."""
+    return blocks.reshape(-1, e.BLOCK_ROWS, LANES).transpose(1, 0, 2)
+
+
+def cell_rows(blocks: npt.NDArray[np.float32], n_cells: int) -> npt.NDArray[np.float32]:
+    """The rows of the first `n_cells` cells as (BLOCK_ROWS, n_cells): a copy."""
+    return rows_view(blocks).reshape(e.BLOCK_ROWS, -1)[:, :n_cells]
 
 
 def estimator_state(
@@ -201,35 +220,24 @@ def estimator_state(
     soc_std: float | npt.ArrayLike,
     *,
     degc: float = 25.0,
-    h_std: float = 0.6,
 ) -> e.EstimatorState:
-    """A filter for `n_cells` cells that starts at `soc` with standard deviation `soc_std` (scalars or (n_cells,)).
-
-    The RC voltages start at zero with the uncertainty of a recent current. The hysteresis starts in the middle of its
-    range.
-    """
-    k = config.scalars[0]
+    """Filters for `n_cells` cells that start at `soc` with standard deviation `soc_std` (scalars or (n_cells,))."""
+    n_lanes = lanes_of(n_cells)
     state = e.EstimatorState(
-        x=np.zeros((e.X_ROWS, n_cells), np.float32),
-        p=np.zeros((e.P_ROWS, n_cells), np.float32),
-        s=np.zeros((e.NX, n_cells), np.float32),
-        shared=np.zeros(1, e.SHARED),
-        out=np.zeros((e.OUT_ROWS, n_cells), np.float32),
-        flags=np.zeros(n_cells, np.uint8),
-        work=np.zeros((e.WORK_ROWS, n_cells), np.float32),
+        blocks=np.zeros(n_lanes * e.BLOCK_ROWS, np.float32),
+        shared=np.zeros(1, STATE.head_dtype),
+        out=np.zeros(e.OUT_ROWS * n_lanes, np.float32),
+        flags=np.zeros(n_lanes, np.uint8),
+        work=np.zeros(e.WORK, np.float32),
+        node=np.zeros(LANES, np.int32),
     )
-    state.x[e.Z] = soc
-    state.p[e.V1 : e.V4 + 1] = (np.square(_mean_resistance(config, degc) * k["rc_prior_a"]) + 1e-10)[:, None]
-    state.p[e.H] = h_std**2
-    w_std = np.interp(degc, DEGC_FIRST + DEGC_STEP * np.arange(config.rows.shape[1]), config.rows[e.ROW_W_STD])
-    state.p[e.W] = w_std**2 + 1e-10
-    state.p[e.Z] = np.square(np.asarray(soc_std, np.float32)) + 1e-10
-    state.p[e.R] = k["r_std"] ** 2
-    state.p[e.Q] = k["q_std"] ** 2
-    state.shared["bias_var"] = k["bias_std"] ** 2
-    state.out[e.SOC] = np.clip(state.x[e.Z], 0.0, 1.0)
-    state.out[e.SOC_STD] = np.sqrt(state.p[e.Z])
+    estimator_init(config, state, per_cell(soc, n_cells), per_cell(soc_std, n_cells), np.float32(degc))
     return state
+
+
+def per_cell(values: float | npt.ArrayLike, n_cells: int) -> npt.NDArray[np.float32]:
+    """`values` (a scalar or (n_cells,)) as one float32 per cell."""
+    return np.ascontiguousarray(np.broadcast_to(np.asarray(values, np.float32), (n_cells,)))
 
 
 def soc_prior(

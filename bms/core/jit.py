@@ -13,6 +13,7 @@ import numpy as np
 
 from hal import contract
 from hal.engine import Program
+from hal.engine.carve import carve as carve
 
 f4 = np.float32
 i4 = np.int32

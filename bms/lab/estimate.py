@@ -74,8 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_std: float | None = None) -> Estimate:
     """Run the filter over `trace`, from `soc` with standard deviation `soc_std` (defaults: see the module)."""
-    from bms.core.estimator import OBSERVABLE, SKIPPED
-    from bms.core.estimator_setup import estimator_config, estimator_state
+    from bms.core.estimator_layout import OBSERVABLE, OUT_ROWS, SKIPPED
+    from bms.core.estimator_setup import estimator_config
+    from bms.core.layout import Config, State, fill_estimator
     from bms.lab.trace_kernel import over_trace
 
     guess, spread = _first_guess(trace, cell)
@@ -85,17 +86,19 @@ def estimate(trace: Trace, cell: CellParameters, soc: float | None = None, soc_s
         off = abs(soc - guess)
         # told what the first voltage contradicts: trust neither
         soc_std = DEFAULT_STD if off <= UNIFORM * spread else max(off, DEFAULT_STD)
-    config = estimator_config(cell)
-    state = estimator_state(config, 1, soc, soc_std, degc=float(trace.temperature_degc[0]))
+    config, state = Config(1, 1), State(1, 1)
+    fill_estimator(config, estimator_config(cell))
+    config.head["n_cells"], config.head["n_sensors"] = 1, 1
     dt = np.diff(trace.time_s, prepend=trace.time_s[0] - (trace.time_s[1] - trace.time_s[0]))
-    out = np.zeros((4, trace.time_s.size), np.float32)
+    out = np.zeros((OUT_ROWS, trace.time_s.size), np.float32)
     flags = np.zeros(trace.time_s.size, np.uint8)
     over_trace(
-        config, state, np.maximum(dt, 1e-3).astype(np.float32), trace.current_a.astype(np.float32),
-        trace.voltage_v.astype(np.float32), trace.temperature_degc.astype(np.float32), out, flags,
+        config.bytes, state.bytes, np.full(1, soc, np.float32), np.full(1, soc_std, np.float32),
+        np.maximum(dt, 1e-3).astype(np.float32), trace.current_a.astype(np.float32), trace.voltage_v.astype(np.float32),
+        trace.temperature_degc.astype(np.float32), np.zeros_like(flags), out, flags,
     )  # fmt: skip
     soc_, std_, model_v, _ = out.astype(np.float64)
-    bias_a = float(state.shared["bias_a"][0])
+    bias_a = float(state.head["bias_a"][0])
     return Estimate(soc_, std_, model_v, bias_a, (flags & OBSERVABLE) != 0, (flags & SKIPPED) != 0)
 
 

@@ -14,68 +14,43 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bms.core.control import ControlConfig, ControlState
-from bms.core.estimator import EstimatorConfig, EstimatorState
-from bms.core.step import Controller, StepConfig, StepState
+from bms.core.layout import CONFIG, STATE, Config, State
+from bms.core.step import Controller
 from hal.backends.replay import FORMAT, Recording, info_to_json, layout_digests
 from hal.codec import recording as codec
-from hal.contract import Command, Measurement, RackInfo, Truth
+from hal.contract import Command, Measurement, RackInfo, Record, Truth
 from hal.errors import DataError
 
 FLUSH_BYTES = 256 * 1024
 FLUSH_S = 1.0  # a killed process loses at most this much, or FLUSH_BYTES
 
-_NESTED: dict[str, type[NamedTuple]] = {
-    "StepConfig.estimator": EstimatorConfig,
-    "StepConfig.control": ControlConfig,
-    "StepState.estimator": EstimatorState,
-    "StepState.control": ControlState,
-}
+
+def packed(record: Record) -> str:
+    """The bytes of a record as text."""
+    return base64.b64encode(zlib.compress(record.bytes.tobytes())).decode()
 
 
-def arrays_of(tree: Any) -> dict[str, Any]:
-    """The arrays of a (nested) NamedTuple, by name, as JSON: bytes in base64 with dtype and shape."""
-    found: dict[str, Any] = {}
-    for name, value in zip(tree._fields, tree, strict=True):
-        if isinstance(value, tuple):
-            found[name] = arrays_of(value)
-        else:
-            kind = value.dtype.descr if value.dtype.names else value.dtype.str
-            packed = base64.b64encode(zlib.compress(np.ascontiguousarray(value).tobytes())).decode()
-            found[name] = {"dtype": kind, "shape": list(value.shape), "bytes": packed}
-    return found
+def unpack(text: str, record: Record) -> None:
+    """Undo `packed`. Raises `DataError` where the recording holds another number of bytes."""
+    data = zlib.decompress(base64.b64decode(text))
+    if len(data) != record.bytes.size:
+        raise DataError(f"its {record.layout.name} has {len(data)} bytes, not {record.bytes.size}")
+    record.bytes[:] = np.frombuffer(data, np.uint8)
 
 
-def tree_of(kind: type[Any], found: dict[str, Any]) -> Any:
-    """Undo `arrays_of` for the NamedTuple `kind`. Raises `DataError` where the recording has other arrays."""
-    if set(found) != set(kind._fields):
-        odd = ", ".join(sorted(set(found) ^ set(kind._fields)))
-        raise DataError(
-            f"its {kind.__name__} differs from this version's in {odd}: replay with the version that recorded"
-        )
-    values = []
-    for name in kind._fields:
-        nested = _NESTED.get(f"{kind.__name__}.{name}")
-        if nested is not None:
-            values.append(tree_of(nested, found[name]))
-            continue
-        entry = found[name]
-        descr = entry["dtype"]
-        dtype = np.dtype([tuple(part) for part in descr] if isinstance(descr, list) else descr)
-        data = zlib.decompress(base64.b64decode(entry["bytes"]))
-        values.append(np.frombuffer(data, dtype).reshape(entry["shape"]).copy())
-    return kind(*values)
+def core_digests() -> dict[str, str]:
+    """Digests of the layouts of the controller's configuration and memory."""
+    return {layout.name: layout.digest() for layout in (CONFIG, STATE)}
 
 
 def estimate_crc(controller: Controller) -> int:
     """CRC-32 of the estimates of all cells, as a step records it: SoC, deviation, model voltage, innovation, flags."""
-    estimator = controller.state.estimator
-    return zlib.crc32(estimator.flags.data, zlib.crc32(estimator.out.data))
+    return zlib.crc32(controller.state.flags.data, zlib.crc32(controller.state.out.data))
 
 
 def header_of(info: RackInfo, controller: Controller, about: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +59,9 @@ def header_of(info: RackInfo, controller: Controller, about: dict[str, Any]) -> 
         "format": FORMAT,
         "layouts": layout_digests(),
         "rack": info_to_json(info),
-        "config": arrays_of(controller.config),
-        "state": arrays_of(controller.state),
+        "core": core_digests(),
+        "config": packed(controller.config),
+        "state": packed(controller.state),
         "about": about,
     }
 
@@ -153,10 +129,16 @@ class Recorder:
 def controller_of(recording: Recording) -> Controller:
     """The controller as it was before the first recorded step, with records of its own. Raises `DataError`."""
     size = recording.info.n_cells, recording.info.n_sensors
+    if recording.header["core"] != core_digests():
+        raise DataError(
+            f"{recording.path}: recorded by another version of the controller, whose configuration or memory is laid "
+            "out differently: replay with the version that recorded"
+        )
+    config, state = Config(*size), State(*size)
     try:
-        config = tree_of(StepConfig, recording.header["config"])
-        state = tree_of(StepState, recording.header["state"])
-    except DataError as error:
+        unpack(recording.header["config"], config)
+        unpack(recording.header["state"], state)
+    except (DataError, ValueError, zlib.error) as error:
         raise DataError(f"{recording.path}: {error}") from error
     return Controller(config, state, Measurement(*size), Command(*size))
 

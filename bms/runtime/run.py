@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bms.core.control_setup import ControlSettings
-from bms.runtime import PAGE, SERIES, SUMMARY
+from bms.runtime import PAGE, SERIES, SUMMARY, engine
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
 from hal.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
-    from bms.core.step import Controller, StepConfig
+    from bms.core.step import Controller
     from bms.runtime.clock import LoopClock
-    from hal.contract import Rack, RackInfo
+    from hal.contract import Rack
 
 GOOD, FAILED = 0, 1
 SIGNALLED = 128  # + number of the signal, as a shell reports it
-PATIENCE_S = 3.0  # longer than loading compiled kernels takes
 CAPACITY_RATIO = 1.5  # a cell file further off than this is that of another cell
 FIRST_READS = 10  # for the first complete measurement, before the loop starts all the same
 
@@ -52,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-report", action="store_true", help="write no HTML report; `bms report DIR` makes it later"
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
+    engine.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     if args.period is not None:
         scenario = replace(scenario, period_s=scenarios.seconds(args.period, "--period"))
     folder = _folder(args.out, scenario.name)
-    return execute(scenario, folder, speed=speed, report=not args.no_report, quiet=args.quiet)
+    report = not args.no_report
+    return execute(scenario, folder, speed=speed, report=report, quiet=args.quiet, engine_text=args.engine)
 
 
 def _speed(text: str) -> float:
@@ -162,7 +161,8 @@ def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Control
     from bms import cells
     from bms.core.control_setup import control_config
     from bms.core.estimator_setup import estimator_config, soc_prior
-    from bms.core.step import Controller, StepConfig, init
+    from bms.core.layout import config_record
+    from bms.core.step import Controller, initial_state
     from hal.contract import Command, Measurement
 
     info = rack.info
@@ -182,13 +182,13 @@ def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Control
         if not measurement.cell_v_quality.any() and np.isfinite(measurement.cell_v).all():
             break
         clock.wait_until((k + 1) * scenario.period_s, lambda: False)
-    config = StepConfig(
+    config = config_record(
         estimator_config(cell),
         control_config(cell.limits, info, scenario.controller),
-        np.ascontiguousarray(info.sensor_of_cell, np.uint16),
-        np.full(1, 1.0 / info.n_parallel, np.float32),
+        info.sensor_of_cell,
+        info.n_sensors,
+        info.n_parallel,
     )
-    _compile(config, info)
     rack.read(measurement)
     if scenario.initial_soc is not None:
         soc: Any = scenario.initial_soc
@@ -196,45 +196,44 @@ def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Control
     else:
         cell_v = np.where(measurement.cell_v_quality == 0, measurement.cell_v, np.nan)
         soc, std = soc_prior(cell, cell_v, measurement.sensor_degc[info.sensor_of_cell])
-    return Controller(config, init(config, info.n_sensors, soc, std), measurement, command)
-
-
-def _compile(config: StepConfig, info: RackInfo) -> None:
-    """Have every kernel of the loop compiled or loaded now, not within the deadline of a first step."""
-    from bms.core.control import Request
-    from bms.core.step import Controller, init
-    from hal.codec.recording import StepCodec
-    from hal.contract import Command, Measurement
-
-    size = info.n_cells, info.n_sensors
-    trial = Controller(config, init(config, info.n_sensors, 0.5, 0.3), Measurement(*size), Command(*size))
-    trial.step(Request.OPEN, 1.0)
-    StepCodec(*size).encode(trial.measurement, trial.command, None)
+    return Controller(config, initial_state(config, soc, std), measurement, command)
 
 
 def execute(
-    scenario: Scenario, folder: Path, *, speed: float = math.inf, report: bool = True, quiet: bool = True
+    scenario: Scenario,
+    folder: Path,
+    *,
+    speed: float = math.inf,
+    report: bool = True,
+    quiet: bool = True,
+    engine_text: str = engine.JIT,
 ) -> int:
-    """Run `scenario` and leave recording, samples, summary and report in `folder`. Returns the exit code."""
+    """Run `scenario` and leave recording, samples, summary and report in `folder`. Returns the exit code.
+
+    `engine_text`: where the kernels come from, as the option `--engine` says it.
+    """
     started = time.perf_counter()
+    from bms.core.jit import PROGRAM as CORE
     from bms.runtime import series as samples
     from bms.runtime.clock import RealClock, VirtualClock
     from bms.runtime.loop import Loop, StopFlag, stop_on_signals
     from bms.runtime.recording import Recorder, header_of
     from bms.runtime.status import Status
     from hal.backends.replay import FILE_NAME
+    from hal.codec.jit import PROGRAM as CODEC
     from hal.contract import RackState
+    from hal.registry import programs
 
     clock: LoopClock = VirtualClock() if math.isinf(speed) else RealClock(speed)
     every = samples.sample_every(scenario.duration_s, scenario.period_s)
     stop = StopFlag()
-    rack = open_rack(scenario, clock)
     if not quiet:
         print(f"{scenario.rack}: {scenario.description or scenario.name}", flush=True)
-    with stop_on_signals(stop), contextlib.ExitStack() as stack:
-        with _patience(quiet):
-            stack.enter_context(rack)
-            controller = make_controller(scenario, rack, clock)
+    # now, not within the deadline of a first step
+    engine.ready(engine_text, (CORE, CODEC, *programs(scenario.rack)), quiet=quiet)
+    rack = open_rack(scenario, clock)
+    with stop_on_signals(stop), rack:
+        controller = make_controller(scenario, rack, clock)
         info = rack.info
         about = {"scenario": scenario.to_json(), "sample_every": every, "speed": None if math.isinf(speed) else speed}
         _prepare(folder)
@@ -287,19 +286,6 @@ def execute(
     if stop:
         return SIGNALLED + stop.signal_number
     return GOOD if stats.opened and summary["state_at_end"] != RackState.FAULT.name else FAILED
-
-
-@contextlib.contextmanager
-def _patience(quiet: bool) -> Iterator[None]:
-    """Say why nothing happens when kernels have to be compiled: on the first run, and after a change."""
-    told = threading.Timer(PATIENCE_S, print, ["compiling, once: the result is kept for the next run"], {"flush": True})
-    told.daemon = True
-    if not quiet:
-        told.start()
-    try:
-        yield
-    finally:
-        told.cancel()
 
 
 def _prepare(folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.core.control import Fault
-from bms.core.estimator import OBSERVABLE
+from bms.core.estimator_layout import OBSERVABLE
 from bms.core.step import Controller
 from hal.contract import Quality, RackInfo, RackState, Truth
 
@@ -85,7 +85,7 @@ class Series:
             self._n = MAX_SAMPLES // 2
             self._every *= 2
         controller, k = self._controller, self._n
-        measurement, estimator = controller.measurement, controller.state.estimator
+        measurement = controller.measurement
         head, command = measurement.head[0], controller.command.head[0]
         cell_v = _usable(measurement.cell_v, measurement.cell_v_quality)
         degc = _usable(measurement.sensor_degc, measurement.sensor_degc_quality)
@@ -96,7 +96,7 @@ class Series:
             "degc_min": degc.min(), "degc_mean": degc.mean(), "degc_max": degc.max(),
             "energy_out_j": self.energy_out_j, "energy_in_j": self.energy_in_j,
             "charge_ah": command["soc_mean"] * self._info.capacity_ah,
-            "observable": np.mean((estimator.flags & OBSERVABLE) != 0),
+            "observable": np.mean((controller.state.flags[: controller.config.n_cells] & OBSERVABLE) != 0),
             "bleeding": np.count_nonzero(controller.command.balance),
         }  # fmt: skip
         if truth is not None:

@@ -80,6 +80,13 @@ def optimised(
     options.slp_vectorization = True
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
+    # what no function returns, its callers need not look for: the ways out of kernels that cannot raise
+    tidy = llvm.create_new_module_pass_manager()
+    tidy.add_ipsccp_pass()
+    tidy.add_simplify_cfg_pass()
+    tidy.add_dead_arg_elimination_pass()
+    tidy.add_global_dead_code_eliminate_pass()
+    tidy.run(module, builder)
     return module
 
 
@@ -216,6 +223,14 @@ def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
 
     class Library(numba_codegen.CPUCodeLibrary):  # type: ignore[misc]
         """A library that is linked and never optimised nor executed."""
+
+        def add_ir_module(self, ir_module: Any) -> None:
+            """Take a lowered function; the arrays of one call do not overlap, so its pointers are `noalias`."""
+            for function in ir_module.functions:
+                for argument in function.args if function.blocks else ():
+                    if argument.type.is_pointer and argument.name.startswith("arg."):
+                        argument.add_attribute("noalias")
+            super().add_ir_module(ir_module)
 
         def _optimize_functions(self, ll_module: Any) -> None:
             ll_module.data_layout = self._codegen._data_layout
