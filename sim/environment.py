@@ -53,13 +53,17 @@ _NEEDS_VALUE = ("current_offset", "insulation")
 
 @dataclass(frozen=True)
 class FaultConfig:
-    """One entry of `[[fault]]`: `kind` (see `FAULT_KINDS`) from `at_s` until `until_s` (for good where left out)."""
+    """One entry of `[[fault]]`: `kind` (see `FAULT_KINDS`) from `at_s` until `until_s` (for good where left out).
+
+    `rack` numbers the racks of a site that have it; every rack where left out.
+    """
 
     kind: str
     at_s: float = 0.0
     until_s: float | None = None
     index: tuple[int, ...] = ()
     value: float | None = None
+    rack: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"[[fault]] kind = '{self.kind}'"
@@ -78,8 +82,10 @@ class FaultConfig:
         return self.at_s <= time_s and (self.until_s is None or time_s < self.until_s)
 
 
-def fault_configs(entries: Sequence[Mapping[str, Any]], n_cells: int, n_sensors: int) -> tuple[FaultConfig, ...]:
-    """The faults of a scenario for a rack of that size. Raises `TwinError`."""
+def fault_configs(
+    entries: Sequence[Mapping[str, Any]], n_cells: int, n_sensors: int, n_racks: int = 1
+) -> tuple[FaultConfig, ...]:
+    """The faults of a scenario for racks of that size. Raises `TwinError`."""
     faults = []
     for number, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
@@ -88,5 +94,7 @@ def fault_configs(entries: Sequence[Mapping[str, Any]], n_cells: int, n_sensors:
         size = n_sensors if fault.kind == "sensor_missing" else n_cells
         for index in fault.index:
             require(0 <= index < size, f"[[fault]] kind = '{fault.kind}': index {index} is not in 0..{size - 1}")
+        for rack in fault.rack:
+            require(0 <= rack < n_racks, f"[[fault]] kind = '{fault.kind}': rack {rack} is not in 0..{n_racks - 1}")
         faults.append(fault)
     return tuple(faults)

@@ -1,14 +1,19 @@
 """The physics of a rack, compiled: currents, charge, polarisation, hysteresis, heat, DC link, energy accounts.
 
-State lives in four caller-owned float64 arrays: `cells` [C_ROWS, n] (series groups one after the other, the parallel
-cells of a group side by side), `groups` [G_ROWS, n_series], `string` [S_SIZE], and the constants `p` [P_SIZE].
-
-Every update is exact for a current that is constant over the sub-step, or implicit, hence stable for any sub-step:
+How state lies in memory: `sim.layout` (imported as `Y`). Every update is exact for a current that is constant over the
+sub-step, or implicit, hence stable for any sub-step:
 
 - RC pairs and the DC link use exponentials; the hysteresis a Pade form whose factor stays within -1..1;
 - the terminal voltage over a sub-step is the mean over it, affine in the current, v = E - R i with R the ohmic
   resistance plus what the current itself moves within the sub-step (half the OCV slope, the RC pairs' build-up), so
   that parallel cells share the current exactly, v = (sum E/R - I) / (sum 1/R + G), and the energy accounts close.
+
+Loops over the lanes of a block have a constant length, one base and constant distances: they become SIMD. What cannot
+(table look-up, the coolant that warms along its module) is kept apart from the arithmetic. Sums have an order of
+their own, so that a result depends neither on the width of vectors nor on the number of threads.
+
+Arguments of the helpers: one rack's rows `cells`, `groups`, `balance`, `s` (string) and its slot `work`, all one-
+dimensional; `c` and `d` are one block of `cells` and of the derived rows, `t` the spare rows.
 """
 
 from __future__ import annotations
@@ -17,203 +22,223 @@ import math
 
 import numpy as np
 
+from sim import layout as Y
+from sim import mathd
 from sim.jit import kernel
-
-# rows of `cells`: state
-C_SOC, C_HYST, C_X1, C_X2, C_X3, C_X4, C_DEGC = range(7)
-# constants of each cell
-C_CAPACITY_AS, C_OHMIC_OHM, C_POLAR_SCALE, C_HEAT_CAPACITY, C_COOLANT_W_PER_K = range(7, 12)
-# derived at the end of each sub-step, for the next one and for the sensors
-C_U, C_SLOPE, C_DUDT, C_DUDT_SLOPE, C_R0, C_K1, C_KP, C_E = range(12, 20)
-# results of the last sub-step
-C_AMPERE, C_HEAT_W, C_EMEAN, C_RMEAN = range(20, 24)
-C_ROWS = 24
-
-# rows of `groups`: conductances across the group, busbar after it, voltages, accounts
-G_BLEED_S, G_BALANCE_S, G_LEAK_S, G_BUSBAR_OHM, G_V, G_VMEAN, G_SUM_S, G_EFF_OHM = range(8)
-G_ROWS = 8
-
-# `string`: state and results of the series string and the DC link, then the accounts in joule and ampere-second
-(
-    S_TIME_S,
-    S_AMPERE,
-    S_PREVIOUS_A,
-    S_PACK_V,
-    S_BUS_V,
-    S_SIGN,
-    S_POWER_W,
-    S_PCS_A,
-    S_COOLANT_IN,
-    S_COOLANT_OUT,
-    S_COOLANT_SET,
-    S_AMBIENT,
-    S_INRUSH_A,
-    S_HEAT_W,
-    S_CHARGE_AS,
-    S_OUT_J,
-    S_IN_J,
-    S_HEAT_J,
-    S_BLEED_J,
-    S_PATH_J,
-    S_COOLANT_J,
-    S_AMBIENT_J,
-    S_SIZE,
-) = range(23)
-
-# `p`: constants of the rack
-(
-    P_N_PARALLEL,
-    P_REF_DEGC,
-    P_GAMMA,
-    P_M0,
-    P_ETA,
-    P_EA_OHMIC,
-    P_EA_POLAR,
-    P_TAU1,
-    P_TAU2,
-    P_TAU3,
-    P_TAU4,
-    P_R1,
-    P_R2,
-    P_R3,
-    P_R4,
-    P_CONDUCTION,
-    P_AMBIENT_G,
-    P_MODULE,
-    P_FLOW_W_PER_K,
-    P_COOLANT_TAU,
-    P_PATH_OHM,
-    P_PRECHARGE_OHM,
-    P_LINK_F,
-    P_LINK_OHM,
-    P_SIZE,
-) = range(25)
-
-OPEN, PRECHARGE, CLOSED = 0, 1, 2
-"""Path from the string to the DC link."""
 
 KELVIN = 273.15
 BOLTZMANN_EV = 8.617333262e-5
 
+_LANES = Y.LANES
+_FIRST, _SECOND, _THIRD = Y.T_SUMS, Y.T_SUMS + Y.ADD_LANES, Y.T_SUMS + 2 * Y.ADD_LANES
+
 
 @kernel
-def _look_up(cells, table, p, sign):
-    """Refresh the derived rows of every cell from its state."""
-    n = cells.shape[1]
-    last = table.shape[0] - 1
-    step = 1.0 / last
-    ref_degc = p[P_REF_DEGC]
-    inv_ref = 1.0 / (ref_degc + KELVIN)
-    m0 = p[P_M0] * sign
-    r1, r2, r3, r4 = p[P_R1], p[P_R2], p[P_R3], p[P_R4]
-    for k in range(n):
-        x = cells[C_SOC, k] * last
-        i = min(max(math.floor(min(max(x, -1.0), last + 1.0)), 0), last - 1)
-        t = x - i
-        tc = min(max(t, 0.0), 1.0)
-        slope = (table[i + 1, 0] - table[i, 0]) * last
-        dudt = table[i, 2] + tc * (table[i + 1, 2] - table[i, 2])
-        dudt_slope = (table[i + 1, 2] - table[i, 2]) * last if tc == t else 0.0
-        m = table[i, 1] + tc * (table[i + 1, 1] - table[i, 1])
-        warmer = cells[C_DEGC, k] - ref_degc
-        arrhenius = (1.0 / (cells[C_DEGC, k] + KELVIN) - inv_ref) / BOLTZMANN_EV
-        u = table[i, 0] + t * step * slope + warmer * dudt
-        kp = (
-            (table[i, 4] + tc * (table[i + 1, 4] - table[i, 4]))
-            * cells[C_POLAR_SCALE, k]
-            * math.exp(p[P_EA_POLAR] * arrhenius)
-        )
+def _clear_sums(t):
+    """Start the three sums at nothing."""
+    for k in range(3 * Y.ADD_LANES):
+        t[_FIRST + k] = 0.0
+
+
+@kernel
+def _add(t, row, total, m):
+    """Add the first `m` lanes of `row` to the partial sums at `total`."""
+    for k in range(m, _LANES):
+        t[row + k] = 0.0
+    for k in range(8):
+        t[total + k] += (t[row + k] + t[row + 8 + k]) + (t[row + 16 + k] + t[row + 24 + k])
+
+
+@kernel
+def _sum(t, total):
+    """The partial sums at `total`, added up."""
+    return ((t[total] + t[total + 4]) + (t[total + 2] + t[total + 6])) + (
+        (t[total + 1] + t[total + 5]) + (t[total + 3] + t[total + 7])
+    )
+
+
+@kernel
+def _look_up(c, t, table):
+    """Find the places of a block's cells in `table` f8[points, 16] and copy values and differences there."""
+    points = table.shape[0]
+    last = points - 1.0
+    top = last - 1.0
+    for k in range(_LANES):
+        x = c[Y.C_SOC + k] * last
+        low = np.floor(x)
+        low = low if low > 0.0 else 0.0
+        low = low if low < top else top
+        t[Y.T_INDEX + k] = low
+        t[Y.T_PLACE + k] = x - low
+    for k in range(_LANES):
+        i = np.uint64(np.int64(t[Y.T_INDEX + k]))
+        t[Y.T_U + k] = table[i, 0]
+        t[Y.T_DU + k] = table[i, 1]
+        t[Y.T_M + k] = table[i, 2]
+        t[Y.T_DM + k] = table[i, 3]
+        t[Y.T_DUDT + k] = table[i, 4]
+        t[Y.T_DDUDT + k] = table[i, 5]
+        t[Y.T_OHMIC + k] = table[i, 6]
+        t[Y.T_DOHMIC + k] = table[i, 7]
+        t[Y.T_POLAR + k] = table[i, 8]
+        t[Y.T_DPOLAR + k] = table[i, 9]
+
+
+@kernel
+def _derive(c, d, t, table, p, sign):
+    """Refresh the derived rows of a block from its state."""
+    _look_up(c, t, table)
+    last = table.shape[0] - 1.0
+    ref_degc = p[Y.P_REF_DEGC]
+    inverse_ref = 1.0 / (ref_degc + KELVIN)
+    ohmic_k, polar_k = p[Y.P_EA_OHMIC] / BOLTZMANN_EV, p[Y.P_EA_POLAR] / BOLTZMANN_EV
+    m0 = p[Y.P_M0] * sign
+    r0, r1, r2, r3, r4 = p[Y.P_R0], p[Y.P_R1], p[Y.P_R2], p[Y.P_R3], p[Y.P_R4]
+    for k in range(_LANES):
+        arrhenius = 1.0 / (c[Y.C_DEGC + k] + KELVIN) - inverse_ref
+        d[Y.D_R0 + k] = mathd.exp(ohmic_k * arrhenius)
+        d[Y.D_KP + k] = mathd.exp(polar_k * arrhenius)
+    for k in range(_LANES):
+        x = t[Y.T_PLACE + k]
+        inside = min(max(x, 0.0), 1.0)
+        warmer = c[Y.C_DEGC + k] - ref_degc
+        dudt = t[Y.T_DUDT + k] + inside * t[Y.T_DDUDT + k]
+        dudt_slope = t[Y.T_DDUDT + k] * last if inside == x else 0.0
+        u = t[Y.T_U + k] + x * t[Y.T_DU + k] + warmer * dudt
+        scale = c[Y.C_SCALE + k]
+        kp = (t[Y.T_POLAR + k] + inside * t[Y.T_DPOLAR + k]) * scale * d[Y.D_KP + k]
+        d[Y.D_U + k] = u
+        d[Y.D_SLOPE + k] = t[Y.T_DU + k] * last + warmer * dudt_slope
+        d[Y.D_DUDT + k] = dudt
+        d[Y.D_DUDT_SLOPE + k] = dudt_slope
+        d[Y.D_R0 + k] = (t[Y.T_OHMIC + k] + inside * t[Y.T_DOHMIC + k]) * (r0 * scale) * d[Y.D_R0 + k]
+        d[Y.D_KP + k] = kp
+        slow = r2 * c[Y.C_X2 + k] + r3 * c[Y.C_X3 + k] + r4 * c[Y.C_X4 + k]
+        m = t[Y.T_M + k] + inside * t[Y.T_DM + k]
+        d[Y.D_E + k] = u + m * c[Y.C_HYST + k] - m0 - kp * slow
         # the fastest pair is the charge transfer: its resistance falls with the current as Butler and Volmer have it
-        thermal_v = 2.0 * BOLTZMANN_EV * (cells[C_DEGC, k] + KELVIN)
-        linear = kp * r1 * cells[C_X1, k]
-        transfer = thermal_v * math.asinh(linear / thermal_v)
-        cells[C_U, k] = u
-        cells[C_SLOPE, k] = slope + warmer * dudt_slope
-        cells[C_DUDT, k] = dudt
-        cells[C_DUDT_SLOPE, k] = dudt_slope
-        cells[C_R0, k] = (
-            (table[i, 3] + tc * (table[i + 1, 3] - table[i, 3]))
-            * cells[C_OHMIC_OHM, k]
-            * math.exp(p[P_EA_OHMIC] * arrhenius)
-        )
-        cells[C_K1, k] = kp * transfer / linear if linear != 0.0 else kp
-        cells[C_KP, k] = kp
-        cells[C_E, k] = (
-            u
-            + m * cells[C_HYST, k]
-            - m0
-            - transfer
-            - kp * (r2 * cells[C_X2, k] + r3 * cells[C_X3, k] + r4 * cells[C_X4, k])
-        )
+        t[Y.T_A + k] = kp * r1 * c[Y.C_X1 + k]
+    for k in range(_LANES):
+        thermal_v = 2.0 * BOLTZMANN_EV * (c[Y.C_DEGC + k] + KELVIN)
+        ratio = mathd.asinh_ratio(t[Y.T_A + k] / thermal_v)
+        d[Y.D_K1 + k] = d[Y.D_KP + k] * ratio
+        d[Y.D_E + k] -= t[Y.T_A + k] * ratio
 
 
 @kernel
-def _terminals(cells, groups, n_parallel, ampere):
-    """Group voltages at this instant under the string current `ampere`; returns the string's, busbars included."""
-    total = 0.0
-    for g in range(groups.shape[1]):
-        sum_s = 0.0
-        sum_es = 0.0
-        for k in range(g * n_parallel, (g + 1) * n_parallel):
-            s = 1.0 / cells[C_R0, k]
-            sum_s += s
-            sum_es += s * cells[C_E, k]
-        v = (sum_es - ampere) / (sum_s + groups[G_BLEED_S, g] + groups[G_LEAK_S, g])
-        groups[G_V, g] = v
-        groups[G_EFF_OHM, g] = 1.0 / (sum_s + groups[G_BLEED_S, g] + groups[G_LEAK_S, g])
-        total += v - groups[G_BUSBAR_OHM, g] * ampere
-    return total
+def derive_rack(cells, work, table, p, sign):
+    """Refresh the derived rows of every block."""
+    spare = int(p[Y.P_SPARE_AT])
+    t = work[spare : spare + Y.T_SIZE]
+    for j in range(int(p[Y.P_BLOCKS]) * int(p[Y.P_N_PARALLEL])):
+        c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
+        _derive(c, work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK], t, table, p, sign)
 
 
 @kernel
-def settle(cells, groups, table, p, string):
+def _lanes_of(p, b):
+    """How many groups of block `b` the rack has."""
+    return min(int(p[Y.P_N_SERIES]) - b * _LANES, _LANES)
+
+
+@kernel
+def _terminals(groups, balance, s, work, p):
+    """Voltage and resistance of groups and string at this instant, under the string's current, busbars included."""
+    ampere = s[Y.S_AMPERE]
+    balance_s = p[Y.P_BALANCE_S]
+    n_parallel = int(p[Y.P_N_PARALLEL])
+    levels = int(p[Y.P_LEVELS_AT])
+    spare = int(p[Y.P_SPARE_AT])
+    t = work[spare : spare + Y.T_SIZE]
+    _clear_sums(t)
+    for b in range(int(p[Y.P_BLOCKS])):
+        v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
+        g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
+        bleed = balance[b * _LANES : (b + 1) * _LANES]
+        for k in range(_LANES):
+            t[Y.T_A + k] = bleed[k] * balance_s + g[Y.G_LEAK_S + k]
+            t[Y.T_B + k] = -ampere
+        for q in range(n_parallel):
+            j = b * n_parallel + q
+            d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
+            for k in range(_LANES):
+                conductance = 1.0 / d[Y.D_R0 + k]
+                t[Y.T_A + k] += conductance
+                t[Y.T_B + k] += conductance * d[Y.D_E + k]
+        for k in range(_LANES):
+            ohm = 1.0 / t[Y.T_A + k]
+            volt = t[Y.T_B + k] * ohm
+            v[Y.V_EFF_OHM + k] = ohm
+            v[Y.V_NOW + k] = volt
+            t[Y.T_A + k] = ohm
+            t[Y.T_B + k] = volt
+        m = _lanes_of(p, b)
+        _add(t, Y.T_A, _FIRST, m)
+        _add(t, Y.T_B, _SECOND, m)
+    busbars = p[Y.P_BUSBAR_OHM] * p[Y.P_N_SERIES]
+    s[Y.S_OHM] = _sum(t, _FIRST) + busbars
+    s[Y.S_PACK_V] = _sum(t, _SECOND) - busbars * ampere
+
+
+@kernel
+def settle_rack(cells, groups, balance, s, work, table, p):
     """Make every derived value agree with the state, with the string current as it is: after a change from outside."""
-    _look_up(cells, table, p, string[S_SIGN])
-    string[S_PACK_V] = _terminals(cells, groups, int(p[P_N_PARALLEL]), string[S_AMPERE])
+    derive_rack(cells, work, table, p, s[Y.S_SIGN])
+    _terminals(groups, balance, s, work, p)
 
 
 @kernel
-def _source(cells, groups, p, dt, means):
+def _source(cells, groups, balance, work, p, dt, b1, b2, b3, b4):
     """Mean over the sub-step of the string's voltage at zero current, and its resistance: v = E - R I.
 
-    `means` are the weights of the RC pairs: for each, the mean of exp(-t/tau) over the sub-step.
+    `b1` to `b4` are the weights of the RC pairs: for each, the mean of exp(-t/tau) over the sub-step.
     """
-    n_parallel = int(p[P_N_PARALLEL])
-    share1 = p[P_R1] * (1.0 - means[0])
-    share2 = p[P_R2] * (1.0 - means[1])
-    share3 = p[P_R3] * (1.0 - means[2])
-    share4 = p[P_R4] * (1.0 - means[3])
-    emf = 0.0
-    ohm = 0.0
-    for g in range(groups.shape[1]):
-        sum_s = 0.0
-        sum_es = 0.0
-        for k in range(g * n_parallel, (g + 1) * n_parallel):
-            kp = cells[C_KP, k]
-            # x_mean = b x + (1 - b) i, with b the mean of the exponential; the charge transfer is held on its secant
-            first = cells[C_K1, k] * share1
-            e = (
-                cells[C_E, k]
-                + first * cells[C_X1, k]
-                + kp * (share2 * cells[C_X2, k] + share3 * cells[C_X3, k] + share4 * cells[C_X4, k])
-            )
-            r = (
-                cells[C_R0, k]
-                + cells[C_SLOPE, k] * dt / (2.0 * cells[C_CAPACITY_AS, k])
-                + first
-                + kp * (share2 + share3 + share4)
-            )
-            cells[C_EMEAN, k] = e
-            cells[C_RMEAN, k] = r
-            s = 1.0 / r
-            sum_s += s
-            sum_es += s * e
-        total_s = sum_s + groups[G_BLEED_S, g] + groups[G_LEAK_S, g]
-        groups[G_SUM_S, g] = total_s
-        groups[G_VMEAN, g] = sum_es / total_s  # at zero string current; the current's share is taken off later
-        emf += sum_es / total_s
-        ohm += 1.0 / total_s + groups[G_BUSBAR_OHM, g]
-    return emf, ohm
+    n_parallel = int(p[Y.P_N_PARALLEL])
+    levels = int(p[Y.P_LEVELS_AT])
+    spare = int(p[Y.P_SPARE_AT])
+    t = work[spare : spare + Y.T_SIZE]
+    balance_s = p[Y.P_BALANCE_S]
+    share1, share2 = p[Y.P_R1] * (1.0 - b1), p[Y.P_R2] * (1.0 - b2)
+    share3, share4 = p[Y.P_R3] * (1.0 - b3), p[Y.P_R4] * (1.0 - b4)
+    slow_share = share2 + share3 + share4
+    half_dt = 0.5 * dt
+    _clear_sums(t)
+    for b in range(int(p[Y.P_BLOCKS])):
+        v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
+        g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
+        bleed = balance[b * _LANES : (b + 1) * _LANES]
+        for k in range(_LANES):
+            t[Y.T_A + k] = bleed[k] * balance_s + g[Y.G_LEAK_S + k]
+            t[Y.T_B + k] = 0.0
+        for q in range(n_parallel):
+            j = b * n_parallel + q
+            c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
+            d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
+            for k in range(_LANES):
+                # x_mean = b x + (1 - b) i, b the mean of the exponential; the charge transfer is held on its secant
+                kp = d[Y.D_KP + k]
+                first = d[Y.D_K1 + k] * share1
+                slow = share2 * c[Y.C_X2 + k] + share3 * c[Y.C_X3 + k] + share4 * c[Y.C_X4 + k]
+                inverse = 1.0 / c[Y.C_CAPACITY_AS + k]
+                e = d[Y.D_E + k] + first * c[Y.C_X1 + k] + kp * slow
+                r = d[Y.D_R0 + k] + d[Y.D_SLOPE + k] * half_dt * inverse + first + kp * slow_share
+                conductance = 1.0 / r
+                d[Y.D_INVERSE_AS + k] = inverse
+                d[Y.D_EMEAN + k] = e
+                d[Y.D_MEAN_S + k] = conductance
+                t[Y.T_A + k] += conductance
+                t[Y.T_B + k] += conductance * e
+        for k in range(_LANES):
+            ohm = 1.0 / t[Y.T_A + k]
+            volt = t[Y.T_B + k] * ohm
+            v[Y.V_MEAN_OHM + k] = ohm
+            v[Y.V_MEAN + k] = volt  # at zero string current; the current's share is taken off later
+            t[Y.T_A + k] = ohm
+            t[Y.T_B + k] = volt
+        m = _lanes_of(p, b)
+        _add(t, Y.T_A, _FIRST, m)
+        _add(t, Y.T_B, _SECOND, m)
+    return _sum(t, _SECOND), _sum(t, _FIRST) + p[Y.P_BUSBAR_OHM] * p[Y.P_N_SERIES]
 
 
 @kernel
@@ -224,209 +249,284 @@ def _current_for(e, r, watt):
 
 
 @kernel
-def _flow(string, p, path, emf, ohm, request, request_is_current, limits, dt):
+def _flow(s, p, path, emf, ohm, request, request_is_current, dt):
     """Current of the string over the sub-step, in three cases of the path; updates the DC link.
 
     Returns (mean current, current at the end, energy delivered to the link in J).
-    `limits`: discharge A, charge A, discharge W, charge W, all magnitudes.
     """
-    link_f = p[P_LINK_F]
-    link_ohm = p[P_LINK_OHM]
-    bus = string[S_BUS_V]
-    if path == OPEN:
-        string[S_BUS_V] = bus * math.exp(-dt / (link_f * link_ohm))
-        string[S_PCS_A] = 0.0
+    link_f = p[Y.P_LINK_F]
+    link_ohm = p[Y.P_LINK_OHM]
+    bus = s[Y.S_BUS_V]
+    if path == Y.OPEN:
+        s[Y.S_BUS_V] = bus * mathd.exp(-dt / (link_f * link_ohm))
+        s[Y.S_PCS_A] = 0.0
         return 0.0, 0.0, 0.0
-    if path == PRECHARGE:
-        series = ohm + p[P_PATH_OHM] + p[P_PRECHARGE_OHM]
+    if path == Y.PRECHARGE:
+        series = ohm + p[Y.P_PATH_OHM] + p[Y.P_PRECHARGE_OHM]
         final = emf * link_ohm / (series + link_ohm)
         tau = link_f * series * link_ohm / (series + link_ohm)
-        decay = math.exp(-dt / tau)
+        decay = mathd.exp(-dt / tau)
         end = final + (bus - final) * decay
         mean = final + (bus - final) * tau * (1.0 - decay) / dt
         mean_square = (
             final * final
             + 2.0 * final * (bus - final) * tau * (1.0 - decay) / dt
-            + (bus - final) ** 2 * tau * (1.0 - decay * decay) / (2.0 * dt)
+            + (bus - final) * (bus - final) * tau * (1.0 - decay * decay) / (2.0 * dt)
         )
         energy = 0.5 * link_f * (end * end - bus * bus) + mean_square / link_ohm * dt
-        string[S_BUS_V] = end
-        string[S_PCS_A] = 0.0
+        s[Y.S_BUS_V] = end
+        s[Y.S_PCS_A] = 0.0
         return link_f * (end - bus) / dt + mean / link_ohm, (emf - end) / series, energy
     # closed: the link's capacitor (backward Euler) and its bleed resistor hang on the terminals
-    series = ohm + p[P_PATH_OHM]
+    series = ohm + p[Y.P_PATH_OHM]
     divide = 1.0 + series / link_ohm + series * link_f / dt
     e = (emf + series * link_f / dt * bus) / divide
     r = series / divide
+    discharge_w, charge_w = s[Y.S_LIMIT_DISCHARGE_W], s[Y.S_LIMIT_CHARGE_W]
     if request_is_current:
-        amp = min(max(request, _current_for(e, r, -limits[3])), _current_for(e, r, limits[2]))
+        amp = min(max(request, _current_for(e, r, -charge_w)), _current_for(e, r, discharge_w))
     else:
-        amp = _current_for(e, r, min(max(request, -limits[3]), limits[2]))
-    amp = min(max(amp, -limits[1]), limits[0])
+        amp = _current_for(e, r, min(max(request, -charge_w), discharge_w))
+    amp = min(max(amp, -s[Y.S_LIMIT_CHARGE_A]), s[Y.S_LIMIT_DISCHARGE_A])
     bus_new = e - r * amp
     total = amp + bus_new / link_ohm + link_f * (bus_new - bus) / dt
-    string[S_BUS_V] = bus_new
-    string[S_PCS_A] = amp
+    s[Y.S_BUS_V] = bus_new
+    s[Y.S_PCS_A] = amp
     return total, total, bus_new * total * dt
 
 
 @kernel
-def advance(cells, groups, table, p, string, path, requests, request_is_current, limits, dt):
-    """Integrate `len(requests)` sub-steps of `dt` seconds, one request of the PCS (W or A) for each.
-
-    `path` is OPEN, PRECHARGE or CLOSED; `limits` the published limits (A, A, W, W). Nothing is allocated.
-    """
-    n_parallel = int(p[P_N_PARALLEL])
-    n = cells.shape[1]
-    n_series = groups.shape[1]
-    a1, a2, a3, a4 = (
-        math.exp(-dt / p[P_TAU1]),
-        math.exp(-dt / p[P_TAU2]),
-        math.exp(-dt / p[P_TAU3]),
-        math.exp(-dt / p[P_TAU4]),
-    )
-    means = (
-        p[P_TAU1] * (1.0 - a1) / dt,
-        p[P_TAU2] * (1.0 - a2) / dt,
-        p[P_TAU3] * (1.0 - a3) / dt,
-        p[P_TAU4] * (1.0 - a4) / dt,
-    )
-    eta = p[P_ETA]
-    kelvin_ref = p[P_REF_DEGC] + KELVIN
-    coolant_keep = math.exp(-dt / p[P_COOLANT_TAU])
-    module = int(p[P_MODULE])
-    for step in range(requests.shape[0]):
-        request = requests[step]
-        # the instantaneous hysteresis takes the sign of the current that is about to flow
-        sign = string[S_SIGN]
-        if path == CLOSED and request != 0.0:
-            if (request > 0.0 and min(limits[0], limits[2]) > 0.0) or (
-                request < 0.0 and min(limits[1], limits[3]) > 0.0
-            ):
-                sign = 1.0 if request > 0.0 else -1.0
-        elif path == PRECHARGE and string[S_PACK_V] > string[S_BUS_V]:
+def _take_sign(s, work, p, path, request):
+    """Let the instantaneous hysteresis take the sign of the current that is about to flow."""
+    sign = s[Y.S_SIGN]
+    if path == Y.CLOSED:
+        if request > 0.0 and min(s[Y.S_LIMIT_DISCHARGE_A], s[Y.S_LIMIT_DISCHARGE_W]) > 0.0:
             sign = 1.0
-        if sign != string[S_SIGN]:
-            shift = p[P_M0] * (sign - string[S_SIGN])
-            string[S_SIGN] = sign
-            for k in range(n):
-                cells[C_E, k] -= shift
-        emf, ohm = _source(cells, groups, p, dt, means)
-        amp, amp_end, energy = _flow(string, p, path, emf, ohm, request, request_is_current, limits, dt)
-        string[S_PREVIOUS_A] = string[S_AMPERE]
-        string[S_AMPERE] = amp_end
-
-        heat_w = 0.0
-        cell_side_j = 0.0
-        bleed_j = 0.0
-        for g in range(n_series):
-            v = groups[G_VMEAN, g] - amp / groups[G_SUM_S, g]
-            groups[G_VMEAN, g] = v
-            bleed_j += v * v * groups[G_BLEED_S, g] * dt
-            leak_w = v * v * groups[G_LEAK_S, g] / n_parallel
-            cell_side_j += v * amp * dt
-            for k in range(g * n_parallel, (g + 1) * n_parallel):
-                i = (cells[C_EMEAN, k] - v) / cells[C_RMEAN, k]
-                q = cells[C_CAPACITY_AS, k]
-                h = cells[C_HYST, k]
-                # hysteresis relaxes towards -sgn(i) over charge, with factor exp(-alpha) ~ (1 - a/2)/(1 + a/2)
-                half = 0.5 * p[P_GAMMA] * abs(i) * dt / q
-                keep = (1.0 - half) / (1.0 + half)
-                towards = -1.0 if i > 0.0 else 1.0
-                cells[C_HYST, k] = towards + (h - towards) * keep
-                eff = eta if i < 0.0 else 1.0
-                dz = -eff * i * dt / q
-                u_mean = cells[C_U, k] + 0.5 * cells[C_SLOPE, k] * dz
-                dudt_mean = cells[C_DUDT, k] + 0.5 * cells[C_DUDT_SLOPE, k] * dz
-                kelvin = cells[C_DEGC, k] + KELVIN
-                # i (U - v) - i T dU/dT [Bernardi 1985], the enthalpy of the charge lost in side reactions, the leak
-                u_ref = u_mean - (kelvin - kelvin_ref) * dudt_mean
-                heat = (
-                    i * (u_mean - v)
-                    - i * kelvin * dudt_mean
-                    - (1.0 - eff) * i * (u_ref - kelvin_ref * dudt_mean)
-                    + leak_w
-                )
-                cells[C_SOC, k] += dz
-                cells[C_X1, k] = i + (cells[C_X1, k] - i) * a1
-                cells[C_X2, k] = i + (cells[C_X2, k] - i) * a2
-                cells[C_X3, k] = i + (cells[C_X3, k] - i) * a3
-                cells[C_X4, k] = i + (cells[C_X4, k] - i) * a4
-                cells[C_AMPERE, k] = i
-                cells[C_HEAT_W, k] = heat
-                heat_w += heat
-        string[S_HEAT_W] = heat_w
-        string[S_HEAT_J] += heat_w * dt
-        string[S_BLEED_J] += bleed_j
-        string[S_PATH_J] += cell_side_j - energy
-        string[S_CHARGE_AS] += amp * dt
-        string[S_POWER_W] = energy / dt
-        if energy > 0.0:
-            string[S_OUT_J] += energy
-        else:
-            string[S_IN_J] -= energy
-
-        # heat: neighbours in a module, ambient, and the coolant that warms along its module (one branch each)
-        inlet = string[S_COOLANT_SET] + (string[S_COOLANT_IN] - string[S_COOLANT_SET]) * coolant_keep
-        string[S_COOLANT_IN] = inlet
-        flow = p[P_FLOW_W_PER_K]
-        conduction = p[P_CONDUCTION]
-        ambient = string[S_AMBIENT]
-        coolant_w = 0.0
-        ambient_w = 0.0
-        outlet_sum = 0.0
-        branches = 0
-        start = 0
-        while start < n:
-            stop = min(start + module, n)
-            coolant = inlet
-            left_w = 0.0
-            for k in range(start, stop):
-                degc = cells[C_DEGC, k]
-                right_w = conduction * (degc - cells[C_DEGC, k + 1]) if k + 1 < stop else 0.0
-                to_coolant = cells[C_COOLANT_W_PER_K, k] * (degc - coolant)
-                if flow > 0.0:
-                    coolant += to_coolant / flow
-                to_ambient = p[P_AMBIENT_G] * (degc - ambient)
-                coolant_w += to_coolant
-                ambient_w += to_ambient
-                cells[C_DEGC, k] = degc + dt / cells[C_HEAT_CAPACITY, k] * (
-                    cells[C_HEAT_W, k] + left_w - right_w - to_coolant - to_ambient
-                )
-                left_w = right_w
-            outlet_sum += coolant
-            branches += 1
-            start = stop
-        string[S_COOLANT_OUT] = outlet_sum / branches
-        string[S_COOLANT_J] += coolant_w * dt
-        string[S_AMBIENT_J] += ambient_w * dt
-        string[S_TIME_S] += dt
-        _look_up(cells, table, p, string[S_SIGN])
-    string[S_PACK_V] = _terminals(cells, groups, n_parallel, string[S_AMPERE])
-
-
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
-_U16 = np.uint64(0xFFFF)
+        elif request < 0.0 and min(s[Y.S_LIMIT_CHARGE_A], s[Y.S_LIMIT_CHARGE_W]) > 0.0:
+            sign = -1.0
+    elif path == Y.PRECHARGE and s[Y.S_PACK_V] > s[Y.S_BUS_V]:
+        sign = 1.0
+    if sign != s[Y.S_SIGN]:
+        shift = p[Y.P_M0] * (sign - s[Y.S_SIGN])
+        s[Y.S_SIGN] = sign
+        for j in range(int(p[Y.P_BLOCKS]) * int(p[Y.P_N_PARALLEL])):
+            d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
+            for k in range(_LANES):
+                d[Y.D_E + k] -= shift
 
 
 @kernel
-def gauss(seed, sequence, channel):
-    """Standard normal number that depends on its three integers alone: bit-identical wherever it is drawn.
+def _move(c, d, v, t, p, dt, a1, a2, a3, a4):
+    """Cells of a block over the sub-step at the group voltages V_MEAN; leaves the heat in D_HEAT_W."""
+    eta = p[Y.P_ETA]
+    kelvin_ref = p[Y.P_REF_DEGC] + KELVIN
+    half_gamma = 0.5 * p[Y.P_GAMMA] * dt
+    for k in range(_LANES):
+        volt = v[Y.V_MEAN + k]
+        inverse = d[Y.D_INVERSE_AS + k]
+        i = (d[Y.D_EMEAN + k] - volt) * d[Y.D_MEAN_S + k]
+        # hysteresis relaxes towards -sgn(i) over charge, with factor exp(-alpha) ~ (1 - a/2)/(1 + a/2)
+        half = half_gamma * abs(i) * inverse
+        keep = (1.0 - half) / (1.0 + half)
+        towards = -1.0 if i > 0.0 else 1.0
+        c[Y.C_HYST + k] = towards + (c[Y.C_HYST + k] - towards) * keep
+        eff = eta if i < 0.0 else 1.0
+        dz = -eff * i * dt * inverse
+        u = d[Y.D_U + k] + 0.5 * d[Y.D_SLOPE + k] * dz
+        dudt = d[Y.D_DUDT + k] + 0.5 * d[Y.D_DUDT_SLOPE + k] * dz
+        kelvin = c[Y.C_DEGC + k] + KELVIN
+        # i (U - v) - i T dU/dT [Bernardi 1985], the enthalpy of the charge lost in side reactions, the leak (T_C)
+        u_ref = u - (kelvin - kelvin_ref) * dudt
+        lost = (1.0 - eff) * (u_ref - kelvin_ref * dudt)
+        d[Y.D_HEAT_W + k] = i * (u - volt - kelvin * dudt - lost) + t[Y.T_C + k]
+        d[Y.D_AMPERE + k] = i
+        c[Y.C_SOC + k] += dz
+        c[Y.C_X1 + k] = i + (c[Y.C_X1 + k] - i) * a1
+        c[Y.C_X2 + k] = i + (c[Y.C_X2 + k] - i) * a2
+        c[Y.C_X3 + k] = i + (c[Y.C_X3 + k] - i) * a3
+        c[Y.C_X4 + k] = i + (c[Y.C_X4 + k] - i) * a4
 
-    Two words of splitmix64 [Steele, Lea, Flood 2014] give eight 16-bit uniforms; their scaled sum is normal within 4.9
-    standard deviations (Irwin-Hall, n = 8, excess kurtosis -0.15).
+
+@kernel
+def _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4):
+    """State of all cells over the sub-step, with mean string current `amp`; keeps the accounts."""
+    n_parallel = int(p[Y.P_N_PARALLEL])
+    levels = int(p[Y.P_LEVELS_AT])
+    spare = int(p[Y.P_SPARE_AT])
+    t = work[spare : spare + Y.T_SIZE]
+    balance_s = p[Y.P_BALANCE_S]
+    per_cell = 1.0 / n_parallel
+    _clear_sums(t)
+    for b in range(int(p[Y.P_BLOCKS])):
+        m = _lanes_of(p, b)
+        v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
+        g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
+        bleed = balance[b * _LANES : (b + 1) * _LANES]
+        for k in range(_LANES):
+            volt = v[Y.V_MEAN + k] - amp * v[Y.V_MEAN_OHM + k]
+            v[Y.V_MEAN + k] = volt
+            t[Y.T_A + k] = volt
+            t[Y.T_B + k] = volt * volt * (bleed[k] * balance_s)
+            t[Y.T_C + k] = volt * volt * g[Y.G_LEAK_S + k] * per_cell
+        _add(t, Y.T_A, _FIRST, m)
+        _add(t, Y.T_B, _SECOND, m)
+        for q in range(n_parallel):
+            j = b * n_parallel + q
+            d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
+            _move(cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK], d, v, t, p, dt, a1, a2, a3, a4)
+            for k in range(m, _LANES):
+                d[Y.D_HEAT_W + k] = 0.0  # nothing cools the lanes that nobody counts
+            for k in range(_LANES):
+                t[Y.T_A + k] = d[Y.D_HEAT_W + k]
+            _add(t, Y.T_A, _THIRD, m)
+    heat_w = _sum(t, _THIRD)
+    s[Y.S_HEAT_W] = heat_w
+    s[Y.S_HEAT_J] += heat_w * dt
+    s[Y.S_BLEED_J] += _sum(t, _SECOND) * dt
+    s[Y.S_PATH_J] += _sum(t, _FIRST) * amp * dt - energy
+    s[Y.S_CHARGE_AS] += amp * dt
+    s[Y.S_POWER_W] = energy / dt
+    if energy > 0.0:
+        s[Y.S_OUT_J] += energy
+    else:
+        s[Y.S_IN_J] -= energy
+
+
+@kernel
+def _coolant(degc, share, taken, branch, n, module, inlet, flow):
+    """Warm the coolant along each module (one branch each): `taken` (W) from every cell; returns the mean outlet.
+
+    Modules side by side: the chain of one waits for itself, not for the others.
     """
-    state = np.uint64(seed) * _MIX2 + np.uint64(sequence) * _MIX1 + np.uint64(channel) * np.uint64(2) * _MIX
-    total = 0.0
-    for _ in range(2):
-        state += _MIX
-        z = state
-        z = (z ^ (z >> np.uint64(30))) * _MIX1
-        z = (z ^ (z >> np.uint64(27))) * _MIX2
-        z = z ^ (z >> np.uint64(31))
-        for _ in range(4):
-            total += np.float64(z & _U16)
-            z >>= np.uint64(16)
-    return (total / 65535.0 - 4.0) * 1.224744871391589
+    n_branches = (n + module - 1) // module
+    whole = n // module
+    for m in range(n_branches):
+        branch[m] = inlet
+    if flow > 0.0:
+        for place in range(module):
+            for m in range(whole):
+                k = m * module + place
+                step = share[k] * (degc[k] - branch[m])
+                taken[k] = flow * step
+                branch[m] += step
+        for k in range(whole * module, n):
+            step = share[k] * (degc[k] - branch[whole])
+            taken[k] = flow * step
+            branch[whole] += step
+    else:
+        for k in range(n):
+            taken[k] = 0.0
+    outlet = 0.0
+    for m in range(n_branches):
+        outlet += branch[m]
+    return outlet / n_branches
+
+
+@kernel
+def _warm(cells, s, work, p, dt, coolant_keep):
+    """Heat over the sub-step: neighbours in a module, ambient, coolant."""
+    n_parallel = int(p[Y.P_N_PARALLEL])
+    n = int(p[Y.P_N_SERIES]) * n_parallel
+    n_blocks = int(p[Y.P_BLOCKS])
+    size = n_blocks * n_parallel * _LANES
+    flat, stride = int(p[Y.P_FLAT_AT]), int(p[Y.P_FLAT_STRIDE])
+    degc = work[flat : flat + stride]
+    share = work[flat + stride : flat + 2 * stride]
+    taken = work[flat + 2 * stride : flat + 3 * stride]
+    right = work[flat + 3 * stride : flat + 4 * stride]  # heat to the next cell, at place k + 1
+    branch = work[flat + 4 * stride : flat + 5 * stride]
+    spare = int(p[Y.P_SPARE_AT])
+    t = work[spare : spare + Y.T_SIZE]
+    for b in range(n_blocks):
+        for q in range(n_parallel):
+            j = b * n_parallel + q
+            c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
+            first = b * _LANES * n_parallel + q
+            for k in range(_LANES):
+                degc[first + k * n_parallel] = c[Y.C_DEGC + k]
+            for k in range(_LANES):
+                share[first + k * n_parallel] = c[Y.C_COOLANT_SHARE + k]
+    conduction = p[Y.P_CONDUCTION]
+    module = int(p[Y.P_MODULE])
+    for k in range(n):
+        right[k + 1] = conduction * (degc[k] - degc[k + 1])
+    right[0] = 0.0
+    for m in range(1, (n - 1) // module + 1):
+        right[m * module] = 0.0
+    for k in range(n, size + 1):
+        right[k] = 0.0
+    for k in range(n, size):
+        taken[k] = 0.0
+    inlet = s[Y.S_COOLANT_SET] + (s[Y.S_COOLANT_IN] - s[Y.S_COOLANT_SET]) * coolant_keep
+    s[Y.S_COOLANT_IN] = inlet
+    s[Y.S_COOLANT_OUT] = _coolant(degc, share, taken, branch, n, module, inlet, s[Y.S_FLOW_W_PER_K])
+
+    warming = dt / p[Y.P_HEAT_CAPACITY]
+    ambient_g = p[Y.P_AMBIENT_G]
+    ambient = s[Y.S_AMBIENT]
+    _clear_sums(t)
+    for b in range(n_blocks):
+        m = _lanes_of(p, b)
+        for q in range(n_parallel):
+            j = b * n_parallel + q
+            c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
+            d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
+            first = b * _LANES * n_parallel + q
+            for k in range(_LANES):
+                at = first + k * n_parallel
+                t[Y.T_A + k] = taken[at]
+                t[Y.T_C + k] = right[at] - right[at + 1] - taken[at]
+            for k in range(_LANES):
+                lost = ambient_g * (c[Y.C_DEGC + k] - ambient)
+                t[Y.T_B + k] = lost
+                c[Y.C_DEGC + k] += warming * (d[Y.D_HEAT_W + k] + t[Y.T_C + k] - lost)
+            _add(t, Y.T_A, _FIRST, m)
+            _add(t, Y.T_B, _SECOND, m)
+    s[Y.S_COOLANT_J] += _sum(t, _FIRST) * dt
+    s[Y.S_AMBIENT_J] += _sum(t, _SECOND) * dt
+
+
+@kernel
+def advance_rack(cells, groups, balance, s, work, table, p, requests, path, request_is_current, dt):
+    """Integrate `len(requests)` sub-steps of `dt` seconds, one request of the PCS (W or A) for each.
+
+    `path` is OPEN, PRECHARGE or CLOSED. The derived rows in `work` must be those of this rack (`settle_rack`).
+    """
+    a1, a2 = mathd.exp(-dt / p[Y.P_TAU1]), mathd.exp(-dt / p[Y.P_TAU2])
+    a3, a4 = mathd.exp(-dt / p[Y.P_TAU3]), mathd.exp(-dt / p[Y.P_TAU4])
+    b1, b2 = p[Y.P_TAU1] * (1.0 - a1) / dt, p[Y.P_TAU2] * (1.0 - a2) / dt
+    b3, b4 = p[Y.P_TAU3] * (1.0 - a3) / dt, p[Y.P_TAU4] * (1.0 - a4) / dt
+    coolant_keep = mathd.exp(-dt / p[Y.P_COOLANT_TAU])
+    for step in range(requests.shape[0]):
+        request = requests[step] * s[Y.S_SHARE]
+        _take_sign(s, work, p, path, request)
+        emf, ohm = _source(cells, groups, balance, work, p, dt, b1, b2, b3, b4)
+        amp, amp_end, energy = _flow(s, p, path, emf, ohm, request, request_is_current, dt)
+        s[Y.S_PREVIOUS_A] = s[Y.S_AMPERE]
+        s[Y.S_AMPERE] = amp_end
+        _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4)
+        _warm(cells, s, work, p, dt, coolant_keep)
+        s[Y.S_TIME_S] += dt
+        derive_rack(cells, work, table, p, s[Y.S_SIGN])
+    _terminals(groups, balance, s, work, p)
+
+
+@kernel("void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], i8, i8, i8)")
+def settle_racks(cells, groups, balance, string, work, table, p, lo, hi, slot):
+    """`settle_rack` for the racks `lo` to `hi` - 1, in slot `slot` of `work`."""
+    for r in range(lo, hi):
+        settle_rack(cells[r], groups[r], balance[r], string[r], work[slot], table, p)
+
+
+@kernel(
+    "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], i8, i8, b1, f8, i8, i8)"
+)
+def advance_racks(
+    cells, groups, balance, string, work, table, p, requests, n_steps, path, request_is_current, dt, lo, hi
+):
+    """`advance_rack` over the first `n_steps` requests, for the racks `lo` to `hi` - 1, each in a slot of its own."""
+    for r in range(lo, hi):
+        advance_rack(
+            cells[r], groups[r], balance[r], string[r], work[r], table, p, requests[:n_steps],
+            path, request_is_current, dt,
+        )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sim import kernels as K
+from sim import layout as Y
 from sim.cell import CellData, load
 from sim.duty import drive_profile
 from sim.rack import RackTwin, rack_config
@@ -44,6 +44,9 @@ class _Cycler:
             },
         }
         self.twin = RackTwin(cell, rack_config(cell, table))
+        # the first lane of the only block is the cell
+        bank = self.twin.bank
+        self._cell, self._levels = bank.cells[0], bank.work[0, int(bank.p[Y.P_LEVELS_AT]) :]
         self.one_c = cell.head.capacity_ah
         self._rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(stream)))
         self._offset_v = 2e-4 * float(self._rng.standard_normal())
@@ -55,22 +58,21 @@ class _Cycler:
 
     @property
     def volt(self) -> float:
-        return float(self.twin.groups[K.G_V, 0])
+        return float(self._levels[Y.V_NOW])
 
     @property
     def soc(self) -> float:
-        return float(self.twin.cells[K.C_SOC, 0])
+        return float(self._cell[Y.C_SOC])
 
     def _log(self, ampere: float) -> None:
-        twin = self.twin
-        time_s, degc = float(twin.string[K.S_TIME_S]), float(twin.cells[K.C_DEGC, 0])
+        time_s, degc = float(self.twin.string[Y.S_TIME_S]), float(self._cell[Y.C_DEGC])
         self._rows.append((time_s, ampere, self.volt, degc, self.soc))
 
     def ramp(self, ampere: float, step_s: float, seconds: float, v_min: float, v_max: float) -> None:
         """Hold one current, logging every `step_s`, until the voltage leaves the limits or `seconds` are over."""
         request = np.full(max(1, round(step_s)), ampere)
         for _ in range(round(seconds / step_s)):
-            self.twin.advance(K.CLOSED, request, True, _NO_LIMIT, step_s / len(request))
+            self.twin.advance(Y.CLOSED, request, True, _NO_LIMIT, step_s / len(request))
             self._log(ampere)
             if not v_min < self.volt < v_max:
                 return
@@ -87,7 +89,7 @@ class _Cycler:
                 ampere = 0.0
             ampere *= self._share
             request[0] = ampere
-            self.twin.advance(K.CLOSED, request, True, _NO_LIMIT, 1.0)
+            self.twin.advance(Y.CLOSED, request, True, _NO_LIMIT, 1.0)
             self._log(ampere)
             if self.volt <= v_min:
                 self._share *= 0.5

@@ -1,18 +1,20 @@
-"""A rack: N series groups of P parallel cells, every cell with its own data, on a DC link with a PCS behind it.
+"""Racks: N series groups of P parallel cells, every cell with its own data, on a DC link with a PCS behind it.
 
-`RackTwin` owns the arrays and advances them; the equations are in `sim.kernels`, the cell data in `sim.cell`.
+`RackBank` owns the arrays of many racks of one kind, `RackTwin` is one rack of a bank. The equations are in
+`sim.kernels`, how the arrays lie in memory in `sim.layout`, the cell data in `sim.cell`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sim import kernels as K
+from sim import layout as Y
 from sim.cell import CellData, load
 from sim.config import TwinError, from_table, require
 
@@ -108,131 +110,206 @@ class Balance:
         return self.released_j - self.delivered_j - self.heat_j - self.bleed_j - self.path_j
 
 
-class RackTwin:
-    """The state of one rack. `advance` integrates it; nothing is allocated there."""
+class RackBank:
+    """The arrays of `n_racks` racks of one kind; rack r is drawn from the seed `config.seed` + r.
 
-    def __init__(self, cell: CellData | str, config: RackConfig | None = None) -> None:
+    With `n_slots` slots of work rows (see `sim.layout`) so many racks can be advanced at once; a bank of one rack keeps
+    in its slot what follows from its state.
+    """
+
+    def __init__(
+        self, cell: CellData | str, config: RackConfig | None = None, n_racks: int = 1, n_slots: int = 1
+    ) -> None:
         self.cell = load(cell) if isinstance(cell, str) else cell
         self.config = config if config is not None else rack_config(self.cell, {})
-        c, data = self.config, self.cell
+        c = self.config
+        self.n_racks, self.n_slots = n_racks, n_slots
         self.n_series, self.n_parallel = c.n_series, c.n_parallel
-        n = self.n_cells = c.n_series * c.n_parallel
-        # rows padded by 192 bytes: rows of whole pages would fall into one set of the L1 cache
-        self.cells: F8 = np.zeros((K.C_ROWS, n + 24))[:, :n]
-        self.groups: F8 = np.zeros((K.G_ROWS, c.n_series + 24))[:, : c.n_series]
-        self.string: F8 = np.zeros(K.S_SIZE)
-        self.p: F8 = np.zeros(K.P_SIZE)
-        self.table = np.array(data.table)
+        self.n_cells = c.n_series * c.n_parallel
+        blocks = Y.blocks(c.n_series)
+        self.cells: F8 = Y.aligned((n_racks, blocks * c.n_parallel * Y.C_BLOCK))
+        self.groups: F8 = Y.aligned((n_racks, blocks * Y.G_BLOCK))
+        self.balance: npt.NDArray[np.uint8] = np.zeros((n_racks, blocks * Y.LANES), np.uint8)
+        self.string: F8 = Y.aligned((n_racks, Y.S_SIZE))
+        self.logic: npt.NDArray[np.int64] = np.zeros((n_racks, Y.L_SIZE), np.int64)
+        self.work: F8 = Y.aligned((n_slots, Y.work_places(c.n_series, c.n_parallel)[-1]))
+        self.p: F8 = np.zeros(Y.P_SIZE)
         self._constants()
-        self._spread()
-        self._start_j = 0.0
-        self.string[K.S_AMBIENT] = c.initial_degc
-        self.string[K.S_COOLANT_SET] = self.string[K.S_COOLANT_IN] = self.string[K.S_COOLANT_OUT] = c.initial_degc
+        self.table = self._table()
+        start = self.string
+        start[:, Y.S_AMBIENT] = start[:, Y.S_COOLANT_SET] = c.initial_degc
+        start[:, Y.S_COOLANT_IN] = start[:, Y.S_COOLANT_OUT] = c.initial_degc
+        start[:, Y.S_FLOW_W_PER_K] = c.coolant_w_per_k_flow
+        start[:, Y.S_SHARE] = 1.0
+        start[:, Y.S_SOC] = c.initial_soc
+        self.logic[:, Y.L_HEARTBEAT] = -1
+        for r in range(n_racks):
+            self._spread(r)
         self._check_stable()
-        self.settle()
-        self._start_j = self.stored_j()
+        self.settle(0, n_racks)
 
     def _constants(self) -> None:
         c, d, p = self.config, self.cell, self.p
-        p[K.P_N_PARALLEL] = c.n_parallel
-        p[K.P_REF_DEGC] = d.ocv.degc
-        p[K.P_GAMMA] = d.hysteresis.gamma
-        p[K.P_M0] = d.hysteresis.instantaneous_v
-        p[K.P_ETA] = d.ageing.coulombic_efficiency
-        p[K.P_EA_OHMIC] = d.resistance.ohmic_activation_ev
-        p[K.P_EA_POLAR] = d.resistance.polarisation_activation_ev
-        p[K.P_TAU1 : K.P_TAU4 + 1] = d.resistance.rc_tau_s
-        p[K.P_R1 : K.P_R4 + 1] = d.resistance.rc_ohm
-        p[K.P_CONDUCTION] = d.thermal.conduction_w_per_k
-        p[K.P_AMBIENT_G] = d.thermal.ambient_w_per_k
-        p[K.P_MODULE] = c.module_groups * c.n_parallel
-        p[K.P_FLOW_W_PER_K] = c.coolant_w_per_k_flow
-        p[K.P_COOLANT_TAU] = c.coolant_tau_s
-        p[K.P_PATH_OHM] = c.main_path_ohm
-        p[K.P_PRECHARGE_OHM] = c.precharge_ohm
-        p[K.P_LINK_F] = c.dc_link_f
-        p[K.P_LINK_OHM] = c.dc_link_bleed_ohm
+        p[Y.P_N_SERIES], p[Y.P_N_PARALLEL], p[Y.P_BLOCKS] = c.n_series, c.n_parallel, Y.blocks(c.n_series)
+        p[Y.P_REF_DEGC] = d.ocv.degc
+        p[Y.P_GAMMA] = d.hysteresis.gamma
+        p[Y.P_M0] = d.hysteresis.instantaneous_v
+        p[Y.P_ETA] = d.ageing.coulombic_efficiency
+        p[Y.P_EA_OHMIC] = d.resistance.ohmic_activation_ev
+        p[Y.P_EA_POLAR] = d.resistance.polarisation_activation_ev
+        p[Y.P_TAU1 : Y.P_TAU4 + 1] = d.resistance.rc_tau_s
+        p[Y.P_R0] = d.resistance.ohmic_ohm
+        p[Y.P_R1 : Y.P_R4 + 1] = d.resistance.rc_ohm
+        p[Y.P_HEAT_CAPACITY] = d.thermal.heat_capacity_j_per_k
+        p[Y.P_CONDUCTION] = d.thermal.conduction_w_per_k
+        p[Y.P_AMBIENT_G] = d.thermal.ambient_w_per_k
+        p[Y.P_MODULE] = c.module_groups * c.n_parallel
+        p[Y.P_COOLANT_TAU] = c.coolant_tau_s
+        p[Y.P_BALANCE_S] = 1.0 / c.bleed_ohm
+        p[Y.P_BUSBAR_OHM] = c.busbar_ohm
+        p[Y.P_PATH_OHM] = c.main_path_ohm
+        p[Y.P_PRECHARGE_OHM] = c.precharge_ohm
+        p[Y.P_LINK_F] = c.dc_link_f
+        p[Y.P_LINK_OHM] = c.dc_link_bleed_ohm
+        p[Y.P_MAKE_A], p[Y.P_BREAK_A] = c.contactor_make_a, c.contactor_break_a
+        p[Y.P_WATCHDOG_S] = c.watchdog_s
+        p[Y.P_CAPACITY_AH] = d.head.capacity_ah * c.n_parallel
+        p[Y.P_LEVELS_AT : Y.P_FLAT_STRIDE + 1] = Y.work_places(c.n_series, c.n_parallel)[:4]
 
-    def _spread(self) -> None:
+    def _table(self) -> F8:
+        """The cell's table with the differences to the next point beside the values: two cache lines a point."""
+        values = self.cell.table[:, :5]
+        table = Y.aligned((len(values), 16))
+        table[:, 0:10:2] = values
+        table[:-1, 1:10:2] = np.diff(values, axis=0)
+        return table
+
+    def _spread(self, r: int) -> None:
         c, d, n = self.config, self.cell, self.n_cells
         # one stream per quantity: a change of one spread leaves the others' cells as they were
-        streams = [np.random.Generator(np.random.PCG64(s)) for s in np.random.SeedSequence(c.seed).spawn(6)]
+        streams = [np.random.Generator(np.random.PCG64(s)) for s in np.random.SeedSequence(c.seed + r).spawn(6)]
 
         def draw(stream: int, size: int) -> F8:
             return np.clip(streams[stream].standard_normal(size), -3, 3)
 
-        cells = self.cells
-        cells[K.C_CAPACITY_AS] = d.head.capacity_ah * 3600 * (1 + c.capacity_spread * draw(0, n))
-        scale = 1 + c.resistance_spread * draw(1, n)
-        cells[K.C_OHMIC_OHM] = d.resistance.ohmic_ohm * scale
-        cells[K.C_POLAR_SCALE] = scale
+        cells = Y.Rows(self.cells[r], c.n_series, c.n_parallel, Y.C_BLOCK)
+        cells[Y.C_CAPACITY_AS] = d.head.capacity_ah * 3600 * (1 + c.capacity_spread * draw(0, n))
+        cells[Y.C_SCALE] = 1 + c.resistance_spread * draw(1, n)
         # parallel cells are at one voltage, hence at one SoC before the run
         soc = np.repeat(c.initial_soc + c.soc_spread * draw(2, c.n_series), c.n_parallel)
-        cells[K.C_SOC] = np.clip(soc, 0.0, 1.0)
-        cells[K.C_DEGC] = c.initial_degc + c.degc_spread * draw(3, n)
-        cells[K.C_HEAT_CAPACITY] = d.thermal.heat_capacity_j_per_k
+        cells[Y.C_SOC] = np.clip(soc, 0.0, 1.0)
+        cells[Y.C_DEGC] = c.initial_degc + c.degc_spread * draw(3, n)
+        # along a cell the coolant approaches its temperature: a plate at one temperature with flow along it
         contact = d.thermal.coolant_w_per_k * (1 + c.coolant_spread * draw(4, n))
-        # along a cell the coolant approaches its temperature: effective conductance of a plate with flow
-        flow = c.coolant_w_per_k_flow
-        cells[K.C_COOLANT_W_PER_K] = flow * -np.expm1(-contact / flow)
-        cells[K.C_HYST] = c.initial_hysteresis
+        cells[Y.C_COOLANT_SHARE] = -np.expm1(-contact / c.coolant_w_per_k_flow)
+        cells[Y.C_HYST] = c.initial_hysteresis
         month_s = 30.4375 * 86400
         mid_v = float(d.table[len(d.table) // 2, 0])
         leak_s = d.ageing.self_discharge_per_month * d.head.capacity_ah * 3600 / month_s / mid_v
-        self.groups[K.G_LEAK_S] = leak_s * c.n_parallel * (1 + c.self_discharge_spread * draw(5, c.n_series))
-        self.groups[K.G_BALANCE_S] = 1.0 / c.bleed_ohm
-        self.groups[K.G_BUSBAR_OHM] = c.busbar_ohm
+        groups = Y.Rows(self.groups[r], c.n_series, 1, Y.G_BLOCK)
+        groups[Y.G_LEAK_S] = leak_s * c.n_parallel * (1 + c.self_discharge_spread * draw(5, c.n_series))
 
     def _check_stable(self) -> None:
         """The heat balance is stepped forward explicitly: refuse data for which that would not be stable."""
-        t = self.cell.thermal
-        out = 2 * t.conduction_w_per_k + t.ambient_w_per_k + float(self.cells[K.C_COOLANT_W_PER_K].max())
-        ratio = self.config.substep_s * out / t.heat_capacity_j_per_k
+        t, c = self.cell.thermal, self.config
+        largest = t.coolant_w_per_k * (1 + 3 * c.coolant_spread)
+        out = 2 * t.conduction_w_per_k + t.ambient_w_per_k
+        out += -c.coolant_w_per_k_flow * float(np.expm1(-largest / c.coolant_w_per_k_flow))
+        ratio = c.substep_s * out / t.heat_capacity_j_per_k
         if ratio > 0.5:
             raise TwinError(
-                f"[rack] substep_s = {self.config.substep_s}: too long for the heat balance of cell "
-                f"'{self.cell.head.name}' (needs at most {self.config.substep_s * 0.5 / ratio:.3g} s)"
+                f"[rack] substep_s = {c.substep_s}: too long for the heat balance of cell "
+                f"'{self.cell.head.name}' (needs at most {c.substep_s * 0.5 / ratio:.3g} s)"
             )
+
+    def by_group(self, row: int) -> F8:
+        """Row of `cells` of every rack as [n_racks, n_series, n_parallel]; a copy."""
+        shape = self.n_racks, Y.blocks(self.n_series), self.n_parallel, Y.C_BLOCK // Y.LANES, Y.LANES
+        lanes = self.cells.reshape(shape)[:, :, :, row // Y.LANES, :].transpose(0, 1, 3, 2)
+        return lanes.reshape(self.n_racks, -1, self.n_parallel)[:, : self.n_series]
+
+    def settle(self, lo: int, hi: int) -> None:
+        """Make derived values of the racks `lo` to `hi` - 1 agree with a state that was changed from outside."""
+        K.settle_racks(self.cells, self.groups, self.balance, self.string, self.work, self.table, self.p, lo, hi, 0)
+
+
+class RackTwin:
+    """One rack, a bank of its own unless it is told which it belongs to. `advance` integrates it.
+
+    `cells`, `derived`, `groups` and `levels` are rows in the order of the cells, read and written whole (see
+    `sim.layout`); `string` and `p` are views. `derived` and `levels` are this rack's in a bank of one rack only.
+    """
+
+    def __init__(
+        self,
+        cell: CellData | str,
+        config: RackConfig | None = None,
+        bank: RackBank | None = None,
+        index: int = 0,
+    ) -> None:
+        self.bank = bank if bank is not None else RackBank(cell, config)
+        bank, c = self.bank, self.bank.config
+        self.index = index
+        self.cell, self.table, self.p = bank.cell, bank.table, bank.p
+        self.config = replace(c, seed=c.seed + index)
+        self.n_series, self.n_parallel, self.n_cells = c.n_series, c.n_parallel, bank.n_cells
+        self.string: F8 = bank.string[index]
+        self.cells = Y.Rows(bank.cells[index], c.n_series, c.n_parallel, Y.C_BLOCK)
+        self.groups = Y.Rows(bank.groups[index], c.n_series, 1, Y.G_BLOCK)
+        work = bank.work[0]
+        self.derived = Y.Rows(work, c.n_series, c.n_parallel, Y.D_BLOCK)
+        self.levels = Y.Rows(work[int(self.p[Y.P_LEVELS_AT]) :], c.n_series, 1, Y.V_BLOCK)
+        self._start_j = self.stored_j()
+        self._requests: F8 = np.zeros(0)
+        self._advance: Callable[..., None] | None = None
 
     def settle(self) -> None:
         """Make derived values agree with the state after it was changed from outside."""
-        K.settle(self.cells, self.groups, self.table, self.p, self.string)
+        self.bank.settle(self.index, self.index + 1)
 
     def advance(self, path: int, requests: F8, request_is_current: bool, limits: F8, dt_s: float) -> None:
         """Integrate `len(requests)` sub-steps of `dt_s`, each with its PCS request in W (or A).
 
-        `path`: `kernels.OPEN`, `PRECHARGE` or `CLOSED`. `limits`: discharge A, charge A, discharge W, charge W, >= 0.
+        `path`: `layout.OPEN`, `PRECHARGE` or `CLOSED`. `limits`: discharge A, charge A, discharge W, charge W, >= 0.
+        For the rack of a bank of its own.
         """
-        K.advance(
-            self.cells, self.groups, self.table, self.p, self.string, path, requests, request_is_current, limits, dt_s
-        )
+        n = len(requests)
+        if self._advance is None or n > len(self._requests):
+            self._requests = np.zeros(max(2 * n, 64))
+            b = self.bank
+            self._advance = K.advance_racks.bind(
+                b.cells, b.groups, b.balance, b.string, b.work, b.table, b.p, self._requests
+            )
+        self._requests[:n] = requests
+        self.string[Y.S_LIMIT_DISCHARGE_A : Y.S_LIMIT_CHARGE_W + 1] = limits
+        self._advance(n, path, request_is_current, dt_s, 0, 1)
 
     def set_balance(self, mask: npt.NDArray[np.uint8]) -> None:
         """Switch the bleed resistors: `mask` (n_series,), not 0 = bleed."""
-        np.multiply(self.groups[K.G_BALANCE_S], mask != 0, out=self.groups[K.G_BLEED_S])
+        np.not_equal(mask, 0, out=self.bank.balance[self.index, : self.n_series], casting="unsafe")
 
     def by_group(self, row: int) -> F8:
-        """Row of `cells` as [n_series, n_parallel]; a view."""
+        """Row of `cells` as [n_series, n_parallel]."""
         return self.cells[row].reshape(self.n_series, self.n_parallel)
 
     def stored_j(self) -> float:
         """Chemical enthalpy in the cells, counted from empty (see `CellData.stored_energy_j_per_as`)."""
-        per_as = self.cell.stored_energy_j_per_as(self.cells[K.C_SOC])
-        return float(np.dot(per_as, self.cells[K.C_CAPACITY_AS]))
+        per_as = self.cell.stored_energy_j_per_as(self.cells[Y.C_SOC])
+        return float(np.dot(per_as, self.cells[Y.C_CAPACITY_AS]))
 
     def thermal_j(self) -> float:
         """Heat held by the cells above 0 degC."""
-        return float(np.dot(self.cells[K.C_DEGC], self.cells[K.C_HEAT_CAPACITY]))
+        return float(self.cells[Y.C_DEGC].sum()) * self.cell.thermal.heat_capacity_j_per_k
 
     def balance(self) -> Balance:
         """The energy accounts since the start."""
         s = self.string
         stored = self.stored_j()
         return Balance(
-            delivered_j=float(s[K.S_OUT_J] - s[K.S_IN_J]),
+            delivered_j=float(s[Y.S_OUT_J] - s[Y.S_IN_J]),
             stored_j=stored,
             released_j=self._start_j - stored,
-            heat_j=float(s[K.S_HEAT_J]),
-            bleed_j=float(s[K.S_BLEED_J]),
-            path_j=float(s[K.S_PATH_J]),
+            heat_j=float(s[Y.S_HEAT_J]),
+            bleed_j=float(s[Y.S_BLEED_J]),
+            path_j=float(s[Y.S_PATH_J]),
         )

@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim import kernels as K
+from sim import layout as Y
+from sim import mathd
 from sim.config import require
 from sim.jit import kernel
-from sim.rack import RackTwin
+from sim.rack import RackBank
 
 F4 = npt.NDArray[np.float32]
 F8 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int64]
 U1 = npt.NDArray[np.uint8]
 
 
@@ -71,11 +73,21 @@ class SensorConfig:
         return dataclasses.replace(self, **zero)
 
 
-# scalars that one sample returns, in this order
-AMPERE, PACK_V, BUS_V, INSULATION, COOLANT_IN, COOLANT_OUT, N_SCALARS = range(7)
-
-# rows of calibration constants per cell channel
-_GAIN, _OFFSET, _DELTA = range(3)
+# where a sample goes in a record: places of float32 values, then places of bytes (see `SensorBank.record`)
+(
+    AT_CELL_V,
+    AT_SENSOR_DEGC,
+    AT_AMPERE,
+    AT_PACK_V,
+    AT_BUS_V,
+    AT_INSULATION,
+    AT_COOLANT_IN,
+    AT_COOLANT_OUT,
+    AT_CELL_QUALITY,
+    AT_AMPERE_QUALITY,
+    AT_CONTACTORS,
+    AT_SIZE,
+) = range(12)
 
 # constants of the sensors
 (
@@ -96,108 +108,191 @@ _GAIN, _OFFSET, _DELTA = range(3)
     _C_LSB_T,
     _C_TAU_T,
     _C_NOISE_ISO,
+    _C_RANGE_CODE,
     _C_SIZE,
-) = range(18)
+) = range(19)
+
+# rows of a block of temperature sensors: what the lag has left of the cell, error
+_LAGGED, _ERROR, _SENSOR_BLOCK = 0, Y.LANES, 2 * Y.LANES
+
+_LANES = Y.LANES
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX2 = np.uint64(0x94D049BB133111EB)
+_HALVES = np.uint64(0x0000FFFF0000FFFF)
+_LOW = np.uint64(0xFFFFFFFF)
+_TWO52 = 4503599627370496.0
+_TWO52_BITS = np.uint64(0x4330000000000000)
 
 
 @kernel
-def _quantise(value: float, lsb: float) -> float:
-    return float(np.rint(value / lsb) * lsb) if lsb > 0.0 else value
+def _mixed(z):
+    """The sum of four 16-bit uniforms from one word of splitmix64 whose counter is `z`, in two halves."""
+    z = (z ^ (z >> np.uint64(30))) * _MIX1
+    z = (z ^ (z >> np.uint64(27))) * _MIX2
+    z = z ^ (z >> np.uint64(31))
+    return (z & _HALVES) + ((z >> np.uint64(16)) & _HALVES)
 
 
 @kernel
-def _sample(
-    cells: F8,
-    groups: F8,
-    string: F8,
-    n_parallel: int,
-    channels: F8,
-    sensors: F8,
-    sensor_group: npt.NDArray[np.int64],
-    constants: F8,
-    seed: int,
-    sequence: int,
-    dt: float,
-    insulation: float,
-    cell_v: F4,
-    cell_quality: U1,
-    sensor_degc: F4,
-    scalars: F8,
-    range_code: int,
-) -> None:
-    c = constants
-    step_a = string[K.S_AMPERE] - string[K.S_PREVIOUS_A] if dt > 0.0 else 0.0
-    rate = step_a / dt if dt > 0.0 else 0.0
-    n = groups.shape[1]
-    for g in range(n):
-        earlier_a = rate * min(channels[_DELTA, g], dt)  # by so much the current was lower then
-        v = groups[K.G_V, g] + earlier_a * groups[K.G_EFF_OHM, g]
-        v = v * channels[_GAIN, g] + channels[_OFFSET, g]
-        if c[_C_NOISE_V] > 0.0:
-            v += c[_C_NOISE_V] * K.gauss(seed, sequence, g)
-        v = _quantise(v, c[_C_LSB_V])
-        quality = 0
-        if v > c[_C_MAX_V] or v < 0.0:
-            v = min(max(v, 0.0), c[_C_MAX_V])
-            quality = range_code
-        cell_v[g] = v
-        cell_quality[g] = quality
-    follow = 1.0 - np.exp(-dt / c[_C_TAU_T]) if c[_C_TAU_T] > 0.0 else 1.0
-    for s in range(sensors.shape[1]):
-        g = sensor_group[s]
-        degc = 0.0
-        for k in range(g * n_parallel, (g + 1) * n_parallel):
-            degc += cells[K.C_DEGC, k]
-        sensors[0, s] += follow * (degc / n_parallel - sensors[0, s])
-        t = sensors[0, s] + sensors[1, s]
-        if c[_C_NOISE_T] > 0.0:
-            t += c[_C_NOISE_T] * K.gauss(seed, sequence, n + s)
-        sensor_degc[s] = _quantise(t, c[_C_LSB_T])
-    first = n + sensors.shape[1]
-    a = (string[K.S_AMPERE] - rate * min(c[_C_SKEW_A], dt)) * (1.0 + c[_C_GAIN_A]) + c[_C_OFFSET_A]
-    a = _quantise(a + c[_C_NOISE_A] * K.gauss(seed, sequence, first), c[_C_LSB_A])
-    scalars[AMPERE] = min(max(a, -c[_C_MAX_A]), c[_C_MAX_A])
-    pack = string[K.S_PACK_V] * (1.0 + c[_C_GAIN_PACK] + c[_C_NOISE_PACK] * K.gauss(seed, sequence, first + 1))
-    scalars[PACK_V] = _quantise(pack, c[_C_LSB_PACK])
-    bus = string[K.S_BUS_V] * (1.0 + c[_C_GAIN_BUS] + c[_C_NOISE_PACK] * K.gauss(seed, sequence, first + 2))
-    scalars[BUS_V] = _quantise(bus, c[_C_LSB_PACK])
-    scalars[INSULATION] = insulation * max(1.0 + c[_C_NOISE_ISO] * K.gauss(seed, sequence, first + 3), 0.0)
-    scalars[COOLANT_IN] = _quantise(
-        string[K.S_COOLANT_IN] + c[_C_NOISE_T] * K.gauss(seed, sequence, first + 4), c[_C_LSB_T]
-    )
-    scalars[COOLANT_OUT] = _quantise(
-        string[K.S_COOLANT_OUT] + c[_C_NOISE_T] * K.gauss(seed, sequence, first + 5), c[_C_LSB_T]
-    )
+def gauss(seed, sequence, channel):
+    """Standard normal number that depends on its three integers alone: bit-identical wherever it is drawn.
+
+    Two words of splitmix64 [Steele, Lea, Flood 2014] give eight 16-bit uniforms; their scaled sum is normal within 4.9
+    standard deviations (Irwin-Hall, n = 8, excess kurtosis -0.15).
+    """
+    state = np.uint64(seed) * _MIX2 + np.uint64(sequence) * _MIX1 + np.uint64(channel) * np.uint64(2) * _MIX
+    halves = _mixed(state + _MIX) + _mixed(state + _MIX + _MIX)
+    whole = (halves & _LOW) + (halves >> np.uint64(32))
+    # a whole number below 2^52 becomes a float64 in its bits
+    total = np.uint64(whole | _TWO52_BITS).view(np.float64) - _TWO52
+    return (total / 65535.0 - 4.0) * 1.224744871391589
+
+
+@kernel
+def _quantise(value, lsb):
+    return mathd.nearest(value / lsb) * lsb if lsb > 0.0 else value
+
+
+@kernel
+def _cell_voltages(groups, s, work, p, late, c, values, marks, at_v, at_quality, seed, sequence, rate, dt):
+    """Voltages of a rack's groups as its front-ends see them, and their quality."""
+    n = int(p[Y.P_N_SERIES])
+    levels = int(p[Y.P_LEVELS_AT])
+    spare = int(p[Y.P_SPARE_AT])
+    t = work[spare : spare + Y.T_SIZE]
+    noise, lsb, top, code = c[_C_NOISE_V], c[_C_LSB_V], c[_C_MAX_V], np.uint8(c[_C_RANGE_CODE])
+    for b in range(int(p[Y.P_BLOCKS])):
+        v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
+        g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
+        delta = late[b * _LANES : (b + 1) * _LANES]
+        for k in range(_LANES):
+            earlier_a = rate * min(delta[k], dt)  # by so much the current was lower then
+            volt = v[Y.V_NOW + k] + earlier_a * v[Y.V_EFF_OHM + k]
+            t[Y.T_A + k] = volt * (1.0 + g[Y.G_GAIN + k]) + g[Y.G_OFFSET + k]
+        if noise > 0.0:
+            first = b * _LANES
+            for k in range(_LANES):
+                t[Y.T_A + k] += noise * gauss(seed, sequence, first + k)
+        if lsb > 0.0:
+            for k in range(_LANES):
+                t[Y.T_A + k] = mathd.nearest(t[Y.T_A + k] / lsb) * lsb
+        m = min(n - b * _LANES, _LANES)
+        out = values[at_v + b * _LANES : at_v + b * _LANES + m]
+        quality = marks[at_quality + b * _LANES : at_quality + b * _LANES + m]
+        for k in range(m):
+            out[k] = np.float32(min(max(t[Y.T_A + k], 0.0), top))
+        for k in range(m):
+            quality[k] = code if t[Y.T_A + k] > top or t[Y.T_A + k] < 0.0 else np.uint8(0)
+
+
+@kernel
+def _temperatures(cells, lagged, work, p, sensor_group, c, values, at_degc, seed, sequence, dt):
+    """Temperatures of a rack's sensors, each on the mean of the parallel cells of its group."""
+    n_series = int(p[Y.P_N_SERIES])
+    n_parallel = int(p[Y.P_N_PARALLEL])
+    spare = int(p[Y.P_SPARE_AT])
+    t = work[spare : spare + Y.T_SIZE]
+    follow = 1.0 - mathd.exp(-dt / c[_C_TAU_T]) if c[_C_TAU_T] > 0.0 else 1.0
+    noise, lsb = c[_C_NOISE_T], c[_C_LSB_T]
+    n_sensors = sensor_group.shape[0]
+    for b in range((n_sensors + _LANES - 1) // _LANES):
+        first = b * _LANES
+        m = min(n_sensors - first, _LANES)
+        for k in range(m):
+            g = sensor_group[first + k]
+            place = g // _LANES * n_parallel * Y.C_BLOCK + Y.C_DEGC + g % _LANES
+            degc = 0.0
+            for q in range(n_parallel):
+                degc += cells[place + q * Y.C_BLOCK]
+            t[Y.T_A + k] = degc / n_parallel
+        x = lagged[b * _SENSOR_BLOCK : (b + 1) * _SENSOR_BLOCK]
+        for k in range(_LANES):
+            x[_LAGGED + k] += follow * (t[Y.T_A + k] - x[_LAGGED + k])
+            t[Y.T_A + k] = x[_LAGGED + k] + x[_ERROR + k]
+        if noise > 0.0:
+            for k in range(_LANES):
+                t[Y.T_A + k] += noise * gauss(seed, sequence, n_series + first + k)
+        if lsb > 0.0:
+            for k in range(_LANES):
+                t[Y.T_A + k] = mathd.nearest(t[Y.T_A + k] / lsb) * lsb
+        out = values[at_degc + first : at_degc + first + m]
+        for k in range(m):
+            out[k] = np.float32(t[Y.T_A + k])
+
+
+@kernel
+def sample_rack(
+    cells, groups, s, logic, work, p, late, lagged, sensor_group, c, places, values, marks, seed, sequence, dt
+):
+    """Take sample number `sequence` of one rack, `dt` after the one before, into its record.
+
+    `values` f4 and `marks` u1 are the same bytes, `places` says where in them. `late` f8[blocks * LANES]: how long
+    before the end of the scan a channel is converted. The levels in `work` must be this rack's.
+    """
+    rate = (s[Y.S_AMPERE] - s[Y.S_PREVIOUS_A]) / dt if dt > 0.0 else 0.0
+    at_v, at_quality, at_degc = places[AT_CELL_V], places[AT_CELL_QUALITY], places[AT_SENSOR_DEGC]
+    _cell_voltages(groups, s, work, p, late, c, values, marks, at_v, at_quality, seed, sequence, rate, dt)
+    _temperatures(cells, lagged, work, p, sensor_group, c, values, at_degc, seed, sequence, dt)
+    first = int(p[Y.P_N_SERIES]) + sensor_group.shape[0]
+    a = (s[Y.S_AMPERE] - rate * min(c[_C_SKEW_A], dt)) * (1.0 + c[_C_GAIN_A]) + c[_C_OFFSET_A]
+    a = _quantise(a + c[_C_NOISE_A] * gauss(seed, sequence, first), c[_C_LSB_A])
+    top = c[_C_MAX_A]
+    marks[places[AT_AMPERE_QUALITY]] = np.uint8(c[_C_RANGE_CODE]) if abs(a) >= top else np.uint8(0)
+    values[places[AT_AMPERE]] = np.float32(min(max(a, -top), top))
+    noise = c[_C_NOISE_PACK]
+    pack = s[Y.S_PACK_V] * (1.0 + c[_C_GAIN_PACK] + noise * gauss(seed, sequence, first + 1))
+    values[places[AT_PACK_V]] = np.float32(_quantise(pack, c[_C_LSB_PACK]))
+    bus = s[Y.S_BUS_V] * (1.0 + c[_C_GAIN_BUS] + noise * gauss(seed, sequence, first + 2))
+    values[places[AT_BUS_V]] = np.float32(_quantise(bus, c[_C_LSB_PACK]))
+    insulation = s[Y.S_INSULATION_OHM] * max(1.0 + c[_C_NOISE_ISO] * gauss(seed, sequence, first + 3), 0.0)
+    values[places[AT_INSULATION]] = np.float32(insulation)
+    noise, lsb = c[_C_NOISE_T], c[_C_LSB_T]
+    inlet = s[Y.S_COOLANT_IN] + noise * gauss(seed, sequence, first + 4)
+    values[places[AT_COOLANT_IN]] = np.float32(_quantise(inlet, lsb))
+    outlet = s[Y.S_COOLANT_OUT] + noise * gauss(seed, sequence, first + 5)
+    values[places[AT_COOLANT_OUT]] = np.float32(_quantise(outlet, lsb))
+    marks[places[AT_CONTACTORS]] = np.uint8(logic[Y.L_REQUESTED] | logic[Y.L_WELDED])
 
 
 class SensorBank:
-    """The sensors of one rack; every sample is a pure function of the truth, the seed and the sample's number."""
+    """The sensors of a bank of racks; a sample is a pure function of the truth, the rack's seed and its number.
 
-    def __init__(self, rack: RackTwin, config: SensorConfig) -> None:
+    `record` is the structured array (n_racks,) that samples are written to. It is made by the caller with these fields,
+    float32 or bytes, aligned: current_a, current_a_quality, pack_v, bus_v, insulation_ohm, coolant_in_degc,
+    coolant_out_degc and contactors in a nested struct `head`, cell_v and cell_v_quality (n_series,), sensor_degc.
+    """
+
+    def __init__(self, bank: RackBank, config: SensorConfig, range_code: int) -> None:
+        """`range_code` is the quality of a value beyond the range of its sensor."""
         e = config.effective()
         self.config = config
-        self._rack = rack
-        one_c = rack.cell.head.capacity_ah * rack.n_parallel
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((rack.config.seed, 0x5E45))))
-        n = rack.n_series
-        self.n_sensors = -(-n // rack.config.cells_per_sensor)
-        self.sensor_of_cell = (np.arange(n) // rack.config.cells_per_sensor).astype(np.uint16)
+        rack = bank.config
+        one_c = bank.cell.head.capacity_ah * bank.n_parallel
+        n = bank.n_series
+        self.n_sensors = -(-n // rack.cells_per_sensor)
+        self.sensor_of_cell = (np.arange(n) // rack.cells_per_sensor).astype(np.uint16)
         # the sensor sits in the middle of its cells
-        first = np.arange(self.n_sensors) * rack.config.cells_per_sensor
-        last = np.minimum(first + rack.config.cells_per_sensor, n) - 1
-        self._sensor_group = ((first + last) // 2).astype(np.int64)
-        self._channels: F8 = np.empty((3, n))
-        self._channels[_GAIN] = 1 + e.cell_v_gain_spread * rng.standard_normal(n)
-        self._channels[_OFFSET] = e.cell_v_offset_spread_v * rng.standard_normal(n)
-        place = np.arange(n) % e.cells_per_chip
-        self._channels[_DELTA] = e.scan_s * (1 - (place + 1) / e.cells_per_chip)
-        self.cell_age_s: F4 = self._channels[_DELTA].astype(np.float32)
+        first = np.arange(self.n_sensors) * rack.cells_per_sensor
+        last = np.minimum(first + rack.cells_per_sensor, n) - 1
+        self.sensor_group: I8 = ((first + last) // 2).astype(np.int64)
+        place = np.arange(Y.blocks(n) * Y.LANES) % e.cells_per_chip
+        self.late: F8 = np.asarray(e.scan_s * (1 - (place + 1) / e.cells_per_chip))
+        self.cell_age_s: F4 = self.late[:n].astype(np.float32)
         self.current_age_s = e.current_skew_s
         self.current_max_a = e.current_max_c * one_c
-        self._sensors: F8 = np.zeros((2, self.n_sensors))
-        self._sensors[0] = rack.by_group(K.C_DEGC).mean(axis=1)[self._sensor_group]
-        self._sensors[1] = e.degc_offset_spread * rng.standard_normal(self.n_sensors)
-        c = self._constants = np.zeros(_C_SIZE)
+        sensor_blocks = -(-self.n_sensors // Y.LANES)
+        self.lagged: F8 = Y.aligned((bank.n_racks, sensor_blocks * _SENSOR_BLOCK))
+        for r in range(bank.n_racks):
+            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((rack.seed + r, 0x5E45))))
+            groups = Y.Rows(bank.groups[r], n, 1, Y.G_BLOCK)
+            groups[Y.G_GAIN] = e.cell_v_gain_spread * rng.standard_normal(n)
+            groups[Y.G_OFFSET] = e.cell_v_offset_spread_v * rng.standard_normal(n)
+            sensors = Y.Rows(self.lagged[r], self.n_sensors, 1, _SENSOR_BLOCK)
+            cells = Y.Rows(bank.cells[r], n, bank.n_parallel, Y.C_BLOCK)
+            sensors[_LAGGED] = cells[Y.C_DEGC].reshape(n, -1).mean(axis=1)[self.sensor_group]
+            sensors[_ERROR] = e.degc_offset_spread * rng.standard_normal(self.n_sensors)
+        c = self.constants = np.zeros(_C_SIZE)
         c[_C_NOISE_V], c[_C_LSB_V], c[_C_MAX_V] = e.cell_v_noise_v, e.cell_v_lsb_v, e.cell_v_max_v
         c[_C_NOISE_A], c[_C_OFFSET_A] = e.current_noise_c * one_c, e.current_offset_c * one_c
         c[_C_GAIN_A], c[_C_LSB_A], c[_C_MAX_A] = e.current_gain_error, e.current_lsb_c * one_c, e.current_max_c * one_c
@@ -206,26 +301,21 @@ class SensorBank:
         c[_C_LSB_PACK] = e.pack_v_lsb_v
         c[_C_NOISE_T], c[_C_LSB_T], c[_C_TAU_T] = e.degc_noise, e.degc_lsb, e.degc_tau_s
         c[_C_NOISE_ISO] = e.insulation_noise
-        self.scalars: F8 = np.zeros(N_SCALARS)
+        c[_C_RANGE_CODE] = range_code
 
-    def sample(
-        self,
-        sequence: int,
-        dt_s: float,
-        insulation_ohm: float,
-        cell_v: F4,
-        cell_quality: U1,
-        sensor_degc: F4,
-        range_code: int,
-    ) -> F8:
-        """Take sample number `sequence`, `dt_s` after the one before; fills the arrays and returns the scalars.
-
-        A cell voltage beyond the converter's range is held at its end and gets the quality `range_code`; the others 0.
-        """
-        rack = self._rack
-        _sample(
-            rack.cells, rack.groups, rack.string, rack.n_parallel, self._channels, self._sensors, self._sensor_group,
-            self._constants, rack.config.seed, sequence, dt_s, insulation_ohm,
-            cell_v, cell_quality, sensor_degc, self.scalars, range_code,
-        )  # fmt: skip
-        return self.scalars
+    @staticmethod
+    def record(record: npt.NDArray[np.void]) -> tuple[F4, U1, I8]:
+        """Views of `record` as float32 and as bytes, a row for each rack, and the places of the fields in a row."""
+        fields = record.dtype.fields
+        assert fields is not None
+        assert fields["head"][0].fields is not None
+        start = int(fields["head"][1])
+        head = {name: start + int(entry[1]) for name, entry in fields["head"][0].fields.items()}
+        places: I8 = np.zeros(AT_SIZE, np.int64)
+        places[AT_CELL_V], places[AT_SENSOR_DEGC] = fields["cell_v"][1] // 4, fields["sensor_degc"][1] // 4
+        names = ("current_a", "pack_v", "bus_v", "insulation_ohm", "coolant_in_degc", "coolant_out_degc")
+        places[AT_AMPERE : AT_COOLANT_OUT + 1] = [head[name] // 4 for name in names]
+        places[AT_CELL_QUALITY] = fields["cell_v_quality"][1]
+        places[AT_AMPERE_QUALITY], places[AT_CONTACTORS] = head["current_a_quality"], head["contactors"]
+        rows = record.view(np.uint8).reshape(len(record), -1)
+        return rows.view(np.float32), rows, places

@@ -14,12 +14,11 @@ PROGRAM = Program(
     "twin",
     place="hal.backends.twin:PROGRAM",
     about="the twin",
-    modules=("sim.kernels", "sim.sensors"),
+    modules=("sim.kernels", "sim.electronics"),
     sources=(Path(jit.__file__).parent,),
     prefix="racktwin",
     kind=jit.Kernel,
     entries=jit.ENTRIES,
-    mathematics=True,
 )
 
 jit.Kernel.provider = PROGRAM.native

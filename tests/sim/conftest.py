@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim import cell, kernels
+from sim import cell
+from sim import layout as Y
 from sim.rack import RackTwin, rack_config
 
 PLAIN: dict[str, dict[str, Any]] = {
@@ -78,6 +79,6 @@ def hold() -> Callable[..., None]:
     """Drive a rack with a constant current: `hold(rack, ampere, steps, dt_s)`."""
 
     def run(rack: RackTwin, ampere: float, steps: int, dt_s: float = 1.0) -> None:
-        rack.advance(kernels.CLOSED, np.full(steps, ampere), True, NO_LIMIT, dt_s)
+        rack.advance(Y.CLOSED, np.full(steps, ampere), True, NO_LIMIT, dt_s)
 
     return run

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sim import cell, kernels
+from sim import cell
+from sim import layout as Y
 from sim.config import TwinError
 from sim.rack import RackTwin, rack_config
 
-K = kernels
 NO_LIMIT = np.full(4, 1e12)
 
 
@@ -17,15 +17,15 @@ def cycle(rack: RackTwin, c_rate: float) -> tuple[float, float]:
     """Charge to the upper and discharge to the lower voltage limit; energy (out, in) in J."""
     head, s = rack.cell.head, rack.string
     amp = c_rate * head.capacity_ah * rack.n_parallel
-    before = s[K.S_OUT_J], s[K.S_IN_J]
+    before = s[Y.S_OUT_J], s[Y.S_IN_J]
     for sign in (-1.0, 1.0):
         for _ in range(round(1.3 * 180 / c_rate)):
-            rack.advance(K.CLOSED, np.full(20, sign * amp), True, NO_LIMIT, 1.0)
-            if (rack.groups[K.G_V].max() > head.v_max) if sign < 0 else (rack.groups[K.G_V].min() < head.v_min):
+            rack.advance(Y.CLOSED, np.full(20, sign * amp), True, NO_LIMIT, 1.0)
+            if (rack.levels[Y.V_NOW].max() > head.v_max) if sign < 0 else (rack.levels[Y.V_NOW].min() < head.v_min):
                 break
         else:
             pytest.fail("the rack never met its voltage limit")
-    return float(s[K.S_OUT_J] - before[0]), float(s[K.S_IN_J] - before[1])
+    return float(s[Y.S_OUT_J] - before[0]), float(s[Y.S_IN_J] - before[1])
 
 
 @pytest.mark.parametrize(("name", "n_parallel"), [("lfp_280", 1), ("na_185", 1), ("nmc_ev", 2), ("nmc_ev", 5)])
@@ -35,27 +35,27 @@ def test_energy_in_is_stored_or_heat_or_out(name: str, n_parallel: int) -> None:
     rack = RackTwin(data, rack_config(data, table))
     rack.set_balance(np.array([1, 0, 0, 1, 0, 0], np.uint8))
     s = rack.string
-    s[K.S_AMBIENT], s[K.S_COOLANT_SET] = 35.0, 18.0
+    s[Y.S_AMBIENT], s[Y.S_COOLANT_SET] = 35.0, 18.0
     start, warm = rack.stored_j(), rack.thermal_j()
     cycle(rack, 0.8)
-    rack.advance(K.OPEN, np.zeros(7200), False, NO_LIMIT, 1.0)
-    s[K.S_BUS_V] = 0.0
-    rack.advance(K.PRECHARGE, np.zeros(5), False, NO_LIMIT, 1.0)
-    watt = 0.7 * data.head.capacity_ah * n_parallel * s[K.S_PACK_V]
+    rack.advance(Y.OPEN, np.zeros(7200), False, NO_LIMIT, 1.0)
+    s[Y.S_BUS_V] = 0.0
+    rack.advance(Y.PRECHARGE, np.zeros(5), False, NO_LIMIT, 1.0)
+    watt = 0.7 * data.head.capacity_ah * n_parallel * s[Y.S_PACK_V]
     for sign in (1.0, -1.0, 0.3, -0.4):
-        rack.advance(K.CLOSED, np.full(600, sign * watt), False, NO_LIMIT, 1.0)
+        rack.advance(Y.CLOSED, np.full(600, sign * watt), False, NO_LIMIT, 1.0)
     books = rack.balance()
-    throughput = s[K.S_OUT_J] + s[K.S_IN_J]
+    throughput = s[Y.S_OUT_J] + s[Y.S_IN_J]
     assert abs(books.residual_j) < 1e-6 * throughput
     # the same without the class that keeps the books: what went in is stored, was heat, or came out
-    out = s[K.S_OUT_J] - s[K.S_IN_J] + s[K.S_HEAT_J] + s[K.S_BLEED_J] + s[K.S_PATH_J]
+    out = s[Y.S_OUT_J] - s[Y.S_IN_J] + s[Y.S_HEAT_J] + s[Y.S_BLEED_J] + s[Y.S_PATH_J]
     assert start - rack.stored_j() == pytest.approx(out, abs=1e-6 * throughput)
     # every account took part
-    assert s[K.S_HEAT_J] > 0.02 * throughput
-    assert s[K.S_BLEED_J] > 1e-5 * throughput
-    assert s[K.S_PATH_J] > 1e-4 * throughput
+    assert s[Y.S_HEAT_J] > 0.02 * throughput
+    assert s[Y.S_BLEED_J] > 1e-5 * throughput
+    assert s[Y.S_PATH_J] > 1e-4 * throughput
     # and the heat is in the cells, the coolant or the air
-    left = s[K.S_HEAT_J] - s[K.S_COOLANT_J] - s[K.S_AMBIENT_J]
+    left = s[Y.S_HEAT_J] - s[Y.S_COOLANT_J] - s[Y.S_AMBIENT_J]
     assert rack.thermal_j() - warm == pytest.approx(left, abs=1e-9 * throughput)
 
 
@@ -64,7 +64,7 @@ def test_round_trip_efficiency_at_half_c(name: str, low: float, high: float) -> 
     """At the DC terminals of the whole rack, coolant at 20 degC; charge left over in the cells is accounted for."""
     data = cell.load(name)
     rack = RackTwin(data, rack_config(data, {"initial_soc": 0.02, "soc_spread": 0.0, "initial_hysteresis": -1.0}))
-    rack.string[K.S_COOLANT_SET] = 20.0
+    rack.string[Y.S_COOLANT_SET] = 20.0
     cycle(rack, 0.5)  # warms up
     before = rack.stored_j()
     out, taken = cycle(rack, 0.5)
@@ -78,15 +78,15 @@ def test_no_instability_at_the_ends(dt_s: float) -> None:
         data = cell.load(name)
         for soc in (0.01, 0.99):
             rack = RackTwin(data, rack_config(data, {"n_series": 2, "n_parallel": 3, "initial_degc": -10.0}))
-            rack.cells[K.C_SOC] = soc + np.array([0.008, -0.009, 0.0, 0.005, -0.005, 0.0])
+            rack.cells[Y.C_SOC] = soc + np.array([0.008, -0.009, 0.0, 0.005, -0.005, 0.0])
             rack.settle()
             amp = data.head.capacity_ah * 3
-            rack.advance(K.CLOSED, np.tile([amp, -amp], 300), True, NO_LIMIT, dt_s)
-            rack.advance(K.OPEN, np.zeros(2000), True, NO_LIMIT, 1.0)
+            rack.advance(Y.CLOSED, np.tile([amp, -amp], 300), True, NO_LIMIT, dt_s)
+            rack.advance(Y.OPEN, np.zeros(2000), True, NO_LIMIT, 1.0)
             # at rest the circulating currents die out
-            assert np.abs(rack.cells[K.C_AMPERE]).max() < 0.02 * data.head.capacity_ah
-            assert np.all((rack.groups[K.G_V] > 1.0) & (rack.groups[K.G_V] < 4.6))
-            assert np.all(np.abs(rack.cells[K.C_SOC] - soc) < 0.05)
+            assert np.abs(rack.derived[Y.D_AMPERE]).max() < 0.02 * data.head.capacity_ah
+            assert np.all((rack.levels[Y.V_NOW] > 1.0) & (rack.levels[Y.V_NOW] < 4.6))
+            assert np.all(np.abs(rack.cells[Y.C_SOC] - soc) < 0.05)
 
 
 def test_the_sub_step_hardly_matters() -> None:
@@ -96,8 +96,8 @@ def test_the_sub_step_hardly_matters() -> None:
         rack = RackTwin(data, rack_config(data, {"n_series": 4}))
         for _ in range(5):
             for amp in (140.0, 0.0, -280.0, 0.0):
-                rack.advance(K.CLOSED, np.full(round(60 / dt_s), amp), True, NO_LIMIT, dt_s)
-        runs.append((rack.groups[K.G_V].copy(), rack.cells[K.C_DEGC].copy(), rack.cells[K.C_SOC].copy()))
+                rack.advance(Y.CLOSED, np.full(round(60 / dt_s), amp), True, NO_LIMIT, dt_s)
+        runs.append((rack.levels[Y.V_NOW].copy(), rack.cells[Y.C_DEGC].copy(), rack.cells[Y.C_SOC].copy()))
     for coarse, fine, tolerance in zip(*runs, (2e-5, 2e-3, 1e-12), strict=True):
         np.testing.assert_allclose(coarse, fine, atol=tolerance)
 
@@ -107,8 +107,8 @@ def snapshot(seed: int) -> bytes:
     rack = RackTwin(data, rack_config(data, {"seed": seed, "n_series": 12}))
     rng = np.random.default_rng(5)
     for _ in range(50):
-        rack.advance(K.CLOSED, rng.normal(0, 5000, 60), False, NO_LIMIT, 1.0)
-    return rack.cells.tobytes() + rack.groups.tobytes() + rack.string.tobytes()
+        rack.advance(Y.CLOSED, rng.normal(0, 5000, 60), False, NO_LIMIT, 1.0)
+    return rack.bank.cells.tobytes() + rack.bank.work.tobytes() + rack.string.tobytes()
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
@@ -124,29 +124,29 @@ def test_spread_is_as_asked_for() -> None:
     rack = RackTwin(data, config)
     n = rack.n_cells
     for values, mean, spread in (
-        (rack.cells[K.C_CAPACITY_AS] / 3600, 280.0, 5.6),
-        (rack.cells[K.C_POLAR_SCALE], 1.0, 0.08),
-        (rack.cells[K.C_SOC], 0.5, 0.03),
-        (rack.cells[K.C_DEGC], 25.0, 1.0),
+        (rack.cells[Y.C_CAPACITY_AS] / 3600, 280.0, 5.6),
+        (rack.cells[Y.C_SCALE], 1.0, 0.08),
+        (rack.cells[Y.C_SOC], 0.5, 0.03),
+        (rack.cells[Y.C_DEGC], 25.0, 1.0),
     ):
         assert values.mean() == pytest.approx(mean, abs=4 * spread / np.sqrt(n))
         assert values.std() == pytest.approx(spread, rel=0.15)
         assert np.abs(values - mean).max() <= 3 * spread * (1 + 1e-12)
-    coolant = rack.cells[K.C_COOLANT_W_PER_K]
-    leak = rack.groups[K.G_LEAK_S]
+    coolant = rack.cells[Y.C_COOLANT_SHARE]
+    leak = rack.groups[Y.G_LEAK_S]
     assert 0.03 < coolant.std() / coolant.mean() < 0.07
     assert 0.2 < leak.std() / leak.mean() < 0.4
 
 
 def test_what_is_drawn_for_one_quantity_tells_nothing_of_another() -> None:
     rack = RackTwin("lfp_280")
-    rows = (K.C_CAPACITY_AS, K.C_POLAR_SCALE, K.C_SOC, K.C_DEGC, K.C_COOLANT_W_PER_K)
-    related = np.corrcoef([*rack.cells[list(rows)], rack.groups[K.G_LEAK_S]]) - np.eye(6)
+    rows = (Y.C_CAPACITY_AS, Y.C_SCALE, Y.C_SOC, Y.C_DEGC, Y.C_COOLANT_SHARE)
+    related = np.corrcoef([*(rack.cells[row] for row in rows), rack.groups[Y.G_LEAK_S]]) - np.eye(6)
     assert np.abs(related).max() < 4 / np.sqrt(rack.n_cells)
 
 
 def test_parallel_cells_start_at_one_soc() -> None:
-    soc = RackTwin("nmc_ev").by_group(K.C_SOC)
+    soc = RackTwin("nmc_ev").by_group(Y.C_SOC)
     np.testing.assert_array_equal(soc[:, 0], soc[:, 1])
     assert soc.std() > 0.005
 
@@ -155,8 +155,8 @@ def test_one_spread_does_not_disturb_the_others() -> None:
     data = cell.load("lfp_280")
     a = RackTwin(data, rack_config(data, {}))
     b = RackTwin(data, rack_config(data, {"capacity_spread": 0.03}))
-    assert not np.array_equal(a.cells[K.C_CAPACITY_AS], b.cells[K.C_CAPACITY_AS])
-    for row in (K.C_SOC, K.C_POLAR_SCALE, K.C_DEGC):
+    assert not np.array_equal(a.cells[Y.C_CAPACITY_AS], b.cells[Y.C_CAPACITY_AS])
+    for row in (Y.C_SOC, Y.C_SCALE, Y.C_DEGC):
         np.testing.assert_array_equal(a.cells[row], b.cells[row])
 
 
@@ -164,8 +164,8 @@ def test_the_racks_are_those_of_the_task() -> None:
     sizes = {name: RackTwin(name) for name in cell.names()}
     lfp, car = sizes["lfp_280"], sizes["nmc_ev"]
     assert (lfp.n_series, lfp.n_parallel, car.n_series, car.n_parallel) == (416, 1, 96, 2)
-    assert sizes["na_185"].string[K.S_PACK_V] > 1000
-    assert 300 < car.string[K.S_PACK_V] < 400
+    assert sizes["na_185"].string[Y.S_PACK_V] > 1000
+    assert 300 < car.string[Y.S_PACK_V] < 400
 
 
 @pytest.mark.parametrize(
@@ -202,6 +202,6 @@ def test_a_sub_step_too_long_for_the_heat_balance_is_refused(plain: Callable[...
 
 def test_changing_the_state_needs_settling_only(plain: Callable[..., RackTwin]) -> None:
     rack = plain(rack={"n_series": 3})
-    rack.cells[K.C_SOC] = 1.0
+    rack.cells[Y.C_SOC] = 1.0
     rack.settle()
-    assert rack.string[K.S_PACK_V] == pytest.approx(3 * 3.6)
+    assert rack.string[Y.S_PACK_V] == pytest.approx(3 * 3.6)

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim import kernels as K
+from sim import layout as Y
 from sim import sensors as S
 from sim.config import TwinError
 from sim.rack import RackTwin
@@ -14,18 +14,39 @@ Plain = Callable[..., RackTwin]
 RANGE = 4
 
 
+SCALARS = ("current_a", "pack_v", "bus_v", "insulation_ohm", "coolant_in_degc", "coolant_out_degc")
+
+
 class Samples:
-    """A bank of sensors with its arrays."""
+    """A bank of sensors with a record of its own."""
 
     def __init__(self, rack: RackTwin, **config: Any) -> None:
-        self.bank = SensorBank(rack, SensorConfig(**config))
-        self.cell_v = np.zeros(rack.n_series, np.float32)
-        self.quality = np.zeros(rack.n_series, np.uint8)
-        self.degc = np.zeros(self.bank.n_sensors, np.float32)
+        self.rack = rack
+        self.bank = SensorBank(rack.bank, SensorConfig(**config), RANGE)
+        head = np.dtype(
+            [(name, "f4") for name in SCALARS] + [("current_a_quality", "u1"), ("contactors", "u1")], align=True
+        )
+        n = rack.n_series
+        fields = [
+            ("head", head),
+            ("cell_v", "f4", (n,)),
+            ("cell_v_quality", "u1", (n,)),
+            ("sensor_degc", "f4", (self.bank.n_sensors,)),
+        ]
+        self.record = np.zeros(1, np.dtype(fields, align=True))
+        self.values, self.marks, self.places = SensorBank.record(self.record)
+        self.cell_v, self.quality, self.degc = (
+            self.record[name][0] for name in ("cell_v", "cell_v_quality", "sensor_degc")
+        )
 
-    def take(self, sequence: int = 1, dt_s: float = 1.0, insulation_ohm: float = 1e6) -> dict[int, float]:
-        values = self.bank.sample(sequence, dt_s, insulation_ohm, self.cell_v, self.quality, self.degc, RANGE)
-        return dict(enumerate(values.tolist()))
+    def take(self, sequence: int = 1, dt_s: float = 1.0, insulation_ohm: float = 1e6) -> dict[str, float]:
+        b, x = self.rack.bank, self.bank
+        b.string[0, Y.S_INSULATION_OHM] = insulation_ohm
+        S.sample_rack(
+            b.cells[0], b.groups[0], b.string[0], b.logic[0], b.work[0], b.p, x.late, x.lagged[0], x.sensor_group,
+            x.constants, self.places, self.values[0], self.marks[0], self.rack.config.seed, sequence, dt_s,
+        )  # fmt: skip
+        return {name: float(self.record["head"][name][0]) for name in SCALARS}
 
 
 def quiet(**only: Any) -> dict[str, Any]:
@@ -39,14 +60,14 @@ def test_ideal_sensors_tell_the_truth(plain: Plain, hold: Callable[..., None]) -
     hold(rack, 12.0, 5)
     samples = Samples(rack, ideal=True, cell_v_noise_v=1.0)
     values = samples.take()
-    np.testing.assert_array_equal(samples.cell_v, rack.groups[K.G_V].astype(np.float32))
-    np.testing.assert_array_equal(samples.degc, rack.cells[K.C_DEGC][[0, 2, 4]].astype(np.float32))
-    assert values[S.AMPERE] == pytest.approx(12.0, abs=1e-9)
-    assert values[S.PACK_V] == rack.string[K.S_PACK_V]
-    assert values[S.BUS_V] == rack.string[K.S_BUS_V]
-    assert values[S.INSULATION] == 1e6
-    assert values[S.COOLANT_IN] == rack.string[K.S_COOLANT_IN]
-    assert values[S.COOLANT_OUT] == rack.string[K.S_COOLANT_OUT]
+    np.testing.assert_array_equal(samples.cell_v, rack.levels[Y.V_NOW].astype(np.float32))
+    np.testing.assert_array_equal(samples.degc, rack.cells[Y.C_DEGC][[0, 2, 4]].astype(np.float32))
+    assert values["current_a"] == pytest.approx(12.0, abs=1e-9)
+    assert values["pack_v"] == np.float32(rack.string[Y.S_PACK_V])
+    assert values["bus_v"] == np.float32(rack.string[Y.S_BUS_V])
+    assert values["insulation_ohm"] == 1e6
+    assert values["coolant_in_degc"] == rack.string[Y.S_COOLANT_IN]
+    assert values["coolant_out_degc"] == rack.string[Y.S_COOLANT_OUT]
     assert not samples.quality.any()
 
 
@@ -71,17 +92,17 @@ def test_single_sensors_have_exactly_the_errors_asked_for(plain: Plain, hold: Ca
     rack = plain(rack={"n_series": 2, "n_parallel": 2})
     hold(rack, 10.0, 3)
     values = Samples(rack, **quiet(current_offset_c=0.01, current_gain_error=0.02, pack_v_gain_error=0.1)).take()
-    assert values[S.AMPERE] == pytest.approx(10.0 * 1.02 + 0.01 * 20.0)  # 1C of two parallel cells of 10 Ah is 20 A
-    assert values[S.PACK_V] == pytest.approx(1.1 * rack.string[K.S_PACK_V])
+    assert values["current_a"] == pytest.approx(10.0 * 1.02 + 0.01 * 20.0)  # 1C of two parallel cells of 10 Ah is 20 A
+    assert values["pack_v"] == pytest.approx(1.1 * rack.string[Y.S_PACK_V])
     values = Samples(rack, **quiet(current_lsb_c=0.1, bus_v_gain_error=-0.2, pack_v_lsb_v=0.5)).take()
-    assert values[S.AMPERE] == 10.0
-    assert values[S.BUS_V] == pytest.approx(0.8 * rack.string[K.S_BUS_V], abs=0.25)
-    assert values[S.BUS_V] % 0.5 == 0.0
+    assert values["current_a"] == 10.0
+    assert values["bus_v"] == pytest.approx(0.8 * rack.string[Y.S_BUS_V], abs=0.25)
+    assert values["bus_v"] % 0.5 == 0.0
 
 
 def test_current_noise(plain: Plain) -> None:
     samples = Samples(plain(), **quiet(current_noise_c=0.01))
-    read = np.array([samples.take(k)[S.AMPERE] for k in range(4000)])
+    read = np.array([samples.take(k)["current_a"] for k in range(4000)])
     assert read.std() == pytest.approx(0.1, rel=0.05)
     assert abs(read.mean()) < 4 * 0.1 / np.sqrt(4000)
 
@@ -99,37 +120,38 @@ def test_temperature_noise_and_offset(plain: Plain) -> None:
 
 def test_other_values_have_their_noise(plain: Plain) -> None:
     rack = plain(rack={"n_series": 4})
-    rack.string[K.S_BUS_V] = 10.0
+    rack.string[Y.S_BUS_V] = 10.0
     samples = Samples(rack, **quiet(pack_v_noise=1e-3, insulation_noise=0.05, degc_noise=0.2))
-    read = np.array([list(samples.take(k + 1).values()) for k in range(2000)])
+    read = [samples.take(k + 1) for k in range(2000)]
     for column, mean, spread in (
-        (S.PACK_V, 13.2, 13.2e-3),
-        (S.BUS_V, 10.0, 10e-3),
-        (S.INSULATION, 1e6, 5e4),
-        (S.COOLANT_IN, 25.0, 0.2),
-        (S.COOLANT_OUT, 25.0, 0.2),
+        ("pack_v", 13.2, 13.2e-3),
+        ("bus_v", 10.0, 10e-3),
+        ("insulation_ohm", 1e6, 5e4),
+        ("coolant_in_degc", 25.0, 0.2),
+        ("coolant_out_degc", 25.0, 0.2),
     ):
-        assert read[:, column].mean() == pytest.approx(mean, abs=4 * spread / np.sqrt(2000))
-        assert read[:, column].std() == pytest.approx(spread, rel=0.07)
+        values = np.array([sample[column] for sample in read])
+        assert values.mean() == pytest.approx(mean, abs=4 * spread / np.sqrt(2000))
+        assert values.std() == pytest.approx(spread, rel=0.07)
 
 
 def test_current_beyond_the_range_is_held(plain: Plain, hold: Callable[..., None]) -> None:
     rack = plain()
     hold(rack, -50.0, 1)
     samples = Samples(rack, **quiet(current_max_c=3.0))
-    assert samples.take()[S.AMPERE] == -30.0
+    assert samples.take()["current_a"] == -30.0
     assert samples.bank.current_max_a == 30.0
 
 
 def test_voltage_beyond_the_range_is_held_and_flagged(plain: Plain) -> None:
     rack = plain(rack={"n_series": 3})
-    rack.cells[K.C_SOC, 1] = 5.0
+    rack.cells[Y.C_SOC, 1] = 5.0
     rack.settle()
     samples = Samples(rack, **quiet())
     samples.take()
     assert samples.cell_v[1] == 5.0
     assert samples.quality.tolist() == [0, RANGE, 0]
-    rack.cells[K.C_SOC, 1] = 0.5
+    rack.cells[Y.C_SOC, 1] = 0.5
     rack.settle()
     samples.take(2)
     assert samples.quality.tolist() == [0, 0, 0]
@@ -144,7 +166,7 @@ def test_skew_shows_the_current_of_earlier(plain: Plain, hold: Callable[..., Non
     before = np.tile([0.3, 0.2, 0.1, 0.0], 2)  # two chips of four channels, the last channel at the end of the scan
     np.testing.assert_allclose(samples.bank.cell_age_s, before, rtol=1e-6)
     np.testing.assert_allclose(samples.cell_v, 3.3 - 2e-3 * 10.0 * (1 - before), rtol=1e-7)
-    assert values[S.AMPERE] == pytest.approx(7.5)
+    assert values["current_a"] == pytest.approx(7.5)
     hold(rack, 10.0, 1)  # a steady current: no skew to see
     samples.take(2)
     np.testing.assert_allclose(samples.cell_v, 3.3 - 2e-2, rtol=1e-7)
@@ -153,7 +175,7 @@ def test_skew_shows_the_current_of_earlier(plain: Plain, hold: Callable[..., Non
 def test_temperature_sensors_lag(plain: Plain) -> None:
     rack = plain(rack={"n_series": 4, "cells_per_sensor": 4})
     samples = Samples(rack, **quiet(degc_tau_s=20.0))
-    rack.cells[K.C_DEGC] = 35.0
+    rack.cells[Y.C_DEGC] = 35.0
     samples.take(1, 5.0)
     assert samples.degc[0] == pytest.approx(35 - 10 * np.exp(-0.25))
     samples.take(2, 15.0)
@@ -166,7 +188,7 @@ def test_sensors_map_to_cells(plain: Plain) -> None:
     assert samples.bank.n_sensors == 3
     assert samples.bank.sensor_of_cell.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
     samples.take()
-    np.testing.assert_allclose(samples.degc, rack.cells[K.C_DEGC][[1, 5, 8]], rtol=1e-6)
+    np.testing.assert_allclose(samples.degc, rack.cells[Y.C_DEGC][[1, 5, 8]], rtol=1e-6)
 
 
 def test_samples_depend_on_seed_and_number_alone(plain: Plain) -> None:
@@ -188,3 +210,31 @@ def test_negative_sizes_are_refused(key: str) -> None:
     with pytest.raises(TwinError, match="cells_per_chip"):
         SensorConfig(cells_per_chip=0)
     SensorConfig(current_offset_c=-0.01, current_gain_error=-0.01)
+
+
+def test_normal_numbers_are_normal_and_always_the_same() -> None:
+    draws = np.array([[S.gauss(7, sequence, channel) for channel in range(50)] for sequence in range(1, 801)])
+    n = draws.size
+    assert abs(draws.mean()) < 4 / np.sqrt(n)
+    assert draws.std() == pytest.approx(1.0, abs=4 / np.sqrt(2 * n))
+    # neighbours in time and over the channels know nothing of each other
+    assert abs(np.corrcoef(draws[1:].ravel(), draws[:-1].ravel())[0, 1]) < 4 / np.sqrt(n)
+    assert abs(np.corrcoef(draws[:, 1:].ravel(), draws[:, :-1].ravel())[0, 1]) < 4 / np.sqrt(n)
+    share = np.mean(np.abs(draws) > 2)
+    assert share == pytest.approx(0.0455, abs=0.006)
+    for key in ((1, 2, 3), (0, 0, 0), (2**31, 86400, 415)):
+        assert S.gauss(*key) == reference(*key)  # every bit
+
+
+def reference(seed: int, sequence: int, channel: int) -> float:
+    """Splitmix64 in whole numbers, as published."""
+    mask = 2**64 - 1
+    state = (seed * 0x94D049BB133111EB + sequence * 0xBF58476D1CE4E5B9 + 2 * channel * 0x9E3779B97F4A7C15) & mask
+    total = 0.0
+    for _ in range(2):
+        state = z = (state + 0x9E3779B97F4A7C15) & mask
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB & mask
+        z ^= z >> 31
+        total += sum(z >> shift & 0xFFFF for shift in (0, 16, 32, 48))
+    return (total / 65535.0 - 4.0) * 1.5**0.5

@@ -7,7 +7,7 @@ import pytest
 from hal.backends.simulated import MonotonicClock, SimulatedRack, cell_names, virtual_lab
 from hal.contract import Clock, Command, Contactor, HasTruth, Measurement, Quality, Rack, Truth
 from hal.errors import ConfigError, LinkError
-from sim import kernels as K
+from sim import layout as Y
 
 MAINS = Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE
 PRECHARGE = Contactor.MAIN_NEGATIVE | Contactor.PRECHARGE
@@ -203,7 +203,7 @@ def test_truth_adds_up() -> None:
     assert head["power_w"][0] == pytest.approx(0.5 * bench.rack.info.capacity_ah * 16 * 3.752, rel=0.01)
     assert head["energy_out_j"][0] == pytest.approx(head["power_w"][0] * 601, rel=0.01)
     assert head["energy_in_j"][0] == 0.0
-    capacity, soc, degc = (twin.by_group(row) for row in (K.C_CAPACITY_AS, K.C_SOC, K.C_DEGC))
+    capacity, soc, degc = (twin.by_group(row) for row in (Y.C_CAPACITY_AS, Y.C_SOC, Y.C_DEGC))
     np.testing.assert_allclose(truth.capacity_ah, capacity.sum(axis=1) / 3600)
     np.testing.assert_allclose(truth.soc, (soc * capacity).sum(axis=1) / capacity.sum(axis=1))
     np.testing.assert_array_equal(truth.cell_degc, degc.max(axis=1))

@@ -1,0 +1,231 @@
+"""How the twin's numbers lie in memory: arrays of float64 over racks, so that loops over cells become SIMD.
+
+The series groups of a rack stand in blocks of `LANES`, each row of a block contiguous: a row of one block is a few
+vectors, at a distance from the other rows that the compiler knows, and a whole block lies in the first-level cache.
+The parallel cells of the groups of a block follow each other: cell q of group g is lane g % LANES of the block
+(g // LANES) * n_parallel + q. The lanes after the last group of a rack are copies of it that nobody counts.
+
+- `cells` f8[n_racks, blocks * n_parallel * C_BLOCK]: state and data of each cell;
+- `groups` f8[n_racks, blocks * G_BLOCK], `balance` u1[n_racks, blocks * LANES]: series groups, switch to bleed one;
+- `string` f8[n_racks, S_SIZE], `logic` i8[n_racks, L_SIZE]: string, DC link, accounts, contactors, watchdog;
+- `work` f8[n_slots, ...]: what follows from the state. A slot serves one rack at a time: `derived` (blocks *
+  n_parallel * D_BLOCK), `levels` (blocks * V_BLOCK), `spare` (T_SIZE), then flat rows over the cells for the heat;
+- `p` f8[P_SIZE]: constants that all racks of a bank share.
+
+Names of rows are offsets inside a block: row C_DEGC of block j is `cells[r, j * C_BLOCK + C_DEGC :][:LANES]`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+F8 = npt.NDArray[np.float64]
+
+LANES = 32
+ADD_LANES = 8  # sums over cells run in so many partial sums, whatever the width of the processor's vectors
+
+
+def _rows(count: int) -> range:
+    """Offsets of `count` rows of a block, and its size."""
+    return range(0, (count + 1) * LANES, LANES)
+
+
+# state, then data of each cell
+(
+    C_SOC,
+    C_HYST,
+    C_X1,
+    C_X2,
+    C_X3,
+    C_X4,
+    C_DEGC,
+    C_CAPACITY_AS,
+    C_SCALE,  # resistance relative to the data of its type
+    C_COOLANT_SHARE,  # of the way to the cell's temperature that the coolant goes while it passes
+    C_BLOCK,
+) = _rows(10)
+
+# follows from the state of each cell; then results of the last sub-step
+(
+    D_U,
+    D_SLOPE,
+    D_DUDT,
+    D_DUDT_SLOPE,
+    D_R0,
+    D_K1,
+    D_KP,
+    D_E,
+    D_EMEAN,
+    D_MEAN_S,
+    D_INVERSE_AS,
+    D_AMPERE,
+    D_HEAT_W,
+    D_BLOCK,
+) = _rows(13)
+
+# series groups: leak conductance; gain error and offset of the voltage channel
+G_LEAK_S, G_GAIN, G_OFFSET, G_BLOCK = _rows(3)
+
+# series groups: voltage now and its resistance; mean voltage over the sub-step, inverse of the conductance
+V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
+
+# spare rows: table look-up, products to be added up, partial sums
+(
+    T_INDEX,
+    T_PLACE,
+    T_U,
+    T_DU,
+    T_M,
+    T_DM,
+    T_DUDT,
+    T_DDUDT,
+    T_OHMIC,
+    T_DOHMIC,
+    T_POLAR,
+    T_DPOLAR,
+    T_A,
+    T_B,
+    T_C,
+    T_SUMS,
+    T_SIZE,
+) = (*_rows(15), 17 * LANES)  # fmt: skip
+
+# `string`: state and results of the series string and the DC link, accounts in joule and ampere-second, commands
+(
+    S_TIME_S,
+    S_AMPERE,
+    S_PREVIOUS_A,
+    S_PACK_V,
+    S_BUS_V,
+    S_SIGN,
+    S_POWER_W,
+    S_PCS_A,
+    S_COOLANT_IN,
+    S_COOLANT_OUT,
+    S_COOLANT_SET,
+    S_AMBIENT,
+    S_INRUSH_A,
+    S_HEAT_W,
+    S_CHARGE_AS,
+    S_OUT_J,
+    S_IN_J,
+    S_HEAT_J,
+    S_BLEED_J,
+    S_PATH_J,
+    S_COOLANT_J,
+    S_AMBIENT_J,
+    S_OHM,  # of the string, at this instant
+    S_FLOW_W_PER_K,
+    S_LIMIT_DISCHARGE_A,
+    S_LIMIT_CHARGE_A,
+    S_LIMIT_DISCHARGE_W,
+    S_LIMIT_CHARGE_W,
+    S_SOC,  # as published by the controller
+    S_HEARTBEAT_S,
+    S_SHARE,  # of the site's duty, 1 = its own rating's
+    S_INSULATION_OHM,
+    S_EVENT_S,
+    S_EVENT_A,
+    S_SIZE,
+) = range(35)
+
+# `logic`: path to the DC link; contactors asked for and welded; last heart-beat, whether it is missed; event bits
+L_PATH, L_REQUESTED, L_WELDED, L_HEARTBEAT, L_EXPIRED, L_EVENTS, L_SIZE = range(7)
+
+# `p`: constants of the bank, then the places in a slot of `work`
+(
+    P_N_SERIES,
+    P_N_PARALLEL,
+    P_BLOCKS,
+    P_REF_DEGC,
+    P_GAMMA,
+    P_M0,
+    P_ETA,
+    P_EA_OHMIC,
+    P_EA_POLAR,
+    P_TAU1,
+    P_TAU2,
+    P_TAU3,
+    P_TAU4,
+    P_R0,
+    P_R1,
+    P_R2,
+    P_R3,
+    P_R4,
+    P_HEAT_CAPACITY,
+    P_CONDUCTION,
+    P_AMBIENT_G,
+    P_MODULE,
+    P_COOLANT_TAU,
+    P_BALANCE_S,
+    P_BUSBAR_OHM,
+    P_PATH_OHM,
+    P_PRECHARGE_OHM,
+    P_LINK_F,
+    P_LINK_OHM,
+    P_MAKE_A,
+    P_BREAK_A,
+    P_WATCHDOG_S,
+    P_CAPACITY_AH,
+    P_LEVELS_AT,
+    P_SPARE_AT,
+    P_FLAT_AT,
+    P_FLAT_STRIDE,
+    P_SIZE,
+) = range(38)
+
+OPEN, PRECHARGE, CLOSED = 0, 1, 2
+"""Path from the string to the DC link."""
+
+FLAT_ROWS = 5
+
+
+def blocks(n_series: int) -> int:
+    """Blocks of a rack."""
+    return -(-n_series // LANES)
+
+
+def work_places(n_series: int, n_parallel: int) -> tuple[int, int, int, int, int]:
+    """Places of levels, spare rows and flat rows in a slot of `work`, stride of the flat rows, size of the slot."""
+    n_blocks = blocks(n_series)
+    levels = n_blocks * n_parallel * D_BLOCK
+    spare = levels + n_blocks * V_BLOCK
+    flat = spare + T_SIZE
+    stride = n_blocks * n_parallel * LANES + 2 * LANES
+    return levels, spare, flat, stride, flat + FLAT_ROWS * stride
+
+
+def aligned(shape: tuple[int, ...]) -> F8:
+    """Zeros at an address of whole cache lines, so that no vector lies across two."""
+    count = int(np.prod(shape))
+    raw = np.zeros(count + 8)
+    skip = (-raw.ctypes.data // 8) % 8
+    return raw[skip : skip + count].reshape(shape)
+
+
+class Rows:
+    """Rows of one rack in the order of its cells, read and written whole: `rows[C_SOC] = 0.5`, `rows[C_SOC, 3]`.
+
+    What it returns are copies. `n_parallel` is 1 for rows over groups.
+    """
+
+    def __init__(self, data: F8, n_series: int, n_parallel: int, block: int) -> None:
+        self._data = data[: blocks(n_series) * n_parallel * block].reshape(-1, n_parallel, block // LANES, LANES)
+        self._n_series = n_series
+        self._shape = (blocks(n_series) * LANES, n_parallel)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> F8:
+        """Row `key`, (n_series * n_parallel,); or one value of it."""
+        row, index = key if isinstance(key, tuple) else (key, None)
+        whole = self._data[:, :, row // LANES, :].transpose(0, 2, 1).reshape(self._shape)[: self._n_series].flatten()
+        return whole if index is None else whole[index]
+
+    def __setitem__(self, key: int | tuple[int, int], values: npt.ArrayLike) -> None:
+        """Set row `key`, or one value of it; the lanes beyond the rack take the last group's."""
+        row, index = key if isinstance(key, tuple) else (key, None)
+        whole = self[row]
+        whole[slice(None) if index is None else index] = values
+        n = self._n_series
+        groups = whole.reshape(n, -1)[np.minimum(np.arange(self._shape[0]), n - 1)]
+        self._data[:, :, row // LANES, :] = groups.reshape(-1, LANES, self._shape[1]).transpose(0, 2, 1)
