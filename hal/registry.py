@@ -11,11 +11,14 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import unquote_plus
 
-from hal.contract import Clock, Rack
+from hal.contract import Clock, Rack, Site
 from hal.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from hal.engine import Program
 
 GROUP = "rackbms.racks"
 
@@ -24,6 +27,9 @@ SCHEMES: dict[str, str] = {
     "replay": "hal.backends.replay:ReplayRack",
 }
 """Scheme -> "module:Class"."""
+
+SITES: dict[str, str] = {"sim:site": "hal.backends.site:SimulatedSite"}
+"""Scheme and address -> "module:Class" of sites: many racks under one URL, opened by `open_site`."""
 
 EXTRAS: dict[str, str] = {}
 """Importable module -> extra of `rackbms` that installs it, for backends whose libraries are optional."""
@@ -36,6 +42,16 @@ class Backend(Protocol):
         self, address: str, *, query: Mapping[str, str], clock: Clock | None, options: Mapping[str, Any]
     ) -> Rack:
         """Make the rack, without reaching for the device yet."""
+        ...
+
+
+class SiteBackend(Protocol):
+    """How the registry makes a site."""
+
+    def __call__(
+        self, address: str, *, query: Mapping[str, str], clock: Clock | None, options: Mapping[str, Any]
+    ) -> Site:
+        """Make the site, without reaching for the devices yet."""
         ...
 
 
@@ -77,13 +93,43 @@ def open_rack(url: str, *, clock: Clock | None = None, options: Mapping[str, Any
     `clock` tells a twin or a recording the time (by default the backend takes the computer's). `options` are the tables
     of a scenario file; query keys of the URL win over them. Raises `ConfigError`.
     """
+    parts, backend = _backend(url)
+    if is_site(url):
+        raise ConfigError(f"rack URL '{url}': a site of many racks, where one rack is needed")
+    return cast(Backend, backend)(parts.address, query=parts.query, clock=clock, options=options or {})
+
+
+def is_site(url: str) -> bool:
+    """Whether `url` names a site of many racks. Raises `ConfigError` for what is no URL."""
     parts = parse_url(url)
-    known = schemes()
+    return f"{parts.scheme}:{parts.address}" in SITES
+
+
+def open_site(url: str, *, clock: Clock | None = None, options: Mapping[str, Any] | None = None) -> Site:
+    """Make the site that `url` names, as `open_rack` does for one rack. Raises `ConfigError`."""
+    parts, backend = _backend(url)
+    if not is_site(url):
+        raise ConfigError(f"rack URL '{url}': one rack, where a site is needed (known: {', '.join(SITES)})")
+    return cast(SiteBackend, backend)(parts.address, query=parts.query, clock=clock, options=options or {})
+
+
+def programs(url: str) -> tuple[Program, ...]:
+    """The native programs that the rack of `url` will run, to be prepared before it is opened. Raises `ConfigError`."""
+    _, backend = _backend(url)
+    found: tuple[Program, ...] = getattr(backend, "programs", ())
+    return found
+
+
+def _backend(url: str) -> tuple[RackUrl, Any]:
+    """The parts of `url` and the class that it names. Raises `ConfigError`."""
+    parts = parse_url(url)
+    known = SCHEMES if parts.scheme in SCHEMES else schemes()  # looking for plug-ins takes its time
     if parts.scheme not in known:
         raise ConfigError(f"rack URL '{url}': unknown scheme '{parts.scheme}'{nearest(parts.scheme, known)}")
-    module_name, _, class_name = known[parts.scheme].partition(":")
+    place = SITES.get(f"{parts.scheme}:{parts.address}", known[parts.scheme])
+    module_name, _, class_name = place.partition(":")
     try:
-        backend = getattr(importlib.import_module(module_name), class_name)
+        return parts, getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in EXTRAS:
@@ -93,4 +139,3 @@ def open_rack(url: str, *, clock: Clock | None = None, options: Mapping[str, Any
         raise ConfigError(f"rack URL '{url}': the backend {module_name} cannot be imported ({error})") from None
     except AttributeError:
         raise ConfigError(f"rack URL '{url}': {module_name} has no class {class_name}") from None
-    return cast(Backend, backend)(parts.address, query=parts.query, clock=clock, options=options or {})

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from bms.runtime import engine
 from hal.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,13 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bms replay`."""
     parser.add_argument("record", metavar="RECORD", type=Path, help="a recording, or the folder of a `bms run`")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
+    engine.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `bms replay`. Returns 0 if every decision is the same, 1 if one differs or a step is damaged."""
+    from bms.core.jit import PROGRAM as CORE
     from hal.backends.replay import Recording
+    from hal.codec.jit import PROGRAM as CODEC
 
     recording = Recording(args.record)
+    engine.ready(args.engine, (CORE, CODEC), quiet=args.quiet)
     progress = None if args.quiet else Progress(recording)
     outcome = replay(recording, progress)
     if progress is not None:

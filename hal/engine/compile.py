@@ -14,6 +14,7 @@ and is left in the object only where LLVM cannot prove that the way is never tak
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -272,11 +273,15 @@ def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
         before = context._internal_codegen
         outer = [kernel_class.building for kernel_class in classes]
         context._internal_codegen = session.codegen
+        collecting = gc.isenabled()
+        gc.disable()  # numba makes millions of objects that live until it is done: looking for garbage takes a sixth
         for kernel_class in classes:
             kernel_class.building = session.dispatcher
         try:
             yield session
         finally:
+            if collecting:
+                gc.enable()
             context._internal_codegen = before
             for kernel_class, building in zip(classes, outer, strict=True):
                 kernel_class.building = building

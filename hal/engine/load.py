@@ -99,26 +99,34 @@ def from_object(code: bytes) -> Callable[[str], int]:
     return engine.get_function_address  # type: ignore[no-any-return]
 
 
-def from_library(path: Path, prefix: str, expected: Table) -> Callable[[str], int]:
-    """Load a program from a shared library; returns what gives the address of a symbol.
+class Library:
+    """A shared library with programs in it. Raises `ConfigError` for a file that is none."""
 
-    Raises `ConfigError` for a file that is no library, or one that holds another version of the program.
-    """
-    try:
-        library = ctypes.CDLL(str(path.resolve(strict=True)))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: there is no such library: make it with bms build --target host") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: not a library of this computer's kind ({error}): {REMEDY}") from error
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._library = ctypes.CDLL(str(path.resolve(strict=True)))
+        except FileNotFoundError as error:
+            raise ConfigError(f"{path}: there is no such library: make it with bms build --target host") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: not a library of this computer's kind ({error}): {REMEDY}") from error
+        _KEPT.append(self._library)
 
-    def address(name: str) -> int:
-        return ctypes.addressof(ctypes.c_char.in_dll(library, name))
+    def address(self, name: str) -> int:
+        """Address of a symbol. Raises `ValueError` where there is none of this name."""
+        return ctypes.addressof(ctypes.c_char.in_dll(self._library, name))
 
-    try:
-        found = Table.from_bytes(ctypes.string_at(address(table_symbol(prefix))))
-    except ValueError as error:
-        raise ConfigError(f"{path}: holds no program '{expected.program}': {REMEDY}") from error
-    if found != expected:
-        raise ConfigError(f"{path}: was built from other sources of '{expected.program}' than these: {REMEDY}")
-    _KEPT.append(library)
-    return address
+    def table(self, prefix: str) -> Table | None:
+        """What the program with this prefix says of itself; None where the library does not hold it."""
+        try:
+            return Table.from_bytes(ctypes.string_at(self.address(table_symbol(prefix))))
+        except ValueError:
+            return None
+
+    def check(self, prefix: str, expected: Table) -> None:
+        """Raise `ConfigError` unless the library holds just this version of the program."""
+        found = self.table(prefix)
+        if found is None:
+            raise ConfigError(f"{self.path}: holds no program '{expected.program}': {REMEDY}")
+        if found != expected:
+            raise ConfigError(f"{self.path}: was built from other sources of '{expected.program}' than these: {REMEDY}")

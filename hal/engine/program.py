@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from hal.engine import cache, load
 from hal.engine.kernel import Kernel
-from hal.engine.load import Native, Table, symbol
+from hal.engine.load import Library, Native, Table, symbol
 from hal.engine.signature import Signature
 from hal.errors import ConfigError
 
@@ -66,7 +66,6 @@ class Program:
         self.allowed = MEMORY | (MATHEMATICS if mathematics else frozenset())
         self._known: Any = entries if entries is not None else []
         self._address: Callable[[str], int] | None = None
-        self._library: Path | None = None
         self._lock = RLock()
 
     # --- decorating -------------------------------------------------------------------------------------------------
@@ -125,15 +124,14 @@ class Program:
 
     # --- where it comes from ----------------------------------------------------------------------------------------
 
-    def use(self, library: Path | None) -> None:
-        """Take the machine code from `library`, at once; None: compile it. Raises `ConfigError`."""
+    def use(self, library: Library | None) -> None:
+        """Take the machine code from `library`; None: find or compile it. Raises `ConfigError`."""
+        if library is not None:
+            library.check(self.prefix, self.table)
         with self._lock:
-            self._library = library
-            self._address = None
+            self._address = library.address if library is not None else None
             for kernel in self.entries.values():
                 kernel.forget()
-            if library is not None:
-                self.load()
 
     def ready(self) -> bool:
         """Whether nothing has to be compiled; loads what is there."""
@@ -145,11 +143,9 @@ class Program:
             return self._address is not None
 
     def load(self) -> None:
-        """Have all entries at hand: from the library, from disk, or compiled. Raises `ConfigError`."""
+        """Have all entries at hand: from disk or compiled, unless `use` has named a library. Raises `ConfigError`."""
         with self._lock:
-            if self._address is None and self._library is not None:
-                self._address = load.from_library(self._library, self.prefix, self.table)
-            elif self._address is None and not self.ready():
+            if self._address is None and not self.ready():
                 code = self.compile()
                 cache.store(self.name, self.key(), code)
                 self._address = load.from_object(code)

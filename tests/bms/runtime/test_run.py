@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -114,31 +113,6 @@ def test_a_folder_that_cannot_be_made_is_refused(cell_file: Path, tmp_path: Path
     code = main(["run", "--rack", SMALL, "--cell", str(cell_file), "--out", str(tmp_path / "file" / "o")])
     assert code == 2
     assert "--out" in capsys.readouterr().err
-
-
-def test_a_long_silence_is_explained(monkeypatch) -> None:
-    class Timer:
-        made: ClassVar[list] = []
-
-        def __init__(self, after_s, function, args, kwargs) -> None:
-            self.after_s, self.said, self.calls = after_s, args[0], []
-            Timer.made.append(self)
-
-        def start(self) -> None:
-            self.calls.append("start")
-
-        def cancel(self) -> None:
-            self.calls.append("cancel")
-
-    monkeypatch.setattr(module.threading, "Timer", Timer)
-    with module._patience(quiet=False):
-        assert Timer.made[0].calls == ["start"]
-        assert "compiling" in Timer.made[0].said
-        assert Timer.made[0].after_s == module.PATIENCE_S
-    assert Timer.made[0].calls == ["start", "cancel"]
-    with pytest.raises(ZeroDivisionError), module._patience(quiet=True):
-        raise ZeroDivisionError
-    assert Timer.made[1].calls == ["cancel"]
 
 
 def test_folders_of_their_own_when_none_is_given(tmp_path: Path, monkeypatch) -> None:

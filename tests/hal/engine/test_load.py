@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hal.engine import Program
+from hal.engine import Library, Program
 from hal.engine.load import Table, from_object, table_symbol
 from hal.errors import ConfigError
 
@@ -37,7 +37,7 @@ def test_the_same_bits_from_object_and_library(
 ) -> None:
     library = link("small", small().compile())
     program = small()
-    program.use(library)
+    program.use(Library(library))
     assert said(program) == expected
     assert not folder.exists(), "a library needs no cache"
     program.use(None)
@@ -52,26 +52,26 @@ def test_a_library_of_other_sources_is_refused(
     program = small()
     program.table = Table("small", "another digest", program.table.entries)
     with pytest.raises(ConfigError, match=r"small\.so: was built from other sources of 'small'.*bms build") as error:
-        program.use(library)
+        program.use(Library(library))
     assert "\n" not in str(error.value)
     program = small()
     program.entries.pop("fill")
     with pytest.raises(ConfigError, match="other sources"):
-        program.use(library)
+        program.use(Library(library))
 
 
 def test_a_library_without_the_program_is_refused(small: Make, link: Callable[[str, bytes], Path]) -> None:
     library = link("other", small("other").compile())
     with pytest.raises(ConfigError, match=r"other\.so: holds no program 'small': build it again"):
-        small().use(library)
+        small().use(Library(library))
 
 
-def test_a_file_that_is_no_library_is_refused(small: Make, tmp_path: Path) -> None:
+def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.so: there is no such library: make it with bms build"):
-        small().use(tmp_path / "nothing.so")
+        Library(tmp_path / "nothing.so")
     (tmp_path / "text.so").write_text("not a library")
     with pytest.raises(ConfigError, match=r"text\.so: not a library of this computer's kind"):
-        small().use(tmp_path / "text.so")
+        Library(tmp_path / "text.so")
 
 
 def test_the_table_lies_inside_the_code(small: Make) -> None:

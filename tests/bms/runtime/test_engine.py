@@ -1,0 +1,105 @@
+"""`--engine`: which library a program comes from, what is compiled, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bms.runtime import engine
+from hal.engine import Program
+from hal.errors import ConfigError
+
+MODULE = "hal.engine"
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Program]:
+    """Makes a program with one entry that says the length of its name; the cache is empty."""
+    monkeypatch.setenv("RACKBMS_CACHE_DIR", str(tmp_path / "cache"))
+
+    def make(name: str) -> Program:
+        def length(x: Any) -> Any:
+            return x
+
+        length.__module__ = MODULE
+        made = Program(name, place="", about=f"program {name}", modules=(MODULE,), sources=(Path(__file__),))
+        made.kernel("i8(i8)")(length)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Callable[..., Path]:
+    """Links programs into a library."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc) is installed")
+
+    def link(name: str, *programs: Program) -> Path:
+        objects = []
+        for made in programs:
+            objects.append(tmp_path / f"{name}-{made.name}.o")
+            objects[-1].write_bytes(made.compile())
+        target = tmp_path / f"{name}.so"
+        subprocess.run([compiler, "-shared", "-o", target, *objects], check=True)
+        return target
+
+    return link
+
+
+def test_what_is_compiled_is_told_on_the_terminal(
+    program: Callable[[str], Program], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = program("first"), program("second")
+    engine.ready("jit", (first, second))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "compiling program first (1 of 2); the result is kept for the next run",
+        "compiling program second (2 of 2); the result is kept for the next run",
+    ]
+    engine.ready("jit", (program("first"), second, program("third")), quiet=True)
+    assert first.entries["length"](5) == 5
+    assert capsys.readouterr() == ("", "")
+
+
+def test_libraries_bring_what_they_hold_and_the_rest_is_compiled(
+    program: Callable[[str], Program], library: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = library("one", program("a"), program("b")), library("two", program("c"))
+    programs = [program(name) for name in "abcd"]
+    engine.ready(f"lib:{one},{two}", programs)
+    assert [made.entries["length"](k) for k, made in enumerate(programs)] == [0, 1, 2, 3]
+    assert capsys.readouterr().err == "compiling program d (1 of 1); the result is kept for the next run\n"
+    engine.ready("jit", programs[:1])
+    assert "compiling program a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "lib", "lib:", "jti", "jit:x", "c:lib.so"])
+def test_another_engine_is_refused(program: Callable[[str], Program], text: str) -> None:
+    with pytest.raises(ConfigError, match=f"--engine {text}: expected jit, or lib:PATH"):
+        engine.ready(text, [program("a")])
+
+
+def test_a_library_without_the_first_program_is_refused(
+    program: Callable[[str], Program], library: Callable[..., Path]
+) -> None:
+    path = library("one", program("b"))
+    with pytest.raises(ConfigError, match=r"one\.so: holds no program 'a'"):
+        engine.ready(f"lib:{path}", [program("a"), program("b")])
+    with pytest.raises(ConfigError, match="there is no such library"):
+        engine.ready("lib:nothing.so", [program("a")])
+
+
+def test_the_option_is_jit_unless_told_otherwise() -> None:
+    parser = argparse.ArgumentParser()
+    engine.add_argument(parser)
+    assert parser.parse_args([]).engine == "jit"
+    assert parser.parse_args(["--engine", "lib:x.so"]).engine == "lib:x.so"
