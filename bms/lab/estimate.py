@@ -138,7 +138,9 @@ def run(args: argparse.Namespace) -> int:
     if args.after < 0:
         raise ConfigError(f"--after {args.after}: must not be negative")
     from bms.cells import load
+    from bms.lab.jit import PROGRAM
     from bms.lab.trace import read_trace, write_columns
+    from bms.runtime.engine import JIT, ready
 
     cell = load(args.cell)
     trace = read_trace(args.trace)
@@ -146,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--after {args.after}: the trace is only {(trace.time_s[-1] - trace.time_s[0]) / 3600:.2f} h long"
         )
+    ready(JIT, (PROGRAM,))
     result = estimate(trace, cell, args.initial_soc, args.initial_soc_std)
     write_columns(
         args.output,

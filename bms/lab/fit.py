@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.optimize import lsq_linear
 
-from bms.core.jit import kernel
+from bms.lab.trace_kernel import filtered
 
 Array = npt.NDArray[np.float64]
 
@@ -118,22 +118,6 @@ def capacity_and_efficiency(tests: list[Dynamic]) -> tuple[float, float]:
     return float(1.0 / c[0]), float(eta)
 
 
-@kernel
-def _states(
-    mid: Any, now: Any, dt: Any, tau_s: Any, rate: float, dead_a: float, h0: float, x: Any, h: Any, s: Any
-) -> None:
-    acc, last = h0, 0.0
-    for k in range(mid.size):
-        for j in range(tau_s.size):
-            b = 1.0 - np.exp(-dt[k] / tau_s[j])
-            x[k, j] = b * mid[k] if k == 0 else x[k - 1, j] + b * (mid[k] - x[k - 1, j])
-        decay = np.exp(-abs(mid[k]) * rate * dt[k])
-        acc = decay * acc - (1.0 - decay) * (1.0 if mid[k] > 0 else -1.0)
-        if abs(now[k]) > dead_a:
-            last = 1.0 if now[k] > 0 else -1.0
-        h[k], s[k] = acc, last
-
-
 def states(t: Dynamic, tau_s: Array, gamma: float, capacity_ah: float) -> tuple[Array, Array, Array]:
     """Filtered currents (n, n_rc), hysteresis state and sign of the last current, as the kernel computes them."""
     mid = np.r_[t.current_a[0], 0.5 * (t.current_a[1:] + t.current_a[:-1])]
@@ -142,7 +126,7 @@ def states(t: Dynamic, tau_s: Array, gamma: float, capacity_ah: float) -> tuple[
     x = np.zeros((mid.size, tau_s.size))
     h = np.zeros_like(mid)
     s = np.zeros_like(mid)
-    _states(mid, t.current_a, dt, tau_s, gamma / (3600.0 * capacity_ah), 0.01 * capacity_ah, full, x, h, s)
+    filtered(mid, t.current_a, dt, tau_s, x, h, s, gamma / (3600.0 * capacity_ah), 0.01 * capacity_ah, full)
     return x, h, s
 
 

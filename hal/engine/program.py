@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from threading import RLock
 from typing import Any, overload
@@ -111,6 +111,8 @@ class Program:
 
     def key(self) -> bytes:
         """Digest of all that the machine code on this computer depends on."""
+        from importlib import metadata
+
         import llvmlite.binding as llvm
 
         try:
