@@ -328,6 +328,66 @@ class Rack(Protocol):
     ) -> None: ...
 
 
+def bulk(layout: Layout, info: RackInfo, n_racks: int) -> npt.NDArray[np.void]:
+    """Records of `layout` for many racks of one kind: a structured array (n_racks,), zeros, aligned as the layout asks.
+
+    `array.view("u1").reshape(n_racks, -1)` are its bytes, each row those of a rack's own record.
+    """
+    dtype = layout.dtype(info.n_cells, info.n_sensors)
+    room = np.zeros(n_racks * dtype.itemsize + layout.align, np.uint8)
+    start = -room.ctypes.data % layout.align
+    return room[start : start + n_racks * dtype.itemsize].view(dtype)
+
+
+@runtime_checkable
+class Site(Protocol):
+    """Many racks of one kind behind the HAL, read and commanded together: as `Rack`, with records from `bulk`.
+
+    Rack k of a site behaves as a rack of its own would: the same bytes in row k.
+    """
+
+    @property
+    def info(self) -> RackInfo:
+        """Description of each rack; valid after `open`."""
+        ...
+
+    @property
+    def n_racks(self) -> int:
+        """How many racks there are."""
+        ...
+
+    def open(self) -> None:
+        """Reach the devices. Raises `hal.errors.LinkError` or `ConfigError`."""
+        ...
+
+    def read(self, out: npt.NDArray[np.void]) -> None:
+        """Fill `out`, `MEASUREMENT` (n_racks,), with the newest values, as `Rack.read` does."""
+        ...
+
+    def write(self, commands: npt.NDArray[np.void]) -> None:
+        """Pass `commands`, `COMMAND` (n_racks,), on. One impossible command raises `ValueError`, and none is taken."""
+        ...
+
+    def close(self) -> None:
+        """Open all contactors and release the devices."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@runtime_checkable
+class HasSiteTruth(Protocol):
+    """A site that is a twin and can tell what is really so."""
+
+    def truth(self, out: npt.NDArray[np.void]) -> None:
+        """Fill `out`, `TRUTH` (n_racks,), with the state at the time of the last `read`."""
+        ...
+
+
 @runtime_checkable
 class HasTruth(Protocol):
     """A rack that is a twin and can tell what is really so."""

@@ -3,15 +3,30 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
 
 from hal.backends import replay
 from hal.codec import recording as codec
-from hal.contract import Command, HasTruth, Measurement, Quality, Rack, Truth
+from hal.contract import (
+    COMMAND,
+    MEASUREMENT,
+    TRUTH,
+    Command,
+    HasSiteTruth,
+    HasTruth,
+    Measurement,
+    Quality,
+    Rack,
+    RackInfo,
+    Site,
+    Truth,
+    bulk,
+)
 from hal.errors import LinkError
-from hal.registry import open_rack
+from hal.registry import open_rack, open_site
 
 
 class Time:
@@ -32,15 +47,17 @@ class Subject:
     reacts: bool = True  # follows commands; a recording cannot
 
 
+OPTIONS = {
+    "duty": {"kind": "constant", "c_rate": 0.3},
+    "fault": [
+        {"kind": "cell_v_missing", "index": [1], "at_s": 20.0},
+        {"kind": "sensor_missing", "index": [0], "at_s": 20.0},
+    ],
+}
+
+
 def simulated_rack(clock: Time, folder: Path) -> Rack:
-    options = {
-        "duty": {"kind": "constant", "c_rate": 0.3},
-        "fault": [
-            {"kind": "cell_v_missing", "index": [1], "at_s": 20.0},
-            {"kind": "sensor_missing", "index": [0], "at_s": 20.0},
-        ],
-    }
-    return open_rack("sim:lfp_280?n_series=12", clock=clock, options=options)
+    return open_rack("sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
 
 
 def replayed_rack(clock: Time, folder: Path) -> Rack:
@@ -64,7 +81,56 @@ def replayed_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"replay:{path}", clock=clock)
 
 
-BACKENDS = {"simulated": Subject(simulated_rack), "replay": Subject(replayed_rack, reacts=False)}
+class FirstOfSite:
+    """A site of three racks, shown as its first."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.measurements = bulk(MEASUREMENT, site.info, site.n_racks)
+        self.commands = bulk(COMMAND, site.info, site.n_racks)
+
+    @property
+    def info(self) -> RackInfo:
+        return self.site.info
+
+    def open(self) -> None:
+        self.site.open()
+
+    def read(self, out: Measurement) -> None:
+        self.site.read(self.measurements if out.n_cells == self.info.n_cells else bulk(MEASUREMENT, self.info, 2))
+        out.raw[...] = self.measurements[0]
+
+    def write(self, command: Command) -> None:
+        if command.n_cells == self.info.n_cells:
+            self.commands[...] = command.raw
+        self.site.write(self.commands if command.n_cells == self.info.n_cells else bulk(COMMAND, self.info, 2))
+
+    def truth(self, out: Truth) -> None:
+        truth = bulk(TRUTH, self.info, self.site.n_racks)
+        assert isinstance(self.site, HasSiteTruth)
+        self.site.truth(truth)
+        out.raw[...] = truth[0]
+
+    def close(self) -> None:
+        self.site.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def rack_of_site(clock: Time, folder: Path) -> Rack:
+    return FirstOfSite(open_site("sim:site?racks=3&n_series=12", clock=clock, options=OPTIONS))
+
+
+BACKENDS = {
+    "simulated": Subject(simulated_rack),
+    "site": Subject(rack_of_site),
+    "replay": Subject(replayed_rack, reacts=False),
+}
 
 
 @pytest.fixture(params=BACKENDS)
@@ -241,5 +307,5 @@ def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject
 
 
 def test_every_backend_of_ours_is_here() -> None:
-    """A new backend must join the suite."""
-    assert {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__"} == set(BACKENDS)
+    """A new backend must join the suite (`twin` is the native program of two of them)."""
+    assert {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin"} == set(BACKENDS)
