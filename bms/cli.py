@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "identify": ("bms.lab.identify", "make a cell file from laboratory tests"),
     "estimate": ("bms.lab.estimate", "estimate state of charge along a logged trace"),
     "replay": ("bms.runtime.replay", "run the controller again over a recording and compare every decision"),
+    "build": ("bms.firmware.build", "make a library of the controller, with a C interface and without Python inside"),
     "report": ("bms.runtime.report", "make a self-contained HTML page of a run"),
 }
 """Sub-commands: (module, one line of help)."""

@@ -110,11 +110,10 @@ class Program:
         return Table(self.name, digest, {name: str(Signature(k.signature)) for name, k in self.entries.items()})
 
     def key(self) -> bytes:
-        """Digest of all that the machine code on this computer depends on."""
+        """Digest of all that the machine code on this computer depends on. Raises `ConfigError`."""
         from importlib import metadata
 
-        import llvmlite.binding as llvm
-
+        llvm = self._needed("llvmlite.binding")
         try:
             compiler = metadata.version("numba")
         except metadata.PackageNotFoundError:
@@ -148,9 +147,7 @@ class Program:
         """Have all entries at hand: from disk or compiled, unless `use` has named a library. Raises `ConfigError`."""
         with self._lock:
             if self._address is None and not self.ready():
-                code = self.compile()
-                cache.store(self.name, self.key(), code)
-                self._address = load.from_object(code)
+                self._address = load.from_object(self.code())
 
     def native(self, kernel: Any) -> Native:
         """The machine code of an entry; an entry that is defined elsewhere is compiled by itself."""
@@ -165,19 +162,28 @@ class Program:
 
     # --- compiling --------------------------------------------------------------------------------------------------
 
+    def code(self) -> bytes:
+        """The object for this computer, from disk or compiled and kept. Raises `ConfigError`."""
+        key = self.key()
+        code = cache.load(self.name, key)
+        if code is None:
+            code = self.compile()
+            cache.store(self.name, key, code)
+        return code
+
     def compile(self, target: Any = None) -> bytes:
         """The object of all entries, for a `hal.engine.compile.Target` or this computer. Raises `ConfigError`."""
         return self._object(self.table, self.entries, target)
 
     def assembly(self, target: Any = None) -> str:
         """The same as text for a person, or for a test that looks at the instructions."""
-        compiler = _compiler(self.name)
+        compiler = self._needed("hal.engine.compile")
         target = target if target is not None else compiler.Target.host()
         text: str = compiler.to_assembly(self._module(self.table, self.entries, target), target)
         return text
 
     def _object(self, table: Table, entries: dict[str, Any], target: Any = None) -> bytes:
-        compiler = _compiler(self.name)
+        compiler = self._needed("hal.engine.compile")
         target = target if target is not None else compiler.Target.host()
         code: bytes = compiler.to_object(self._module(table, entries, target), target, self.allowed)
         return code
@@ -185,18 +191,17 @@ class Program:
     def _module(self, table: Table, entries: dict[str, Any], target: Any) -> Any:
         functions = {name: (kernel, Signature(kernel.signature)) for name, kernel in entries.items()}
         kinds = (Kernel,) if self.kind is Kernel else (Kernel, self.kind)
-        return _compiler(self.name).optimised(self.prefix, table, functions, kinds, target)
+        return self._needed("hal.engine.compile").optimised(self.prefix, table, functions, kinds, target)
 
-
-def _compiler(name: str) -> Any:
-    """`hal.engine.compile`. Raises `ConfigError` where no compiler is installed."""
-    try:
-        return import_module("hal.engine.compile")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"program '{name}' has to be compiled, and {error.name} is not installed: "
-            "pip install numba, or take a library with --engine lib:PATH"
-        ) from error
+    def _needed(self, module: str) -> Any:
+        """Import a module that needs the compiler. Raises `ConfigError` where it is not installed."""
+        try:
+            return import_module(module)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"program '{self.name}' has to be compiled, and {error.name} is not installed: "
+                "pip install numba, or take a library with --engine lib:PATH"
+            ) from error
 
 
 def prepare(programs: Sequence[Program], report: Report | None = None) -> None:

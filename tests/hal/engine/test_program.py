@@ -155,8 +155,9 @@ def test_no_compiler_is_imported_where_nothing_is_compiled(small: Make, said: Sa
     assert run.stdout.strip() == "37 []"
 
 
-def test_without_a_compiler_the_remedy_is_told(small: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "hal.engine.compile", None)  # importing it raises ModuleNotFoundError
+@pytest.mark.parametrize("missing", ["hal.engine.compile", "llvmlite.binding"])
+def test_without_a_compiler_the_remedy_is_told(small: Make, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)  # importing it raises ModuleNotFoundError
     with pytest.raises(ConfigError, match=r"program 'small' has to be compiled, .* --engine lib:PATH"):
         small().load()
 
