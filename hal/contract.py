@@ -217,6 +217,10 @@ class Record:
         for f in self.layout.arrays:
             setattr(self, f.name, self.raw[f.name][0])
 
+    def blank(self) -> Self:
+        """A record of the same size, all zeros."""
+        return type(self)(self.n_cells, self.n_sensors)
+
     def copy_from(self, other: Self) -> None:
         """Take over all values of `other`. Raises `ValueError` where sizes differ (numpy would cut in silence)."""
         if self.n_cells != other.n_cells or self.n_sensors != other.n_sensors:
@@ -331,12 +335,17 @@ class Rack(Protocol):
 def bulk(layout: Layout, info: RackInfo, n_racks: int) -> npt.NDArray[np.void]:
     """Records of `layout` for many racks of one kind: a structured array (n_racks,), zeros, aligned as the layout asks.
 
-    `array.view("u1").reshape(n_racks, -1)` are its bytes, each row those of a rack's own record.
+    `rows_of(array)` are its bytes, each row those of a rack's own record.
     """
     dtype = layout.dtype(info.n_cells, info.n_sensors)
     room = np.zeros(n_racks * dtype.itemsize + layout.align, np.uint8)
     start = -room.ctypes.data % layout.align
     return room[start : start + n_racks * dtype.itemsize].view(dtype)
+
+
+def rows_of(records: npt.NDArray[np.void]) -> U1:
+    """The bytes of an array of records, (n_racks, size of one): a view."""
+    return records.view(np.uint8).reshape(len(records), -1)
 
 
 @runtime_checkable

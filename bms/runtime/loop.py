@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from bms.core.control import Request
-from bms.core.step import Controller
 from bms.runtime.clock import LoopClock
-from bms.runtime.recording import Recorder
-from hal.contract import Command, Contactor, HasTruth, Rack, RackState, Truth
+from hal.contract import Contactor, HasTruth, Rack, RackState, Truth
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +24,34 @@ ASKING_STEPS = 2  # of 0 A before opening without the controller
 SETTLED = (RackState.INIT, RackState.STANDBY, RackState.FAULT)
 
 
+class Decider(Protocol):
+    """What decides: `bms.core.step.Controller` for a rack, or one that decides for many racks at once.
+
+    `measurement` and `command` are what the rack fills and takes; both have `head`, one row for each rack, and
+    `command.blank()` makes another like it.
+    """
+
+    measurement: Any
+    command: Any
+
+    def step(self, request: int, dt_s: float) -> int:
+        """Answer `measurement` in `command`; returns a status."""
+        ...
+
+
 class Observer(Protocol):
     """Told of every step, after the command has been written."""
 
     def __call__(self, step: int, now_s: float, dt_s: float, truth: Truth | None) -> None:
         """`step` counts from 1; `truth` is given in the steps that sample it."""
+        ...
+
+
+class StepRecorder(Protocol):
+    """What takes down every step."""
+
+    def add(self, dt_s: float, request: int, status: int, controller: Any, truth: Truth | None) -> None:
+        """Append the step that `controller` has just made."""
         ...
 
 
@@ -77,7 +98,7 @@ class LoopStats:
 
 @dataclass
 class Loop:
-    """Runs `controller` on `rack` every `period_s` of `clock`.
+    """Runs `controller` on `rack`, or on all racks of a site, every `period_s` of `clock`.
 
     `sample_every`: every so many steps the truth of a twin is read, for the recording and the observers. A deadline is
     missed when a step's work ends after the next step should have begun; the loop then skips to the next slot that is
@@ -85,11 +106,11 @@ class Loop:
     """
 
     rack: Rack
-    controller: Controller
+    controller: Decider
     clock: LoopClock
     period_s: float
     stop: StopFlag = field(default_factory=StopFlag)
-    recorder: Recorder | None = None
+    recorder: StepRecorder | None = None
     observers: tuple[Observer, ...] = ()
     sample_every: int = 1
 
@@ -163,13 +184,13 @@ class Loop:
     def _is_open(self) -> bool:
         if not self.rack.info.capabilities.contactors:
             return True
-        return bool(self._feedback[0] == Contactor.NONE and self._feedback_quality[0] == 0)
+        return bool((self._feedback == Contactor.NONE).all() and not self._feedback_quality.any())
 
     def _open_in_order(self) -> None:
         """Let the controller ask for 0 A, open, and see the feedback; a bounded number of steps."""
         for _ in range(max(SHUTDOWN_STEPS, math.ceil(SHUTDOWN_S / self.period_s))):
             self._step(Request.OPEN)
-            if self._state[0] in SETTLED and self._is_open():
+            if all(state in SETTLED for state in self._state.tolist()) and self._is_open():
                 self.stats.opened = True
                 return
             self._wait(lambda: False)
@@ -180,7 +201,7 @@ class Loop:
         The rack or the controller has just failed, so nothing here may raise before every attempt is made.
         """
         measurement, last = self.controller.measurement, self.controller.command.head
-        command = Command(measurement.n_cells, measurement.n_sensors)
+        command = self.controller.command.blank()
         head = command.head
         for name in ("heartbeat", "severity", "faults", "cooling_degc", "soc_min", "soc_mean", "soc_max"):
             head[name] = last[name]

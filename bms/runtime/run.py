@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bms.core.control_setup import ControlSettings
-from bms.runtime import PAGE, SERIES, SUMMARY, engine
+from bms.runtime import PAGE, SERIES, SITE_SERIES, SUMMARY, engine
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
 from hal.errors import ConfigError, DataError, nearest
+from hal.registry import is_site
 
 if TYPE_CHECKING:
+    from bms.cells import CellParameters
+    from bms.core.layout import Config
     from bms.core.step import Controller
     from bms.runtime.clock import LoopClock
-    from hal.contract import Rack
+    from hal.contract import Rack, RackInfo
 
 GOOD, FAILED = 0, 1
 SIGNALLED = 128  # + number of the signal, as a shell reports it
@@ -48,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-report", action="store_true", help="write no HTML report; `bms report DIR` makes it later"
     )
+    parser.add_argument(
+        "--record-racks", metavar="0,17", help="racks of a site whose every decision is recorded (default: none)"
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     engine.add_argument(parser)
 
@@ -61,6 +68,19 @@ def run(args: argparse.Namespace) -> int:
     if args.period is not None:
         scenario = replace(scenario, period_s=scenarios.seconds(args.period, "--period"))
     folder = _folder(args.out, scenario.name)
+    if is_site(scenario.rack):
+        from bms.runtime import site
+
+        return site.execute(
+            scenario,
+            folder,
+            speed=speed,
+            quiet=args.quiet,
+            engine_text=args.engine,
+            record_racks=args.record_racks,
+        )
+    if args.record_racks is not None:
+        raise ConfigError(f"--record-racks {args.record_racks}: for a site; a single rack is recorded anyway")
     report = not args.no_report
     return execute(scenario, folder, speed=speed, report=report, quiet=args.quiet, engine_text=args.engine)
 
@@ -93,7 +113,7 @@ def choose(scenario: str | None, rack: str | None, cell: str | None) -> Scenario
         if scenario is None:
             chosen = _recorded(rack) if rack.startswith("replay:") else Scenario(name=rack.partition(":")[0])
         chosen = replace(chosen, rack=rack)
-    elif cell is not None and chosen.rack.startswith("sim:"):
+    elif cell is not None and chosen.rack.startswith("sim:") and not is_site(chosen.rack):
         from bms import cells
         from hal.backends.simulated import cell_names
 
@@ -144,28 +164,27 @@ def open_rack(scenario: Scenario, clock: LoopClock) -> Rack:
     """The scenario's rack, not open yet. Raises `ConfigError`; a mistake in a table names the scenario."""
     from hal.registry import open_rack as open_url
 
-    try:
+    with named(scenario):
         return open_url(scenario.rack, clock=clock, options=scenario.tables)
+
+
+@contextlib.contextmanager
+def named(scenario: Scenario) -> Iterator[None]:
+    """A mistake in a table of the scenario is told with the scenario's name."""
+    try:
+        yield
     except ConfigError as error:
         prefix = f"scenario {scenario.source}: " if str(error).lstrip().startswith(("[", "the twin")) else ""
         raise ConfigError(f"{prefix}{error}") from error
 
 
-def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Controller:
-    """The controller for an open rack: configuration from the cell file, initial SoC from the voltages at rest.
-
-    Raises `ConfigError` for an unknown cell.
-    """
-    import numpy as np
-
+def configuration(scenario: Scenario, info: RackInfo) -> tuple[CellParameters, Config]:
+    """The cell that the controller takes the rack's cells for, and its configuration. Raises `ConfigError`."""
     from bms import cells
     from bms.core.control_setup import control_config
-    from bms.core.estimator_setup import estimator_config, soc_prior
+    from bms.core.estimator_setup import estimator_config
     from bms.core.layout import config_record
-    from bms.core.step import Controller, initial_state
-    from hal.contract import Command, Measurement
 
-    info = rack.info
     name = scenario.cell or info.cell
     if not name:
         raise ConfigError(f"rack {info.name} does not say which cells it has: give --cell{nearest('', cells.names())}")
@@ -176,12 +195,6 @@ def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Control
             f"cell '{name}' has {cell.capacity_ah:g} Ah, but the rack {info.name} has {info.capacity_ah:g} Ah "
             f"with {info.n_parallel} in parallel: choose --cell and --rack that fit"
         )
-    measurement, command = Measurement(info.n_cells, info.n_sensors), Command(info.n_cells, info.n_sensors)
-    for k in range(FIRST_READS):
-        rack.read(measurement)
-        if not measurement.cell_v_quality.any() and np.isfinite(measurement.cell_v).all():
-            break
-        clock.wait_until((k + 1) * scenario.period_s, lambda: False)
     config = config_record(
         estimator_config(cell),
         control_config(cell.limits, info, scenario.controller),
@@ -189,13 +202,48 @@ def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Control
         info.n_sensors,
         info.n_parallel,
     )
-    rack.read(measurement)
+    return cell, config
+
+
+def first_guess(scenario: Scenario, cell: CellParameters, measurement: Any, info: RackInfo) -> tuple[Any, Any]:
+    """SoC and its deviation before the first step: the scenario's, or what the voltages at rest tell of each cell.
+
+    `measurement`: one record, or an array of them; its shape and (n_cells,) is that of the answer.
+    """
+    import numpy as np
+
+    from bms.core.estimator_setup import soc_prior
+
     if scenario.initial_soc is not None:
-        soc: Any = scenario.initial_soc
-        std: Any = 0.05 if scenario.initial_soc_std is None else scenario.initial_soc_std
-    else:
-        cell_v = np.where(measurement.cell_v_quality == 0, measurement.cell_v, np.nan)
-        soc, std = soc_prior(cell, cell_v, measurement.sensor_degc[info.sensor_of_cell])
+        return scenario.initial_soc, 0.05 if scenario.initial_soc_std is None else scenario.initial_soc_std
+    cell_v = np.where(measurement["cell_v_quality"] == 0, measurement["cell_v"], np.nan)
+    degc = measurement["sensor_degc"][..., info.sensor_of_cell]
+    # many cells show the same voltage, for converters have steps
+    pairs, place = np.unique(cell_v + 1j * np.round(degc), return_inverse=True)
+    soc, std = soc_prior(cell, pairs.real, pairs.imag)
+    return soc[place].reshape(cell_v.shape), std[place].reshape(cell_v.shape)
+
+
+def make_controller(scenario: Scenario, rack: Rack, clock: LoopClock) -> Controller:
+    """The controller for an open rack: configuration from the cell file, initial SoC from the voltages at rest.
+
+    Raises `ConfigError` for an unknown cell.
+    """
+    import numpy as np
+
+    from bms.core.step import Controller, initial_state
+    from hal.contract import Command, Measurement
+
+    info = rack.info
+    cell, config = configuration(scenario, info)
+    measurement, command = Measurement(info.n_cells, info.n_sensors), Command(info.n_cells, info.n_sensors)
+    for k in range(FIRST_READS):
+        rack.read(measurement)
+        if not measurement.cell_v_quality.any() and np.isfinite(measurement.cell_v).all():
+            break
+        clock.wait_until((k + 1) * scenario.period_s, lambda: False)
+    rack.read(measurement)
+    soc, std = first_guess(scenario, cell, measurement.raw[0], info)
     return Controller(config, initial_state(config, soc, std), measurement, command)
 
 
@@ -236,7 +284,7 @@ def execute(
         controller = make_controller(scenario, rack, clock)
         info = rack.info
         about = {"scenario": scenario.to_json(), "sample_every": every, "speed": None if math.isinf(speed) else speed}
-        _prepare(folder)
+        prepare_folder(folder)
         recorder = Recorder(folder / FILE_NAME, header_of(info, controller, about), info.n_cells, info.n_sensors)
         series = samples.Series(info, controller, every)
         status = Status(controller, scenario.duration_s, quiet=quiet, fast=math.isinf(speed))
@@ -288,11 +336,11 @@ def execute(
     return GOOD if stats.opened and summary["state_at_end"] != RackState.FAULT.name else FAILED
 
 
-def _prepare(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     """Make the folder of a run, without what an earlier run left: a report must not mix the two."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (SERIES, SUMMARY, PAGE):
+        for name in (SERIES, SITE_SERIES, SUMMARY, PAGE):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be used: {error.strerror}") from error

@@ -1,7 +1,7 @@
 """Scenario files: what a run does, as TOML. See docs/scenarios.md.
 
-`[run]` and `[controller]` are ours; `[rack]`, `[duty]`, `[sensors]`, `[environment]` and `[[fault]]` go to the rack's
-backend, which checks them itself.
+`[run]` and `[controller]` are ours; `[rack]`, `[duty]`, `[sensors]`, `[environment]`, `[site]` and `[[fault]]` go to
+the backend of the rack, which checks them itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bms.core.control_setup import ControlSettings
 from hal.errors import ConfigError, nearest
 
 DEFAULT = "frequency_regulation"
-BACKEND_TABLES = ("rack", "duty", "sensors", "environment", "fault")
+BACKEND_TABLES = ("rack", "duty", "sensors", "environment", "fault", "site")
 
 _UNIT_S = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

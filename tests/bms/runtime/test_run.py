@@ -212,15 +212,15 @@ def test_a_rack_that_breaks_down_leaves_a_closed_recording(small, tmp_path: Path
     from hal.backends.simulated import SimulatedRack
 
     calls = [0]
-    advance = SimulatedRack._advance
+    read = SimulatedRack.read
 
-    def break_down(self, elapsed: float) -> None:
+    def break_down(self, out) -> None:
         calls[0] += 1
-        if calls[0] == 15:
+        if calls[0] == 2 + 16:  # the controller is made after two reads
             raise ZeroDivisionError("inside the rack")
-        advance(self, elapsed)
+        read(self, out)
 
-    monkeypatch.setattr(SimulatedRack, "_advance", break_down)
+    monkeypatch.setattr(SimulatedRack, "read", break_down)
     with pytest.raises(ZeroDivisionError):
         execute(small(), tmp_path, report=False)
     recording = Recording(tmp_path)
