@@ -34,6 +34,7 @@ bench: $(VENV)/.test  ## print the tables of bench/
 	@$(BIN)/python -m pytest bench/*.py --benchmark-only --benchmark-disable-gc -q \
 		--benchmark-columns=min,median,max,rounds --benchmark-sort=fullname
 	@$(BIN)/python bench/accuracy.py
+	@$(BIN)/python bench/startup.py
 
 fmt: $(VENV)/.dev  ## format the sources
 	@$(BIN)/ruff format .

@@ -152,7 +152,7 @@ class _Session:
         constant.initializer = ir.Constant(kind, bytearray(content))
         library.add_ir_module(wrappers)
         library.finalize()
-        return library._final_module
+        return library.whole()
 
 
 def _numba_text(signature: Signature) -> str:
@@ -223,7 +223,7 @@ def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
     from numba.core.registry import cpu_target
 
     class Library(numba_codegen.CPUCodeLibrary):  # type: ignore[misc]
-        """A library that is linked and never optimised nor executed."""
+        """Never optimised nor executed; all that it calls is linked to it when everything is there, once each."""
 
         def add_ir_module(self, ir_module: Any) -> None:
             """Take a lowered function; the arrays of one call do not overlap, so its pointers are `noalias`."""
@@ -236,11 +236,34 @@ def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
         def _optimize_functions(self, ll_module: Any) -> None:
             ll_module.data_layout = self._codegen._data_layout
 
-        def _optimize_final_module(self) -> None:
-            pass
+        def finalize(self) -> None:
+            self._finalized = True
 
-        def _finalize_specific(self) -> None:
-            pass
+        def whole(self) -> Any:
+            """A module of this library and all that it calls."""
+            module = self._final_module.clone()
+            seen = {self}
+            waiting = list(self._linking_libraries)
+            while waiting:
+                library = waiting.pop()
+                if library in seen:
+                    continue
+                seen.add(library)
+                if isinstance(library, Library):
+                    module.link_in(library._final_module, preserve=True)
+                    waiting += library._linking_libraries
+                else:  # compiled by numba for its own use, before: holds all that it calls
+                    module.link_in(library._get_module_for_linking(), preserve=True)
+            return module
+
+        def _get_module_for_linking(self) -> Any:
+            """What numba links when it later compiles something for its own use that calls this."""
+            if self._shared_module is None:
+                self._shared_module = self.whole()
+                for function in self._shared_module.functions:
+                    if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                        function.linkage = "linkonce_odr"
+            return self._shared_module
 
         def get_pointer_to_function(self, name: str) -> int:
             return 0
