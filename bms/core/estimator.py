@@ -218,6 +218,7 @@ def estimator_step(
         current_var,
         rc_std * rc_std,
         sh.bias_var,
+        _ONE / np.sqrt(sh.bias_var),
     )
     row = (ROW_DISCHARGE if i_mid > _ZERO else ROW_CHARGE) * N_DEGC
     rate = config.rows[row : row + N_DEGC]

@@ -68,10 +68,14 @@ _TWO = f4(2.0)
 _HALF = f4(0.5)
 _VARIANCE_MIN = f4(1e-14)
 _DECORRELATE = f4(1e-5)
+_UNKNOWN = f4(1.0)
+_NOISE_MIN = f4(1e-4)
 _Z_MIN = f4(-0.02)
 _Z_MAX = f4(1.02)
 _R_MAX = f4(0.7)
 _Q_MAX = f4(0.2)
+_R_VAR_MAX = _R_MAX * _R_MAX
+_Q_VAR_MAX = _Q_MAX * _Q_MAX
 _GATE2 = f4(25.0)
 _ABSURD_V = f4(100.0)
 _NO_FLAG = np.uint8(0)
@@ -97,6 +101,7 @@ class StepValues(NamedTuple):
     current_var: Any
     rc_var: Any  # variance of an RC voltage per squared resistance, if it were renewed at once
     bias_var: Any
+    sz_max: Any  # sensitivity of z at which the bias alone makes the SoC unknown
 
 
 @kernel
@@ -166,7 +171,7 @@ def place(f: Any, w: Any, index: Any, k1: Any, rate: Any, u: Any) -> None:
         dz = gain * u.i_mid * (_ONE - f[_XQ + c])
         w[_GAIN + c] = gain
         w[_DZ + c] = dz
-        at = (f[_XZ + c] - dz) * nodes_per_soc
+        at = _within(f[_XZ + c] - dz, _Z_MIN, _Z_MAX) * nodes_per_soc
         k = _node(i4(at), last)
         fz = at - f4(k)
         index[c] = index[c] * columns + k
@@ -231,6 +236,9 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         gain = w[_GAIN + c]
         moved = gain * u.i_mid  # SoC moved if the capacity is the nominal one: dz'/dq
         bh = decay(abs(moved * w[_GAMMA + c]))
+        unknown = f[_PZZ + c] > _UNKNOWN
+        lever = _ZERO if unknown else _within(moved, -_ONE, _ONE)
+        z_var = _ZERO if unknown else _within(gain * gain * u.current_var, _ZERO, _ONE)
         ah = _ONE - bh
 
         # states at the end of the step
@@ -256,7 +264,7 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         sh, sw, sr, sq = f[_SH + c], f[_SW + c], f[_SR + c], f[_SQ + c]
         sh -= bh * sh
         sw -= u.bw * sw
-        sz = f[_SZ + c] + gain + moved * sq
+        sz = _within(f[_SZ + c] + gain + lever * sq, -u.sz_max, u.sz_max)
 
         # their covariance: F P F^T + noise
         paa = f[_PAA + c] * a11 + n1 * r1 * r1
@@ -289,15 +297,15 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         pzq0 = f[_PZQ + c]
         prq = f[_PRQ + c]
         pqq = f[_PQQ + c]
-        paz = f[_PAZ + c] * a1 + moved * paq
-        pbz = f[_PBZ + c] * a2 + moved * pbq
-        pcz = f[_PCZ + c] * a3 + moved * pcq
-        pdz = f[_PDZ + c] * a4 + moved * pdq
-        phz = f[_PHZ + c] * ah + moved * phq
-        pwz = f[_PWZ + c] * aw + moved * pwq
-        pzq = pzq0 + moved * pqq
-        pzz = f[_PZZ + c] + moved * (pzq0 + pzq) + gain * gain * u.current_var
-        pzr = f[_PZR + c] + moved * prq
+        paz = f[_PAZ + c] * a1 + lever * paq
+        pbz = f[_PBZ + c] * a2 + lever * pbq
+        pcz = f[_PCZ + c] * a3 + lever * pcq
+        pdz = f[_PDZ + c] * a4 + lever * pdq
+        phz = f[_PHZ + c] * ah + lever * phq
+        pwz = f[_PWZ + c] * aw + lever * pwq
+        pzq = pzq0 + lever * pqq
+        pzz = f[_PZZ + c] + lever * (pzq0 + pzq) + z_var
+        pzr = f[_PZR + c] + lever * prq
         par = f[_PAR + c] * a1
         pbr = f[_PBR + c] * a2
         pcr = f[_PCR + c] * a3
@@ -329,7 +337,8 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         told = m * gh + gw + slope * gz - er * (((ga + gb) + (gc + gd)) + drop * gr)
         hb = er * (r0 + rct * u.di_ct) + (m * sh + sw + slope * sz - er * (((sa + sb) + (sc + sd)) + drop * sr))
         noise = (white_v2 + w_var * model_corr + knee_v2 * knee_corr) * per_second
-        total = _at_least(told, _ZERO) + noise
+        spread = pww + slope * slope * pzz + m * m * phh + er * er * ((paa + pbb) + (pcc + pdd) + drop * drop * prr)
+        total = _at_least(told, _ZERO) + _at_least(noise, _NOISE_MIN * spread)
         # an outlier: believe it less, the more unlikely it is
         total += _at_least(nu * nu / _GATE2 - (total + hb * hb * u.bias_var), _ZERO)
         inv = ok / total
@@ -423,6 +432,10 @@ def add_slow(f: Any, r_var: np.float32, q_var: np.float32, bias_rest: np.float32
     for c in range(_LANES):
         sa, sb, sc, sd, sh = f[_SA + c], f[_SB + c], f[_SC + c], f[_SD + c], f[_SH + c]
         sw, sz, sr, sq = f[_SW + c], f[_SZ + c], f[_SR + c], f[_SQ + c]
+        r_more = r_var if f[_PRR + c] < _R_VAR_MAX else _ZERO
+        q_more = q_var if f[_PQQ + c] < _Q_VAR_MAX else _ZERO
+        sz_kept = sz * bias_ratio
+        sz = sz if f[_PZZ + c] < _UNKNOWN else _ZERO
         ba, bb, bc, bd, bh = bias_rest * sa, bias_rest * sb, bias_rest * sc, bias_rest * sd, bias_rest * sh
         bw, bz, br, bq = bias_rest * sw, bias_rest * sz, bias_rest * sr, bias_rest * sq
         f[_PAB + c] = (f[_PAB + c] + ba * sb) * keep
@@ -468,15 +481,15 @@ def add_slow(f: Any, r_var: np.float32, q_var: np.float32, bias_rest: np.float32
         f[_PHH + c] += bh * sh
         f[_PWW + c] += bw * sw
         f[_PZZ + c] += bz * sz
-        f[_PRR + c] += br * sr + r_var
-        f[_PQQ + c] += bq * sq + q_var
+        f[_PRR + c] += br * sr + r_more
+        f[_PQQ + c] += bq * sq + q_more
         f[_SA + c] = sa * bias_ratio
         f[_SB + c] = sb * bias_ratio
         f[_SC + c] = sc * bias_ratio
         f[_SD + c] = sd * bias_ratio
         f[_SH + c] = sh * bias_ratio
         f[_SW + c] = sw * bias_ratio
-        f[_SZ + c] = sz * bias_ratio
+        f[_SZ + c] = sz_kept
         f[_SR + c] = sr * bias_ratio
         f[_SQ + c] = sq * bias_ratio
 
