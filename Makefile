@@ -30,11 +30,12 @@ static: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## print the tables of bench/
-	@$(BIN)/python -m pytest bench/*.py --benchmark-only --benchmark-disable-gc -q \
+bench: $(VENV)/.test  ## print the tables of bench/; COMPARE=FOLDER: beside those of an earlier bench/results
+	@$(BIN)/python -m pytest bench/loop.py --benchmark-only --benchmark-disable-gc -q \
 		--benchmark-columns=min,median,max,rounds --benchmark-sort=fullname
 	@$(BIN)/python bench/accuracy.py
 	@$(BIN)/python bench/startup.py
+	@$(BIN)/python bench/twin.py $(if $(COMPARE),--compare $(COMPARE))
 
 fmt: $(VENV)/.dev  ## format the sources
 	@$(BIN)/ruff format .

@@ -228,7 +228,7 @@ class Record:
                 f"{self.layout.name} for {other.n_cells} cells and {other.n_sensors} sensors "
                 f"does not fit one for {self.n_cells} and {self.n_sensors}"
             )
-        self.raw[...] = other.raw
+        self.bytes[...] = other.bytes  # numpy would go through the fields one by one
 
 
 class Measurement(Record):

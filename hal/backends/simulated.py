@@ -116,6 +116,7 @@ class SimulatedRack:
         self._start_s: float | None = None
         size = self._info.n_cells, self._info.n_sensors
         self._last, self._command = Measurement(*size), Command(*size)
+        self._at_s, self._sequence = self._last.head["time_s"], self._last.head["sequence"]
         prepare(self._last.raw, self.site)
         self.site.attach(self._last.raw, self._command.raw)
 
@@ -151,16 +152,15 @@ class SimulatedRack:
         out.copy_from(self._last)
 
     def _stamp(self) -> None:
-        head, site = self._last.head, self.site
-        head["time_s"] = site.time_s + (self._start_s or 0.0)
-        head["sequence"] = site.sequence & 0xFFFFFFFF
+        self._at_s[0] = self.site.time_s + (self._start_s or 0.0)
+        self._sequence[0] = self.site.sequence & 0xFFFFFFFF
 
     def write(self, command: Command) -> None:
         """Take the command over. Raises `ValueError` for one that no rack could follow, `LinkError` when not open."""
         self._need_open()
         if command.n_cells != self._info.n_cells:
             raise ValueError(f"balancing mask for {command.n_cells} cells, the rack has {self._info.n_cells}")
-        self._command.raw[...] = command.raw
+        self._command.bytes[...] = command.bytes
         rack, wrong = self.site.command()
         if rack >= 0:
             raise ValueError(complaint(self._command.raw[0], wrong))
