@@ -1,8 +1,8 @@
 """The kernel against a textbook filter: dense covariance, Joseph form, float64, the bias among the states.
 
 The reference is written from the model's equations (docs/estimator.md), not from the kernel: one joint state vector for all
-cells of the string and the bias, one dense covariance, one vector-valued update. That the kernel's UDU^T factors and its
-split-off bias give the same numbers over thousands of steps proves both.
+cells of the string and the bias, one dense covariance, one vector-valued update. That the kernel's short update in float32
+and its split-off bias give the same numbers over thousands of steps proves both.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 from bms.cells import CellParameters
-from bms.core import estimator as e
-from bms.core.estimator_setup import estimator_config, estimator_state
+from bms.core import estimator_layout as e
+from bms.core.estimator import estimator_step
+from bms.core.estimator_setup import cell_rows, estimator_config, estimator_state
 
 V1, V2, V3, V4, H, W, Z, R, Q = range(9)
 NX = 9
+VARIANCES = [e.p_row(j, j) for j in range(NX)]
+RELATION = 1.0 - 1e-5  # what is left of every covariance between two states once per slow period
 
 
 class TextbookFilter:
@@ -25,27 +28,22 @@ class TextbookFilter:
 
     def __init__(self, config: e.EstimatorConfig, n: int, x0: np.ndarray, p0: np.ndarray, bias_var: float) -> None:
         self.k = {name: float(config.scalars[name][0]) for name in config.scalars.dtype.names}
-        self.maps = config.maps.astype(np.float64)
-        self.rows = config.rows.astype(np.float64)
+        self.nodes = config.nodes.reshape(e.N_DEGC, e.N_SOC, e.NODE).astype(np.float64)
         self.n = n
         self.x = np.r_[np.tile(x0, n), 0.0]
         self.p = np.diag(np.r_[np.tile(p0, n), bias_var])
         self.last_a = self.sign = self.slow_s = 0.0
         self.first = True
 
-    def table(self, k: int, z: float, degc: float) -> float:
-        m, kk = self.maps[k], self.k
-        at_t = np.clip((degc - kk["degc_first"]) / kk["degc_step"], 0, m.shape[0] - 1)
-        it = min(int(at_t), m.shape[0] - 2)
-        iz = min(max(int(z / kk["z_step"]), 0), m.shape[1] - 2)
-        ft, fz = at_t - it, z / kk["z_step"] - iz
-        return float(
-            np.array([1 - ft, ft]) @ m[it : it + 2, iz : iz + 2] @ np.array([1 - fz, fz])
-        )  # beyond the ends of SoC the last slope goes on
-
-    def row(self, k: int, degc: float) -> float:
-        nodes = self.k["degc_first"] + self.k["degc_step"] * np.arange(self.rows.shape[1])
-        return float(np.interp(degc, nodes, self.rows[k]))
+    def parameters(self, z: float, degc: float) -> np.ndarray:
+        """All parameters of the cell at `z` and `degc`; beyond the ends of SoC the last slope goes on."""
+        at_t = np.clip((degc - self.k["degc_first"]) * self.k["nodes_per_kelvin"], 0, e.N_DEGC - 1)
+        at_z = np.clip(z, -0.02, 1.02) * self.k["nodes_per_soc"]
+        it, iz = min(int(at_t), e.N_DEGC - 2), min(max(int(at_z), 0), e.N_SOC - 2)
+        ft, fz = at_t - it, at_z - iz
+        over_t = (1 - ft) * self.nodes[it] + ft * self.nodes[it + 1]
+        result: np.ndarray = (1 - fz) * over_t[iz] + fz * over_t[iz + 1]
+        return result
 
     def step(self, volts: np.ndarray, degcs: np.ndarray, current_a: float, dt: float) -> np.ndarray:
         """One sample; NaN in `volts` = no correction from that cell. Returns the model voltages before correction."""
@@ -54,25 +52,24 @@ class TextbookFilter:
         raw = current_a if self.first else 0.5 * (current_a + self.last_a)
         self.first, self.last_a = False, current_a
         i, now = raw - x[-1], current_a - x[-1]
-        if abs(now) > 0.01 * self.rows[e.ROW_CAPACITY_AH, 0]:
+        if abs(now) > 0.01 * k["capacity_ah"]:
             self.sign = 1.0 if now > 0 else -1.0
         self.slow_s += dt
         slow_h = 0.0
         if self.slow_s >= k["slow_period_s"]:
             slow_h, self.slow_s = self.slow_s / 3600.0, 0.0
+            self.slowly(slow_h)
+        at = [x[NX * c + Z] - k["rate"] * dt * i for c in range(n)]  # where the tables are read
         f = np.eye(9 * n + 1)
         noise = np.zeros(9 * n + 1)
-        noise[-1] = k["bias_walk"] ** 2 * slow_h
         for c in range(n):
             o, degc = NX * c, float(degcs[c])
-            z = x[o + Z]
-            r = [self.table(m, z, degc) for m in (e.MAP_R1, e.MAP_R2, e.MAP_R3, e.MAP_R4)]
-            slope = self.table(e.MAP_SLOPE, z, degc)
-            eta = 1.0 if i > 0 else self.row(e.ROW_ETA, degc)
-            gain = eta * dt / (3600.0 * self.row(e.ROW_CAPACITY_AH, degc))
-            ah = np.exp(-abs(gain * i * self.row(e.ROW_GAMMA, degc)))
+            par = self.parameters(at[c], degc)
+            r = par[[e.R1, e.R2, e.R3, e.R4]]
+            gain = par[e.RATE] * (1.0 if i > 0 else par[e.ETA]) * dt
+            ah = np.exp(-abs(gain * i * par[e.GAMMA]))
             aw = np.exp(-dt / k["tau_w_s"])
-            wv = self.row(e.ROW_W_STD, degc) ** 2 + (slope * self.row(e.ROW_W_KNEE, degc)) ** 2
+            wv = par[e.W_STD] ** 2 + (par[e.SLOPE] * par[e.W_KNEE]) ** 2
             for j in range(4):
                 a = np.exp(-dt / tau[j])
                 x[o + j] = a * x[o + j] + (1 - a) * r[j] * i
@@ -86,8 +83,6 @@ class TextbookFilter:
             noise[o + H] = k["h_noise"] ** 2 * (1 - ah * ah)
             noise[o + W] = wv * (1 - aw * aw)
             noise[o + Z] = (gain * k["current_std"]) ** 2 * max(dt, 1.0)
-            noise[o + R] = k["r_walk"] ** 2 * slow_h
-            noise[o + Q] = k["q_walk"] ** 2 * slow_h
         self.p = f @ self.p @ f.T + np.diag(noise)
 
         model = np.zeros(n)
@@ -95,17 +90,16 @@ class TextbookFilter:
         bent = k["bend_a"] * np.arcsinh(now / k["bend_a"])
         for c in range(n):
             o, degc = NX * c, float(degcs[c])
-            z = x[o + Z]
-            ocv, slope, m, r0, rct = (
-                self.table(t, z, degc) for t in (e.MAP_OCV, e.MAP_SLOPE, e.MAP_M, e.MAP_R0, e.MAP_RCT)
-            )
+            par = self.parameters(at[c], degc)
+            slope, m, r0, rct = par[[e.SLOPE, e.M, e.R0, e.RCT]]
+            ocv = par[e.OCV] + slope * (x[o + Z] - np.clip(at[c], -0.02, 1.02))
             er = np.exp(x[o + R])
             drop = x[o : o + 4].sum() + r0 * now + rct * bent
-            model[c] = ocv + m * x[o + H] + self.row(e.ROW_M0, degc) * self.sign + x[o + W] - er * drop
+            model[c] = ocv + m * x[o + H] + par[e.M0] * self.sign + x[o + W] - er * drop
             h = np.zeros(9 * n + 1)
             h[o : o + 4], h[o + H], h[o + W], h[o + Z], h[o + R] = -er, m, 1.0, slope, -er * drop
             h[-1] = er * (r0 + rct / np.sqrt(1 + (now / k["bend_a"]) ** 2))
-            w_std, knee = self.row(e.ROW_W_STD, degc), slope * self.row(e.ROW_W_KNEE, degc)
+            w_std, knee = par[e.W_STD], slope * par[e.W_KNEE]
             r_v = (k["voltage_std"] ** 2 + k["model_corr"] * w_std**2 + k["knee_corr"] * knee**2) / min(
                 max(dt, 1e-3), 60.0
             )
@@ -127,6 +121,21 @@ class TextbookFilter:
         cells[:, Q] = np.clip(cells[:, Q], -0.2, 0.2)
         cells[:, Z] = np.clip(cells[:, Z], -0.02, 1.02)
         return model
+
+    def slowly(self, hours: float) -> None:
+        """What changes in hours: the bias, r and q walk, and every relation between two states of a cell gets weaker.
+
+        A cell's own relations are those that are left when the bias is given: what comes through it stays.
+        """
+        own = RELATION + (1 - RELATION) * np.eye(NX)
+        before = self.p[-1, -1]
+        self.p[-1, -1] += self.k["bias_walk"] ** 2 * hours
+        through = np.outer(self.p[:, -1], self.p[-1, :]) / self.p[-1, -1] if before > 0 else np.zeros_like(self.p)
+        for c in range(self.n):
+            here = slice(NX * c, NX * (c + 1))
+            self.p[here, here] = through[here, here] + own * (self.p[here, here] - through[here, here])
+            self.p[NX * c + R, NX * c + R] += self.k["r_walk"] ** 2 * hours
+            self.p[NX * c + Q, NX * c + Q] += self.k["q_walk"] ** 2 * hours
 
     def soc(self) -> tuple[np.ndarray, np.ndarray]:
         at = NX * np.arange(self.n) + Z
@@ -158,8 +167,9 @@ def compare(
     config = estimator_config(cell, {"common": 0.0})
     soc0 = 0.72
     state = estimator_state(config, n, soc0 + soc_error, 0.1)
+    start = cell_rows(state.blocks, 1)[:, 0]
     reference = TextbookFilter(
-        config, n, state.x[:NX, 0].astype(float), state.p[:NX, 0].astype(float), float(state.shared["bias_var"][0])
+        config, n, start[:NX].astype(float), start[VARIANCES].astype(float), float(state.shared["bias_var"][0])
     )
     # what is measured comes from the reference's own model, run open loop from another start, with noise added
     plant = TextbookFilter(config, n, np.r_[np.zeros(6), soc0, 0.05, 0.0], np.zeros(NX), 0.0)
@@ -176,21 +186,22 @@ def compare(
         if gaps and 400 < k % 1000 < 600:
             volt[k % n] = np.nan
         measured = np.float32(current[k] + bias_a)
-        e.estimator_step(config, state, volt, quality, degc, measured, np.uint8(0), np.float32(dt))
+        estimator_step(config, state, volt, quality, degc, measured, np.uint8(0), np.float32(dt))
         model_v = reference.step(volt.astype(float), degc, float(measured), dt)
         soc, std = reference.soc()
         bias, bias_std = reference.x[-1], np.sqrt(reference.p[-1, -1])
+        rows, out = cell_rows(state.blocks, n), state.out.reshape(e.OUT_ROWS, -1)[:, :n]
         seen = {
-            "soc": np.abs(state.x[e.Z] - soc),
-            "std": np.abs(state.out[e.SOC_STD] / std - 1),
+            "soc": np.abs(rows[Z] - soc),
+            "std": np.abs(out[e.SOC_STD] / std - 1),
             "bias_a": abs(float(state.shared["bias_a"][0]) - bias),
             "bias_std": abs(np.sqrt(float(state.shared["bias_var"][0])) / bias_std - 1),
-            "model_v": np.abs(state.out[e.MODEL_V] - model_v),
-            "x": np.abs(state.x[:NX].T.ravel() - reference.x[:-1]),
+            "model_v": np.abs(out[e.MODEL_V] - model_v),
+            "x": np.abs(rows[:NX].T.ravel() - reference.x[:-1]),
         }
         for key, value in seen.items():
             worst[key] = max(worst[key], float(np.max(value)))
-    worst["moved_std"] = 0.1 - float(state.out[e.SOC_STD, 0])
+    worst["moved_std"] = 0.1 - float(out[e.SOC_STD, 0])
     return worst
 
 
@@ -226,7 +237,7 @@ def run_equal_cells(cell: CellParameters, n: int, common: float) -> tuple[e.Esti
     degc, quality = np.full(n, 25.0, np.float32), np.zeros(n, np.uint8)
     for ampere in duty(rng, 1500):
         volt = np.full(n, cell.ocv(0.6) - 0.03 * ampere + rng.normal(0, 0.001), np.float32)
-        e.estimator_step(config, state, volt, quality, degc, ampere + np.float32(0.02), np.uint8(0), np.float32(1.0))
+        estimator_step(config, state, volt, quality, degc, ampere + np.float32(0.02), np.uint8(0), np.float32(1.0))
     return state, config
 
 
@@ -240,7 +251,8 @@ def test_cells_whose_errors_are_independent_tell_as_much_as_their_number(plain_c
     for n in (1, 4, 16):
         state, config = run_equal_cells(still, n, 0.0)
         told[n] = 1.0 / float(state.shared["bias_var"][0]) - 1.0 / float(config.scalars["bias_std"][0]) ** 2
-        assert np.all(state.x == state.x[:, :1]), "equal cells stay equal"
+        states = cell_rows(state.blocks, n)[:NX]
+        assert np.all(states == states[:, :1]), "equal cells stay equal"
     assert told[4] == pytest.approx(4 * told[1], rel=0.1)
     assert told[16] == pytest.approx(16 * told[1], rel=0.1)
 
@@ -250,5 +262,6 @@ def test_cells_whose_errors_are_the_same_tell_as_much_as_one(plain_cell: CellPar
     many, _ = run_equal_cells(plain_cell, 16, 1.0)
     assert float(many.shared["bias_a"][0]) == pytest.approx(float(one.shared["bias_a"][0]), rel=1e-4)
     assert float(many.shared["bias_var"][0]) == pytest.approx(float(one.shared["bias_var"][0]), rel=1e-4)
-    np.testing.assert_allclose(many.out[e.SOC], one.out[e.SOC][0], atol=2e-6)
-    np.testing.assert_allclose(many.out[e.SOC_STD], one.out[e.SOC_STD][0], rtol=1e-4)
+    several, single = many.out.reshape(e.OUT_ROWS, -1), one.out.reshape(e.OUT_ROWS, -1)
+    np.testing.assert_allclose(several[e.SOC], single[e.SOC, 0], atol=2e-6)
+    np.testing.assert_allclose(several[e.SOC_STD], single[e.SOC_STD, 0], rtol=1e-4)
