@@ -88,6 +88,16 @@ def store(program: str, key: bytes, code: bytes) -> Path | None:
     return None
 
 
+def writable() -> bool:
+    """Whether `store` will probably find a place."""
+    for folder in folders():
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _trusted(folder) and os.access(folder, os.W_OK):
+                return True
+    return False
+
+
 def _trusted(folder: Path) -> bool:
     """Whether `folder` is one, and nobody but this user and the administrator can put something into it."""
     try:

@@ -29,6 +29,25 @@ from hal.engine.signature import Argument, Signature
 
 RAISED = "raised_in_"
 
+_TOLD = frozenset(
+    {
+        "avx",
+        "avx2",
+        "avx512bw",
+        "avx512cd",
+        "avx512dq",
+        "avx512f",
+        "avx512vl",
+        "bmi",
+        "bmi2",
+        "f16c",
+        "fma",
+        "sve",
+        "sve2",
+    }
+)
+_SPELT = {"bmi": "bmi1"}
+
 
 class CompileError(Exception):
     """A program that cannot be compiled as it stands: a mistake in a kernel, not in anything that a user does."""
@@ -46,6 +65,11 @@ class Target:
     def host(cls) -> Target:
         """This computer's processor with all that it can do."""
         return cls(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+    def needs(self) -> tuple[str, ...]:
+        """Instructions beyond the least of its kind that code for this target may use, as `/proc/cpuinfo` has them."""
+        switched_on = {word[1:] for word in self.features.split(",") if word.startswith("+")}
+        return tuple(_SPELT.get(name, name) for name in sorted(switched_on & _TOLD))
 
     def machine(self) -> Any:
         """LLVM's target machine."""
@@ -225,6 +249,8 @@ def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
     class Library(numba_codegen.CPUCodeLibrary):  # type: ignore[misc]
         """Never optimised nor executed; all that it calls is linked to it when everything is there, once each."""
 
+        _shared: Any = None
+
         def add_ir_module(self, ir_module: Any) -> None:
             """Take a lowered function; the arrays of one call do not overlap, so its pointers are `noalias`."""
             for function in ir_module.functions:
@@ -258,12 +284,12 @@ def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
 
         def _get_module_for_linking(self) -> Any:
             """What numba links when it later compiles something for its own use that calls this."""
-            if self._shared_module is None:
-                self._shared_module = self.whole()
-                for function in self._shared_module.functions:
+            if self._shared is None:
+                self._shared = self.whole()
+                for function in self._shared.functions:
                     if not function.is_declaration and function.linkage == llvm.Linkage.external:
                         function.linkage = "linkonce_odr"
-            return self._shared_module
+            return self._shared
 
         def get_pointer_to_function(self, name: str) -> int:
             return 0

@@ -9,7 +9,7 @@ import ctypes
 import json
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,19 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {"f": float, "i": operator.index, "u
 
 @dataclass(frozen=True)
 class Table:
-    """What a program says of itself, inside its machine code: its name, the digest of its sources, its entries."""
+    """What a program says of itself, inside its machine code: its name, the digest of its sources, its entries.
+
+    `needs` names what the processor must be able to do, as `/proc/cpuinfo` spells it.
+    """
 
     program: str
     digest: str
     entries: dict[str, str]
+    needs: tuple[str, ...] = field(default=(), compare=False)
 
     def to_bytes(self) -> bytes:
         """As text that ends with a zero byte."""
-        content = {"program": self.program, "digest": self.digest, "entries": self.entries}
+        content = {"program": self.program, "digest": self.digest, "entries": self.entries, "needs": self.needs}
         return json.dumps(content, sort_keys=True).encode() + b"\0"
 
     @classmethod
@@ -70,7 +74,7 @@ class Table:
         """Undo `to_bytes`, without the zero byte. Raises `ValueError`."""
         try:
             content = json.loads(text)
-            return cls(content["program"], content["digest"], content["entries"])
+            return cls(content["program"], content["digest"], content["entries"], tuple(content["needs"]))
         except (KeyError, TypeError) as error:
             raise ValueError("not the table of a program") from error
 
@@ -130,3 +134,19 @@ class Library:
             raise ConfigError(f"{self.path}: holds no program '{expected.program}': {REMEDY}")
         if found != expected:
             raise ConfigError(f"{self.path}: was built from other sources of '{expected.program}' than these: {REMEDY}")
+        able = abilities()
+        if able and (lacking := [need for need in found.needs if need not in able]):
+            what = ", ".join(lacking)
+            raise ConfigError(f"{self.path}: was built for a processor with {what}, which this one has not: {REMEDY}")
+
+
+def abilities() -> set[str]:
+    """What this computer's processor can do, as `/proc/cpuinfo` spells it; nothing where that cannot be told."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, words = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return set(words.split())
+    except OSError:
+        pass
+    return set()

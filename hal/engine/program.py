@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ from threading import RLock
 from typing import Any, overload
 
 from hal.engine import cache, load
+from hal.engine import kernel as kernels
 from hal.engine.kernel import Kernel
 from hal.engine.load import Library, Native, Table, symbol
 from hal.engine.signature import Signature
@@ -66,6 +68,7 @@ class Program:
         self.allowed = MEMORY | (MATHEMATICS if mathematics else frozenset())
         self._known: Any = entries if entries is not None else []
         self._address: Callable[[str], int] | None = None
+        self._library: Library | None = None
         self._lock = RLock()
 
     # --- decorating -------------------------------------------------------------------------------------------------
@@ -130,6 +133,9 @@ class Program:
         if library is not None:
             library.check(self.prefix, self.table)
         with self._lock:
+            if library is self._library:
+                return
+            self._library = library
             self._address = library.address if library is not None else None
             for kernel in self.entries.values():
                 kernel.forget()
@@ -185,6 +191,7 @@ class Program:
     def _object(self, table: Table, entries: dict[str, Any], target: Any = None) -> bytes:
         compiler = self._needed("hal.engine.compile")
         target = target if target is not None else compiler.Target.host()
+        table = replace(table, needs=target.needs())
         code: bytes = compiler.to_object(self._module(table, entries, target), target, self.allowed)
         return code
 
@@ -209,16 +216,21 @@ def prepare(programs: Sequence[Program], report: Report | None = None) -> None:
 
     Two missing programs are compiled side by side, each in a process of its own: numba holds a lock while it works.
     """
-    missing = [program for program in programs if not program.ready()]
-    children = [_compile_apart(program) for program in missing[1:]]
-    for k, program in enumerate(missing, start=1):
-        if report is not None:
-            report(f"compiling {program.about} ({k} of {len(missing)}); the result is kept for the next run")
-        if k > 1:
-            child = children[k - 2]
-            if child is not None:
+    missing = [program for program in programs if not program.ready()] if not kernels.PLAIN else []
+    keeping = bool(missing) and cache.writable()
+    kept = "; the result is kept for the next run" if keeping else ""
+    children = [_compile_apart(program) for program in missing[1:]] if keeping else []
+    try:
+        for k, program in enumerate(missing):
+            if report is not None:
+                report(f"compiling {program.about} ({k + 1} of {len(missing)}){kept}")
+            if 0 < k <= len(children) and (child := children[k - 1]) is not None:
                 child.wait()
-        program.load()
+            program.load()
+    finally:
+        for child in filter(None, children):
+            child.kill()  # nothing where it is done
+            child.wait()
 
 
 def _compile_apart(program: Program) -> subprocess.Popen[bytes] | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from bms.runtime import engine
+from hal.backends.replay import FILE_NAME
 from hal.engine import Program
 from hal.errors import ConfigError
 
@@ -96,6 +99,18 @@ def test_a_library_without_the_first_program_is_refused(
         engine.ready(f"lib:{path}", [program("a"), program("b")])
     with pytest.raises(ConfigError, match="there is no such library"):
         engine.ready("lib:nothing.so", [program("a")])
+
+
+def test_compiled_and_plain_kernels_leave_the_same_recording(tmp_path: Path) -> None:
+    """What numba and LLVM make of the kernels is what Python reads in them, to the last bit of every number."""
+    recorded = []
+    for jit in ("1", "0"):
+        words = ("run", "--rack", "sim:lfp_280?n_series=4&module_groups=4&duty.start_s=8", "--cell", "lfp_280",
+                 "--duration", "30", "--quiet", "--no-report", "--out", str(tmp_path / jit))  # fmt: skip
+        environment = {**os.environ, "RACKBMS_JIT": jit, "PYTHONWARNINGS": "ignore"}
+        subprocess.run([sys.executable, "-m", "bms", *words], env=environment, check=True)
+        recorded.append((tmp_path / jit / FILE_NAME).read_bytes())
+    assert recorded[0] == recorded[1]
 
 
 def test_the_option_is_jit_unless_told_otherwise() -> None:

@@ -145,6 +145,7 @@ def test_the_folder_that_is_named_and_no_other(monkeypatch: pytest.MonkeyPatch, 
     assert cache.folders() == [tmp_path / "file" / "rackbms"]
     assert cache.store("p", KEY, b"code") is None
     assert cache.load("p", KEY) is None
+    assert not cache.writable()
 
 
 def test_without_a_home_among_the_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -159,6 +160,7 @@ def test_without_a_home_among_the_temporary_files(monkeypatch: pytest.MonkeyPatc
     assert cache.folders() == [tmp_path / "home" / ".cache" / "rackbms", own]
 
     (tmp_path / "home").write_text("no folder can be made here")
+    assert cache.writable()
     path = cache.store("p", KEY, b"code")
     assert path is not None
     assert path.parent == own
@@ -192,6 +194,7 @@ def test_a_folder_that_others_can_fill_is_not_used(
             folder.write_text("")
     assert cache.load("p", KEY) is None
     assert cache.store("p", KEY, b"code") is None
+    assert not cache.writable()
 
 
 def test_nothing_is_written_where_nothing_can_be(

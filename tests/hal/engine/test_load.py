@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hal.engine import Library, Program
+from hal.engine import Library, Program, load
+from hal.engine.compile import Target
 from hal.engine.load import Table, from_object, table_symbol
 from hal.errors import ConfigError
 
@@ -82,6 +83,30 @@ def test_the_table_lies_inside_the_code(small: Make) -> None:
     found = Table.from_bytes(ctypes.string_at(address(table_symbol("rackbms_small"))))
     assert found == program.table
     assert found.entries["total"] == "f8(f8[:,::1])"
+
+
+def test_a_library_for_another_processor_is_refused(
+    small: Make, link: Callable[[str, bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = small().compile(Target("x86_64-unknown-linux-gnu", "x86-64-v3", "+avx2,-avx512f,+bmi,+sse2"))
+    library = Library(link("small", code))
+    assert (found := library.table("rackbms_small")) is not None
+    assert found.needs == ("avx2", "bmi1")
+    assert found == small().table, "what it needs does not make it another program"
+    monkeypatch.setattr(load, "abilities", lambda: {"sse2", "bmi1"})
+    with pytest.raises(
+        ConfigError, match=r"was built for a processor with avx2, which this one has not: build it again"
+    ):
+        small().use(library)
+    for able in ({"sse2", "bmi1", "avx2"}, set()):  # nothing: it cannot be told
+        monkeypatch.setattr(load, "abilities", lambda able=able: able)
+        small().use(library)
+
+
+def test_what_is_built_here_runs_here(small: Make, link: Callable[[str, bytes], Path]) -> None:
+    assert set(Target.host().needs()) <= load.abilities() or not load.abilities()
+    library = Library(link("small", small().compile()))
+    small().use(library)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b"7", b'{"program": "x"}'])

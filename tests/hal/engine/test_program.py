@@ -123,6 +123,45 @@ def test_several_programs_are_prepared_side_by_side(
     assert all(said(program) == expected for program in three)
     prepare([small("b")], lines.append)
     assert len(lines) == 3, "what is there needs no word"
+    assert all(line.endswith("; the result is kept for the next run") for line in lines)
+
+
+def test_nothing_is_compiled_apart_where_nothing_can_be_kept(
+    small: Make, said: Said, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(program: Program) -> None:
+        raise AssertionError("its work would be lost")
+
+    monkeypatch.setattr(programs, "_compile_apart", started)
+    monkeypatch.setattr(cache, "folders", list)
+    lines: list[str] = []
+    two = [small("a"), small("b")]
+    prepare(two, lines.append)
+    assert lines == ["compiling three sums (1 of 2)", "compiling three sums (2 of 2)"]
+    assert [said(program) for program in two] == [expected, expected]
+
+
+def test_a_process_that_compiles_is_not_left_behind(small: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = []
+
+    def started(program: Program) -> subprocess.Popen[bytes]:
+        children.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+        return children[-1]
+
+    def interrupted(self: Program) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(programs, "_compile_apart", started)
+    monkeypatch.setattr(Program, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare([small("a"), small("b")])
+    assert [child.returncode for child in children] == [-9]
+
+
+def test_plain_python_prepares_nothing(small: Make, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(kernel, "PLAIN", True)
+    prepare([small()])
+    assert not folder.exists()
 
 
 def test_another_process_compiles_into_the_same_cache(
