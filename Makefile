@@ -34,7 +34,7 @@ bench: $(VENV)/.test  ## print the tables of bench/; COMPARE=FOLDER: beside thos
 	@$(BIN)/python -m pytest bench/loop.py --benchmark-only --benchmark-disable-gc -q \
 		--benchmark-columns=min,median,max,rounds --benchmark-sort=fullname
 	@$(BIN)/python bench/accuracy.py
-	@$(BIN)/python bench/startup.py
+	@$(BIN)/python bench/startup.py $(if $(COMPARE),--compare $(COMPARE))
 	@$(BIN)/python bench/twin.py $(if $(COMPARE),--compare $(COMPARE))
 
 fmt: $(VENV)/.dev  ## format the sources

@@ -1,16 +1,14 @@
 """How long from the shell prompt to the first control step: all to compile, with kept programs, from a library?
 
 Run with `python bench/startup.py`. The command is `bms run` on the twin of 416 cells; the clock runs from the start of
-the process to the line that the loop prints after its first step. Prints a table, writes bench/results/startup.json.
+the process to the line that the loop prints after its first step. Prints a table.
 Bars: cold 25 s, kept 1.5 s, library 0.4 s.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "startup.json"
+from tables import Table
+
 BARS_S = {"cold": 25.0, "kept": 1.5, "library": 0.4, "library, without numba and llvmlite": 0.4}
 
 BLOCKED = """
@@ -36,19 +35,18 @@ sys.exit(main(sys.argv[1:]))
 def first_step_s(cache: Path, words: list[str], *options: str) -> float:
     """Seconds from the start of a process, `words`, to its first control step."""
     environment = {**os.environ, "RACKBMS_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
-    with tempfile.TemporaryDirectory() as out:
+    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryFile("w+") as told:
         command = [*words, "run", "--duration", "5", "--no-report", "--out", out, *options]
         started = time.perf_counter()
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as process:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=told, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 if line.startswith("00:00:00"):
                     taken = time.perf_counter() - started
                     process.communicate()
                     return taken
-    raise RuntimeError(f"{' '.join(command)}: ended without a step")
+        told.seek(0)
+        raise RuntimeError(f"the run ended without a step: {told.read()}")
 
 
 def measure(runs: int, cold_runs: int) -> dict[str, list[float]]:
@@ -70,24 +68,21 @@ def measure(runs: int, cold_runs: int) -> dict[str, list[float]]:
     return taken
 
 
-def main() -> None:
-    """Measure, print and keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=7, help="starts of each kind (default: 7)")
     parser.add_argument("--cold-runs", type=int, default=2, help="starts with everything to compile (default: 2)")
+    Table.add_arguments(parser)
     args = parser.parse_args()
-    taken = measure(args.runs, args.cold_runs)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(f"first control step after, s ({machine})")
-    print(f"{'start':36} {'median':>7} {'best':>7} {'worst':>7} {'bar':>6}")
-    for kind, values in taken.items():
-        print(
-            f"{kind:36} {statistics.median(values):7.2f} {min(values):7.2f} {max(values):7.2f} {BARS_S[kind]:6.1f}"
-            + ("" if statistics.median(values) <= BARS_S[kind] else "  missed")
-        )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({kind: statistics.median(values) for kind, values in taken.items()}, indent=1) + "\n")
+    table = Table("startup", "From the shell prompt to the first control step", "s")
+    for kind, values in measure(args.runs, args.cold_runs).items():
+        middle = statistics.median(values)
+        ratio = f"{middle / BARS_S[kind]:.2f} x the bar of {BARS_S[kind]:g} s"
+        table.row(kind, middle, ratio, f"median of {len(values)}, {min(values):.2f} to {max(values):.2f}")
+    table.finish(args)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
