@@ -1,4 +1,4 @@
-"""How long from the shell prompt to the first control step: all to compile, with kept programs, from a library?
+"""How long from the command to the first control step: all to compile, with kept programs, from a library?
 
 Run with `python bench/startup.py`. The command is `bms run` on the twin of 416 cells; the clock runs from the start of
 the process to the line that the loop prints after its first step. Prints a table.
@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("--cold-runs", type=int, default=2, help="starts with everything to compile (default: 2)")
     Table.add_arguments(parser)
     args = parser.parse_args()
-    table = Table("startup", "From the shell prompt to the first control step", "s")
+    table = Table("startup", "From the command to the first control step", "s")
     for kind, values in measure(args.runs, args.cold_runs).items():
         middle = statistics.median(values)
         ratio = f"{middle / BARS_S[kind]:.2f} x the bar of {BARS_S[kind]:g} s"
