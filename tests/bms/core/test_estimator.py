@@ -17,6 +17,7 @@ from bms.core.estimator_setup import cell_rows, estimator_config, estimator_stat
 
 f4 = np.float32
 NAN = f4(np.nan)
+COVARIANCE = np.array([[e.p_row(i, j) for j in range(e.NX)] for i in range(e.NX)])
 VARIANCES = [e.p_row(j, j) for j in range(e.NX)]
 
 
@@ -54,6 +55,12 @@ class Filter:
     @property
     def variances(self) -> np.ndarray:
         return self.rows[VARIANCES]
+
+    def smallest_eigenvalue(self) -> float:
+        """Of the matrices of correlation of all cells: what rounding takes from a covariance, it takes here first."""
+        p = self.rows.astype(np.float64)[COVARIANCE].transpose(2, 0, 1)
+        scale = 1.0 / np.sqrt(np.einsum("cii->ci", p))
+        return float(np.linalg.eigvalsh(p * scale[:, :, None] * scale[:, None, :]).min())
 
     def out(self, row: int) -> np.ndarray:
         """One row of the results, (n,)."""
@@ -295,8 +302,8 @@ def test_an_outlier_moves_the_estimate_less_than_its_own_deviation(straight_cell
 any32 = st.floats(width=32)
 plausible_v = st.floats(2.0, 4.0, width=32)
 sample = st.tuples(
-    st.one_of(plausible_v, any32), st.one_of(st.floats(-20, 20, width=32), any32), st.one_of(st.floats(-40, 70, width=32), any32),
-    st.sampled_from([0.0010000000474974513, 0.1, 1.0, 10.0, 60.0]), st.sampled_from([0, 0, 0, 1, 2, 64]), st.sampled_from([0, 0, 0, 2]),
+    st.one_of(plausible_v, any32), st.one_of(st.floats(-20, 20, width=32), st.floats(-1999, 1999, width=32), any32), st.one_of(st.floats(-40, 70, width=32), any32),
+    st.sampled_from([0.0010000000474974513, 0.1, 1.0, 10.0, 60.0, 3600.0, 1e6]), st.sampled_from([0, 0, 0, 1, 2, 64]), st.sampled_from([0, 0, 0, 2]),
 )  # fmt: skip
 
 
@@ -315,7 +322,29 @@ def test_nothing_that_is_measured_can_break_the_filter(
         assert np.all((f.out(e.SOC) >= 0) & (f.out(e.SOC) <= 1))
         assert np.all(f.out(e.SOC_STD) > 0)
         assert np.all(f.variances > 0)
+        assert f.smallest_eigenvalue() > 1e-7
         assert f.state.shared["bias_var"][0] >= 0
+
+
+@pytest.mark.parametrize("ampere", [20.0, 200.0, 1900.0])
+@pytest.mark.parametrize("then", [np.nan, 0.0], ids=["lost", "none"])
+@pytest.mark.parametrize("dt", [1.0, 60.0, 3600.0, 1e6])
+def test_not_knowing_has_an_end(plain_cell: CellParameters, ampere: float, then: float, dt: float) -> None:
+    """A current up to the edge of belief, then none or a lost one, and no voltage for long; then all is well again.
+
+    More than everything cannot be unknown. The variance of the SoC stops there, so that the first voltage does not have
+    to take more from it than single precision can tell apart.
+    """
+    f = Filter(plain_cell, soc=0.5)
+    f.rest(round(100 * dt), ampere=ampere, dt=dt)
+    f.rest(round(300 * dt), ampere=then, dt=dt)
+    assert f.smallest_eigenvalue() > 1e-7
+    assert f.variances[e.Z] <= 4.0
+    for _ in range(200):
+        f.step(plain_cell.ocv(0.03), dt=dt)
+        assert f.smallest_eigenvalue() > 1e-7
+    assert np.all(np.isfinite(f.rows))
+    assert abs(f.soc - 0.03) < 3 * f.std
 
 
 # --------------------------------------------------------------------------------------------------- honest on a plateau

@@ -1,7 +1,5 @@
 """The core's gate: one program of everything that a controller runs, in single precision."""
 
-
-
 from bms.core.jit import PROGRAM, f4, i4, kernel
 from hal.contract import MEASUREMENT
 from hal.engine import Kernel, cache
