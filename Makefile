@@ -36,6 +36,7 @@ bench: $(VENV)/.test  ## print the tables of bench/; COMPARE=FOLDER: beside thos
 	@$(BIN)/python bench/accuracy.py
 	@$(BIN)/python bench/startup.py $(if $(COMPARE),--compare $(COMPARE))
 	@$(BIN)/python bench/twin.py $(if $(COMPARE),--compare $(COMPARE))
+	@$(BIN)/python bench/peers.py $(if $(COMPARE),--compare $(COMPARE))
 
 fmt: $(VENV)/.dev  ## format the sources
 	@$(BIN)/ruff format .
@@ -49,7 +50,7 @@ type: $(VENV)/.dev  ## check the types
 	@$(BIN)/mypy
 
 clean:  ## delete the environment and everything that can be made again, but no results
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "rackbms needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3"; exit 1; }
