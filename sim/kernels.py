@@ -95,7 +95,9 @@ def _derive(c, d, t, table, p, sign):
     m0 = p[Y.P_M0] * sign
     r0, r1, r2, r3, r4 = p[Y.P_R0], p[Y.P_R1], p[Y.P_R2], p[Y.P_R3], p[Y.P_R4]
     for k in range(_LANES):
-        arrhenius = 1.0 / (c[Y.C_DEGC + k] + KELVIN) - inverse_ref
+        inverse = 1.0 / (c[Y.C_DEGC + k] + KELVIN)
+        arrhenius = inverse - inverse_ref
+        t[Y.T_B + k] = inverse
         d[Y.D_R0 + k] = mathd.exp(ohmic_k * arrhenius)
         d[Y.D_KP + k] = mathd.exp(polar_k * arrhenius)
     for k in range(_LANES):
@@ -119,8 +121,7 @@ def _derive(c, d, t, table, p, sign):
         # the fastest pair is the charge transfer: its resistance falls with the current as Butler and Volmer have it
         t[Y.T_A + k] = kp * r1 * c[Y.C_X1 + k]
     for k in range(_LANES):
-        thermal_v = 2.0 * BOLTZMANN_EV * (c[Y.C_DEGC + k] + KELVIN)
-        ratio = mathd.asinh_ratio(t[Y.T_A + k] / thermal_v)
+        ratio = mathd.asinh_ratio(t[Y.T_A + k] * t[Y.T_B + k] * (0.5 / BOLTZMANN_EV))
         d[Y.D_K1 + k] = d[Y.D_KP + k] * ratio
         d[Y.D_E + k] -= t[Y.T_A + k] * ratio
 
@@ -393,33 +394,35 @@ def _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4)
 
 
 @kernel
-def _coolant(degc, share, taken, branch, n, module, inlet, flow):
-    """Warm the coolant along each module (one branch each): `taken` (W) from every cell; returns the mean outlet.
+def _coolant(degc, share, gained, first, module, n, inlet):
+    """Warm the coolant along the modules from cell `first` on, four side by side while there are four whole ones.
 
-    Modules side by side: the chain of one waits for itself, not for the others.
+    `gained`: by how much each cell warms it, K. The chain along a module waits for itself, not for the other chains.
+    Returns the number of cells done and the sum of the outlets' temperatures.
     """
-    n_branches = (n + module - 1) // module
-    whole = n // module
-    for m in range(n_branches):
-        branch[m] = inlet
-    if flow > 0.0:
-        for place in range(module):
-            for m in range(whole):
-                k = m * module + place
-                step = share[k] * (degc[k] - branch[m])
-                taken[k] = flow * step
-                branch[m] += step
-        for k in range(whole * module, n):
-            step = share[k] * (degc[k] - branch[whole])
-            taken[k] = flow * step
-            branch[whole] += step
-    else:
-        for k in range(n):
-            taken[k] = 0.0
-    outlet = 0.0
-    for m in range(n_branches):
-        outlet += branch[m]
-    return outlet / n_branches
+    if first + 4 * module <= n:
+        a, b, c, d = inlet, inlet, inlet, inlet
+        for k in range(first, first + module):
+            gain = share[k] * (degc[k] - a)
+            gained[k] = gain
+            a += gain
+            gain = share[k + module] * (degc[k + module] - b)
+            gained[k + module] = gain
+            b += gain
+            gain = share[k + 2 * module] * (degc[k + 2 * module] - c)
+            gained[k + 2 * module] = gain
+            c += gain
+            gain = share[k + 3 * module] * (degc[k + 3 * module] - d)
+            gained[k + 3 * module] = gain
+            d += gain
+        return 4 * module, (a + b) + (c + d)
+    a = inlet
+    last = min(first + module, n)
+    for k in range(first, last):
+        gain = share[k] * (degc[k] - a)
+        gained[k] = gain
+        a += gain
+    return last - first, a
 
 
 @kernel
@@ -432,9 +435,8 @@ def _warm(cells, s, work, p, dt, coolant_keep):
     flat, stride = int(p[Y.P_FLAT_AT]), int(p[Y.P_FLAT_STRIDE])
     degc = work[flat : flat + stride]
     share = work[flat + stride : flat + 2 * stride]
-    taken = work[flat + 2 * stride : flat + 3 * stride]
+    gained = work[flat + 2 * stride : flat + 3 * stride]
     right = work[flat + 3 * stride : flat + 4 * stride]  # heat to the next cell, at place k + 1
-    branch = work[flat + 4 * stride : flat + 5 * stride]
     spare = int(p[Y.P_SPARE_AT])
     t = work[spare : spare + Y.T_SIZE]
     for b in range(n_blocks):
@@ -442,10 +444,15 @@ def _warm(cells, s, work, p, dt, coolant_keep):
             j = b * n_parallel + q
             c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
             first = b * _LANES * n_parallel + q
-            for k in range(_LANES):
-                degc[first + k * n_parallel] = c[Y.C_DEGC + k]
-            for k in range(_LANES):
-                share[first + k * n_parallel] = c[Y.C_COOLANT_SHARE + k]
+            if n_parallel == 1:
+                for k in range(_LANES):
+                    degc[first + k] = c[Y.C_DEGC + k]
+                for k in range(_LANES):
+                    share[first + k] = c[Y.C_COOLANT_SHARE + k]
+            else:
+                for k in range(_LANES):
+                    degc[first + k * n_parallel] = c[Y.C_DEGC + k]
+                    share[first + k * n_parallel] = c[Y.C_COOLANT_SHARE + k]
     conduction = p[Y.P_CONDUCTION]
     module = int(p[Y.P_MODULE])
     for k in range(n):
@@ -456,10 +463,17 @@ def _warm(cells, s, work, p, dt, coolant_keep):
     for k in range(n, size + 1):
         right[k] = 0.0
     for k in range(n, size):
-        taken[k] = 0.0
+        gained[k] = 0.0
     inlet = s[Y.S_COOLANT_SET] + (s[Y.S_COOLANT_IN] - s[Y.S_COOLANT_SET]) * coolant_keep
     s[Y.S_COOLANT_IN] = inlet
-    s[Y.S_COOLANT_OUT] = _coolant(degc, share, taken, branch, n, module, inlet, s[Y.S_FLOW_W_PER_K])
+    flow = s[Y.S_FLOW_W_PER_K]
+    outlets = 0.0
+    done = 0
+    while done < n:
+        step, warm = _coolant(degc, share, gained, done, module, n, inlet)
+        outlets += warm
+        done += step
+    s[Y.S_COOLANT_OUT] = outlets / ((n + module - 1) // module) if flow > 0.0 else inlet
 
     warming = dt / p[Y.P_HEAT_CAPACITY]
     ambient_g = p[Y.P_AMBIENT_G]
@@ -474,15 +488,16 @@ def _warm(cells, s, work, p, dt, coolant_keep):
             first = b * _LANES * n_parallel + q
             for k in range(_LANES):
                 at = first + k * n_parallel
-                t[Y.T_A + k] = taken[at]
-                t[Y.T_C + k] = right[at] - right[at + 1] - taken[at]
+                t[Y.T_A + k] = gained[at]
+                t[Y.T_C + k] = right[at] - right[at + 1]
             for k in range(_LANES):
                 lost = ambient_g * (c[Y.C_DEGC + k] - ambient)
+                taken = flow * t[Y.T_A + k]
                 t[Y.T_B + k] = lost
-                c[Y.C_DEGC + k] += warming * (d[Y.D_HEAT_W + k] + t[Y.T_C + k] - lost)
+                c[Y.C_DEGC + k] += warming * (d[Y.D_HEAT_W + k] + t[Y.T_C + k] - taken - lost)
             _add(t, Y.T_A, _FIRST, m)
             _add(t, Y.T_B, _SECOND, m)
-    s[Y.S_COOLANT_J] += _sum(t, _FIRST) * dt
+    s[Y.S_COOLANT_J] += flow * _sum(t, _FIRST) * dt
     s[Y.S_AMBIENT_J] += _sum(t, _SECOND) * dt
 
 

@@ -178,7 +178,7 @@ L_PATH, L_REQUESTED, L_WELDED, L_HEARTBEAT, L_EXPIRED, L_EVENTS, L_SIZE = range(
 OPEN, PRECHARGE, CLOSED = 0, 1, 2
 """Path from the string to the DC link."""
 
-FLAT_ROWS = 5
+FLAT_ROWS = 4
 
 
 def blocks(n_series: int) -> int:

@@ -1,4 +1,8 @@
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,6 +280,48 @@ def test_two_twins_of_one_seed_are_the_same_bit_for_bit() -> None:
 
     assert run(1) == run(1)
     assert run(1) != run(2)
+
+
+BITS = """
+import hashlib
+from hal.backends.simulated import SimulatedRack
+from hal.contract import Command, Measurement, Truth
+
+class Clock:
+    now = 0.0
+    def now_s(self):
+        return self.now
+
+clock = Clock()
+rack = SimulatedRack("nmc_ev", query={"n_series": "34", "seed": "5"}, clock=clock, options={"duty": {"start_s": 0.0}})
+rack.open()
+m, c, t = (kind(rack.info.n_cells, rack.info.n_sensors) for kind in (Measurement, Command, Truth))
+c.balance[::3] = 1
+c.head["cooling_degc"], c.head["soc_mean"] = 20.0, 0.5
+c.head["limit_discharge_a"] = c.head["limit_charge_a"] = 90.0
+c.head["limit_discharge_w"] = c.head["limit_charge_w"] = 1e5
+digest = hashlib.sha256()
+for k, contactors in enumerate((0b110, 0b110, 0b011, 0b011, 0)):
+    c.head["contactors"], c.head["heartbeat"] = contactors, k + 1
+    rack.write(c)
+    clock.now += 0.7 + k
+    rack.read(m)
+    rack.truth(t)
+    digest.update(m.raw.tobytes() + t.raw.tobytes())
+print(m.head["sequence"][0], digest.hexdigest())
+"""
+
+
+def test_vectors_give_the_bits_of_plain_python(repository: Path) -> None:
+    """Whatever the compiler makes of the kernels, the order of every operation is the one that is written there."""
+    found = []
+    for jit in ("1", "0"):
+        environment = {**os.environ, "RACKBMS_JIT": jit, "PYTHONWARNINGS": "ignore"}
+        command = [sys.executable, "-c", BITS]
+        run = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=True)
+        found.append(run.stdout)
+    assert found[0] == found[1]
+    assert found[0].startswith("6 ")
 
 
 # --- impossible commands ----------------------------------------------------------------------------------------------
