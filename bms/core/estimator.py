@@ -47,7 +47,6 @@ from bms.core.estimator_block import (
     clear_sums,
     gather,
     look_up,
-    place,
     put,
     share_bias,
     total,
@@ -64,8 +63,6 @@ from bms.core.estimator_layout import (
     R2,
     R3,
     R4,
-    ROW_CHARGE,
-    ROW_DISCHARGE,
     SOC,
     SOC_STD,
     STATUS_CURRENT_BAD,
@@ -220,8 +217,7 @@ def estimator_step(
         sh.bias_var,
         _ONE / np.sqrt(sh.bias_var),
     )
-    row = (ROW_DISCHARGE if i_mid > _ZERO else ROW_CHARGE) * N_DEGC
-    rate = config.rows[row : row + N_DEGC]
+    moved = k1.rate * dt_s * i_mid
     soc = state.out[SOC * n_lanes : (SOC + 1) * n_lanes]
     soc_std = state.out[SOC_STD * n_lanes : (SOC_STD + 1) * n_lanes]
     model_v = state.out[MODEL_V * n_lanes : (MODEL_V + 1) * n_lanes]
@@ -230,12 +226,12 @@ def estimator_step(
     for first in range(0, n_lanes, LANES):
         last = first + LANES
         f = state.blocks[first * BLOCK_ROWS : last * BLOCK_ROWS]
-        if gather(w, first, n, cell_v, cell_v_quality, cell_degc):
+        here = min(last, n)
+        if gather(w, state.node, f, cell_v[first:here], cell_v_quality[first:here], cell_degc[first:here], k1, moved):
             status |= i4(STATUS_VOLTAGE_BAD)
         if slow:
             add_slow(f, k1.r_walk * k1.r_walk * slow_h, k1.q_walk * k1.q_walk * slow_h, bias_rest, bias_ratio)
-        place(f, w, state.node, k1, rate, u)
-        look_up(w, state.node, config.nodes)
+        look_up(w, state.node, config.nodes, state.blocks, last * BLOCK_ROWS)
         update(f, w, state.flags[first:last], k1, u)
         put(w, model_v[first:last], innovation[first:last])
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bms.core.estimator_layout import (
+    BLOCK_ROWS,
     N_DEGC,
     N_P,
     N_SOC,
@@ -23,7 +24,7 @@ from bms.core.estimator_layout import (
     SKIPPED,
     WORK_ROWS,
 )
-from bms.core.jit import f4, i4, kernel
+from bms.core.jit import f4, i4, kernel, prefetch, transpose
 from bms.core.mathf import decay, expm1_small
 from hal.contract import LANES
 
@@ -55,12 +56,12 @@ _XA, _XB, _XC, _XD, _XH, _XW, _XZ, _XR, _XQ, _XL = _offsets(0, NX + 1)
 _SA, _SB, _SC, _SD, _SH, _SW, _SZ, _SR, _SQ = _offsets(S_FIRST, NX)
 
 # rows of the scratch: measured values, place in the table, sums per lane, results, parameters, room to transpose them
-_V, _OK, _DEGC, _FT, _GAIN, _DZ, _W00, _W01, _W10, _W11, _INFO, _PULL, _OUT0, _OUT1 = _offsets(0, WORK_ROWS)
+_V, _OK, _Z, _W00, _W01, _W10, _W11, _INFO, _PULL, _OUT0, _OUT1 = _offsets(0, WORK_ROWS)
 _PARAMETERS = u8(WORK_ROWS * LANES)
-_TURNED = u8((WORK_ROWS + NODE) * LANES)
+_BLENDED = u8((WORK_ROWS + NODE) * LANES)
 (
-    _OCV, _SLOPE, _M, _R0, _R1, _R2, _R3, _R4, _RCT, _GAMMA, _M0, _W_STD, _W_KNEE,
-) = _offsets(WORK_ROWS, 13)  # fmt: skip
+    _OCV, _SLOPE, _M, _R0, _R1, _R2, _R3, _R4, _RCT, _GAMMA, _M0, _W_STD, _W_KNEE, _RATE, _ETA,
+) = _offsets(WORK_ROWS, 15)  # fmt: skip
 
 _ZERO = f4(0.0)
 _ONE = f4(1.0)
@@ -76,9 +77,11 @@ _R_MAX = f4(0.7)
 _Q_MAX = f4(0.2)
 _R_VAR_MAX = _R_MAX * _R_MAX
 _Q_VAR_MAX = _Q_MAX * _Q_MAX
-_GATE2 = f4(25.0)
+_PER_GATE2 = f4(1.0 / 25.0)
 _ABSURD_V = f4(100.0)
+_GOOD = np.uint8(0)
 _NO_FLAG = np.uint8(0)
+_INFINITE = f4(np.inf)
 _NAN = f4(np.nan)
 _DEGC_MIN, _DEGC_MAX, _DEGC_UNKNOWN = f4(-60.0), f4(120.0), f4(25.0)
 
@@ -125,90 +128,73 @@ def _node(k: np.int32, last: np.int32) -> np.int32:
 
 
 @kernel
-def gather(w: Any, first: np.uint64, n: np.uint64, cell_v: Any, cell_v_quality: Any, cell_degc: Any) -> bool:
-    """Measured values of one block into the scratch; lanes without a cell, and bad values, get `_OK` = 0.
+def gather(w: Any, index: Any, f: Any, cell_v: Any, cell_v_quality: Any, cell_degc: Any, k1: Any, moved: f4) -> bool:
+    """Measured values of one block into the scratch, and the place in the table: node and four weights of each cell.
 
+    `moved` is the SoC that the current of this step moves in a cell of nominal capacity at 25 degC. What there is of
+    the arrays of measured values is a block, or its first cells. Lanes without a cell, and bad values, get `_OK` = 0.
     Returns True if a cell's voltage cannot be used.
     """
-    bad = False
-    for c in range(_LANES):
-        k = first + c
-        here = k < n
-        k = k if here else n - u8(1)
-        v = cell_v[k]
-        good = abs(v) < _ABSURD_V and cell_v_quality[k] == np.uint8(0)
-        if here and not good:
-            bad = True
-        good = good and here
-        w[_V + c] = v if good else _ZERO
-        w[_OK + c] = _ONE if good else _ZERO
-        degc = cell_degc[k]
-        degc = degc if abs(degc) < f4(np.inf) else _DEGC_UNKNOWN
-        w[_DEGC + c] = _within(degc, _DEGC_MIN, _DEGC_MAX)
-    return bad
-
-
-@kernel
-def place(f: Any, w: Any, index: Any, k1: Any, rate: Any, u: Any) -> None:
-    """Charge moved, and the place in the table at the SoC that it leads to: node and four weights of each cell."""
     degc_first, nodes_per_kelvin, nodes_per_soc = k1.degc_first, k1.nodes_per_kelvin, k1.nodes_per_soc
-    last = i4(N_DEGC - 2)
+    last_t, last_z, columns = i4(N_DEGC - 2), i4(N_SOC - 2), i4(N_SOC)
+    here = u8(cell_v.shape[0])
+    if here == _LANES:
+        for c in range(_LANES):
+            v = cell_v[c]
+            good = (abs(v) < _ABSURD_V) & (cell_v_quality[c] == _GOOD)
+            w[_V + c] = v if good else _ZERO
+            w[_OK + c] = _ONE if good else _ZERO
+        for c in range(_LANES):
+            w[_W00 + c] = cell_degc[c]
+    else:
+        for c in range(_LANES):
+            k = c if c < here else here - u8(1)
+            v = cell_v[k]
+            good = (abs(v) < _ABSURD_V) & (cell_v_quality[k] == _GOOD)
+            w[_V + c] = v if good else _ZERO
+            w[_OK + c] = _ONE if good & (c < here) else _ZERO
+            w[_W00 + c] = cell_degc[k]
+    least = _ONE
+    for c in range(here):
+        least = least if least < w[_OK + c] else w[_OK + c]
     for c in range(_LANES):
-        at = (w[_DEGC + c] - degc_first) * nodes_per_kelvin
-        k = _node(i4(at), last)
-        w[_FT + c] = _within(at - f4(k), _ZERO, _ONE)
-        index[c] = k
-    for c in range(_LANES):
-        k = index[c]
-        low = rate[k]
-        w[_GAIN + c] = low
-        w[_DZ + c] = rate[k + 1] - low
-    last = i4(N_SOC - 2)
-    columns = i4(N_SOC)
-    for c in range(_LANES):
-        ft = w[_FT + c]
-        gain = (w[_GAIN + c] + ft * w[_DZ + c]) * u.dt_s
-        dz = gain * u.i_mid * (_ONE - f[_XQ + c])
-        w[_GAIN + c] = gain
-        w[_DZ + c] = dz
-        at = _within(f[_XZ + c] - dz, _Z_MIN, _Z_MAX) * nodes_per_soc
-        k = _node(i4(at), last)
-        fz = at - f4(k)
-        index[c] = index[c] * columns + k
+        degc = w[_W00 + c]
+        degc = degc if abs(degc) < _INFINITE else _DEGC_UNKNOWN
+        at = (_within(degc, _DEGC_MIN, _DEGC_MAX) - degc_first) * nodes_per_kelvin
+        t = _node(i4(at), last_t)
+        ft = _within(at - f4(t), _ZERO, _ONE)
+        soc = _within(f[_XZ + c] - moved, _Z_MIN, _Z_MAX)
+        at = soc * nodes_per_soc
+        z = _node(i4(at), last_z)
+        fz = at - f4(z)
+        index[c] = t * columns + z
+        w[_Z + c] = soc
         w[_W00 + c] = (_ONE - ft) * (_ONE - fz)
         w[_W01 + c] = (_ONE - ft) * fz
         w[_W10 + c] = ft * (_ONE - fz)
         w[_W11 + c] = ft * fz
+    return bool(least < _ONE)
 
 
 @kernel
-def look_up(w: Any, index: Any, nodes: Any) -> None:
+def look_up(w: Any, index: Any, nodes: Any, blocks: Any, following: int) -> None:
     """Bilinear look-up of all parameters of each cell, then 16 cells x 16 parameters into 16 rows.
 
-    Four times, first and second half interleaved: each turns the address (cell, parameter) by one bit, four swap both.
+    Between the cells, the lines of the block at `following` are sent for: a page is beyond what the processor foresees.
     """
     below = u8(N_SOC * NODE)
     for c in range(_LANES):
+        for k in range(BLOCK_ROWS // LANES):
+            prefetch(blocks, following + (int(c) * (BLOCK_ROWS // LANES) + k) * LANES)
         low = u8(index[c]) * _NODE
         high = low + below
         w00, w01, w10, w11 = w[_W00 + c], w[_W01 + c], w[_W10 + c], w[_W11 + c]
-        to = _PARAMETERS + c * _NODE
+        to = _BLENDED + c * _NODE
         for k in range(_NODE):
             w[to + k] = (w00 * nodes[low + k] + w01 * nodes[low + _NODE + k]) + (
                 w10 * nodes[high + k] + w11 * nodes[high + _NODE + k]
             )
-    _interleave(w, _PARAMETERS, _TURNED)
-    _interleave(w, _TURNED, _PARAMETERS)
-    _interleave(w, _PARAMETERS, _TURNED)
-    _interleave(w, _TURNED, _PARAMETERS)
-
-
-@kernel
-def _interleave(w: Any, source: np.uint64, to: np.uint64) -> None:
-    half = u8(LANES * NODE // 2)
-    for k in range(half):
-        w[to + k * u8(2)] = w[source + k]
-        w[to + k * u8(2) + u8(1)] = w[source + half + k]
+    transpose(w, _BLENDED, _PARAMETERS)
 
 
 @kernel
@@ -224,6 +210,7 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
     h_var = k1.h_noise * k1.h_noise
     white_v2 = k1.voltage_std * k1.voltage_std
     model_corr, knee_corr = k1.model_corr, k1.knee_corr
+    charging = u.i_mid <= _ZERO
     observable2 = k1.observable_soc * k1.observable_soc
     per_second = _ONE / min(max(u.dt_s, f4(1e-3)), f4(60.0))
     for c in range(_LANES):
@@ -233,7 +220,7 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         knee_v = slope * w[_W_KNEE + c]
         knee_v2 = knee_v * knee_v
         slow_v2 = w_var + knee_v2
-        gain = w[_GAIN + c]
+        gain = w[_RATE + c] * (w[_ETA + c] if charging else _ONE) * u.dt_s  # SoC per ampere
         moved = gain * u.i_mid  # SoC moved if the capacity is the nominal one: dz'/dq
         bh = decay(abs(moved * w[_GAMMA + c]))
         unknown = f[_PZZ + c] > _UNKNOWN
@@ -243,7 +230,8 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
 
         # states at the end of the step
         before = f[_XZ + c]
-        low = f[_XL + c] - w[_DZ + c]
+        q = f[_XQ + c]
+        low = f[_XL + c] - moved * (_ONE - q)
         z = before + low
         low = low - (z - before)
         va, vb, vc, vd = f[_XA + c], f[_XB + c], f[_XC + c], f[_XD + c]
@@ -251,7 +239,7 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         vb += u.b2 * (r2 * u.i_mid - vb)
         vc += u.b3 * (r3 * u.i_mid - vc)
         vd += u.b4 * (r4 * u.i_mid - vd)
-        h, wv, r, q = f[_XH + c], f[_XW + c], f[_XR + c], f[_XQ + c]
+        h, wv, r = f[_XH + c], f[_XW + c], f[_XR + c]
         h += bh * (u.towards - h)
         wv -= u.bw * wv
 
@@ -318,7 +306,7 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         er = _ONE + expm1_small(r * _HALF)
         er = er * er
         drop = ((va + vb) + (vc + vd)) + (r0 * u.i_end + rct * u.i_ct)
-        model = ocv + m * h + m0 * u.sign + wv - er * drop
+        model = ocv + slope * (z - w[_Z + c]) + m * h + m0 * u.sign + wv - er * drop
         ok = w[_OK + c]
         nu = (w[_V + c] - model) * ok
         w[_OUT0 + c] = model
@@ -340,7 +328,7 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         spread = pww + slope * slope * pzz + m * m * phh + er * er * ((paa + pbb) + (pcc + pdd) + drop * drop * prr)
         total = _at_least(told, _ZERO) + _at_least(noise, _NOISE_MIN * spread)
         # an outlier: believe it less, the more unlikely it is
-        total += _at_least(nu * nu / _GATE2 - (total + hb * hb * u.bias_var), _ZERO)
+        total += _at_least(nu * nu * _PER_GATE2 - (total + hb * hb * u.bias_var), _ZERO)
         inv = ok / total
 
         ka = ga * inv

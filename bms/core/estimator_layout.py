@@ -29,14 +29,10 @@ def p_row(i: int, j: int) -> int:
 
 
 # parameters at a node of the table over (temperature, SoC)
-OCV, SLOPE, M, R0, R1, R2, R3, R4, RCT, GAMMA, M0, W_STD, W_KNEE = range(13)
-NODE = 16  # numbers per node: 13 in use
+OCV, SLOPE, M, R0, R1, R2, R3, R4, RCT, GAMMA, M0, W_STD, W_KNEE, RATE, ETA = range(15)
+NODE = 16  # numbers per node: 15 in use
 N_SOC = 201  # nodes over SoC, 0..1
 N_DEGC = 19  # nodes over temperature
-
-# rows over temperature alone: SoC per ampere-second
-ROW_DISCHARGE, ROW_CHARGE = range(2)
-N_ROWS = 2
 
 # outputs
 SOC, SOC_STD, MODEL_V, INNOVATION = range(4)
@@ -53,6 +49,7 @@ SETTINGS = (
     Field("degc_first", "f4", "first node of the temperature axis"),
     Field("nodes_per_kelvin", "f4", "and per kelvin"),
     Field("capacity_ah", "f4", "at 25 degC: what '1 C' means"),
+    Field("rate", "f4", "SoC per ampere-second at 25 degC"),
     Field("tau1_s", "f4", "time constant of the first RC pair"),
     Field("tau2_s", "f4", "of the second"),
     Field("tau3_s", "f4", "of the third"),
@@ -89,8 +86,8 @@ SHARED = (
 )
 """State that the cells of the string have in common."""
 
-# rows of the scratch: 14 of the step, the parameters, and room to transpose them
-WORK_ROWS = 14
+# rows of the scratch: 11 of the step, the parameters, and room to transpose them
+WORK_ROWS = 11
 WORK = (WORK_ROWS + 2 * NODE) * LANES
 
 
@@ -99,7 +96,6 @@ class EstimatorConfig(NamedTuple):
 
     scalars: npt.NDArray[Any]  # (1,) with `SETTINGS`
     nodes: npt.NDArray[np.float32]  # (N_DEGC * N_SOC * NODE,)
-    rows: npt.NDArray[np.float32]  # (N_ROWS * N_DEGC,)
 
 
 class EstimatorState(NamedTuple):

@@ -170,11 +170,10 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
         (e.M0, cell.hysteresis_instant_v),
         (e.W_STD, cell.voltage_error_v),
         (e.W_KNEE, cell.knee_error_soc),
+        (e.ETA, cell.coulombic_efficiency),
     ):
         nodes[..., parameter] = row(values)[:, None]
-    rows = np.empty((e.N_ROWS, degc.size), np.float32)
-    rows[e.ROW_DISCHARGE] = 1.0 / (3600.0 * row(cell.capacity))
-    rows[e.ROW_CHARGE] = row(cell.coulombic_efficiency) / (3600.0 * row(cell.capacity))
+    nodes[..., e.RATE] = 1.0 / (3600.0 * row(cell.capacity))[:, None]
 
     values_ = dict(TUNING)
     for source in (cell.filter, tuning or {}):
@@ -185,7 +184,8 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
     capacity_ah = float(np.interp(25.0, cell.degc, cell.capacity))
     scalars = np.zeros(1, CONFIG.head_dtype)
     scalars["nodes_per_soc"], scalars["nodes_per_kelvin"] = e.N_SOC - 1, 1.0 / DEGC_STEP
-    scalars["degc_first"], scalars["capacity_ah"] = DEGC_FIRST, capacity_ah
+    scalars["degc_first"] = DEGC_FIRST
+    scalars["capacity_ah"], scalars["rate"] = capacity_ah, 1.0 / (3600.0 * capacity_ah)
     scalars["bend_a"] = cell.bend_a
     for j, tau_s in enumerate(cell.tau_s):
         scalars[f"tau{j + 1}_s"] = tau_s
@@ -195,7 +195,7 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
             scalars[renamed] = value * capacity_ah
         else:
             scalars[key] = value
-    return e.EstimatorConfig(scalars, nodes.ravel(), rows.ravel())
+    return e.EstimatorConfig(scalars, nodes.ravel())
 
 
 def lanes_of(n_cells: int) -> int:

@@ -13,7 +13,9 @@ import numpy as np
 
 from hal import contract
 from hal.engine import Program
-from hal.engine.carve import carve as carve
+from hal.engine.intrinsics import carve as carve
+from hal.engine.intrinsics import prefetch as prefetch
+from hal.engine.intrinsics import transpose as transpose
 
 f4 = np.float32
 i4 = np.int32

@@ -15,7 +15,6 @@ from bms.core.control import N_FAULTS, N_NUMBERS, N_STATE_NUMBERS, N_WORDS, Cont
 from bms.core.estimator_layout import (
     BLOCK_ROWS,
     N_DEGC,
-    N_ROWS,
     N_SOC,
     NODE,
     OUT_ROWS,
@@ -41,7 +40,6 @@ CONFIG = Layout(
         Field("per_cell", "f4", "share of the string current that one cell of a parallel group carries"),
         *SETTINGS,
         Field("nodes", "f4", "parameters of the cell over temperature and SoC", f"{N_DEGC * N_SOC * NODE}"),
-        Field("rows", "f4", "SoC per ampere-second over temperature, discharge then charge", f"{N_ROWS * N_DEGC}"),
         Field("number", "f4", "settings of the control", f"{N_NUMBERS}"),
         Field("table", "f4", "fault table: threshold, clear, set_s, clear_s of each row", f"{N_FAULTS * 4}"),
         Field("sensor_of_cell", "u2", "temperature sensor that stands for each cell", "cells"),
@@ -78,7 +76,6 @@ class Config(Record):
 
     layout = CONFIG
     nodes: F4
-    rows: F4
     number: F4
     table: F4
     sensor_of_cell: U2
@@ -126,7 +123,6 @@ _STATE_HEAD = STATE.head_dtype
 _CONFIG_HEAD_SIZE = CONFIG.head_dtype.itemsize
 _STATE_HEAD_SIZE = STATE.head_dtype.itemsize
 _NODES = N_DEGC * N_SOC * NODE
-_ROWS = N_ROWS * N_DEGC
 
 
 @kernel
@@ -135,13 +131,12 @@ def config_of(raw: U1) -> StepConfig:
     head = carve(raw, 0, 1, _CONFIG_HEAD)
     n_cells = int(head[0].n_cells)
     nodes = _CONFIG_HEAD_SIZE
-    rows = nodes + 4 * _NODES
-    number = rows + 4 * _ROWS
+    number = nodes + 4 * _NODES
     table = number + 4 * N_NUMBERS
     sensor_of_cell = table + 16 * N_FAULTS
     has = sensor_of_cell + 2 * n_cells
     return StepConfig(
-        EstimatorConfig(head, carve(raw, nodes, _NODES, f4), carve(raw, rows, _ROWS, f4)),
+        EstimatorConfig(head, carve(raw, nodes, _NODES, f4)),
         ControlConfig(
             carve(raw, number, N_NUMBERS, f4), carve(raw, table, 4 * N_FAULTS, f4), carve(raw, has, _N_HAS, np.uint8)
         ),
@@ -195,7 +190,6 @@ def fill_estimator(config: Config, estimator: EstimatorConfig) -> None:
     for field in SETTINGS:
         config.head[field.name] = estimator.scalars[field.name]
     config.nodes[:] = estimator.nodes
-    config.rows[:] = estimator.rows
 
 
 def config_record(

@@ -254,9 +254,13 @@ def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
         def add_ir_module(self, ir_module: Any) -> None:
             """Take a lowered function; the arrays of one call do not overlap, so its pointers are `noalias`."""
             for function in ir_module.functions:
-                for argument in function.args if function.blocks else ():
-                    if argument.type.is_pointer and argument.name.startswith("arg."):
-                        argument.add_attribute("noalias")
+                if function.blocks:
+                    for argument in function.args:
+                        if argument.type.is_pointer and argument.name.startswith("arg."):
+                            argument.add_attribute("noalias")
+                    if target.triple.startswith("x86_64"):
+                        # registers of 64 bytes that are put on the stack must not lie across two cache lines
+                        function.attributes.alignstack = 64
             super().add_ir_module(ir_module)
 
         def _optimize_functions(self, ll_module: Any) -> None:
