@@ -6,13 +6,11 @@ import numpy as np
 
 from bms.core.jit import PROGRAM as CORE
 from bms.lab.jit import PROGRAM
-from hal.engine import cache
 
 
 def test_the_loops_over_traces_are_one_program() -> None:
     assert set(PROGRAM.entries) == {"over_trace", "filtered"}
     assert set(CORE.sources) < set(PROGRAM.sources)
-    assert cache.digest_of(PROGRAM.sources).hex() == PROGRAM.table.digest
 
 
 def test_it_may_use_the_elementary_functions_of_the_c_library() -> None:

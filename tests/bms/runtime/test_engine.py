@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bms.cli import main
 from bms.runtime import engine
 from hal.backends.replay import FILE_NAME
 from hal.engine import Program
@@ -111,6 +112,20 @@ def test_compiled_and_plain_kernels_leave_the_same_recording(tmp_path: Path) -> 
         subprocess.run([sys.executable, "-m", "bms", *words], env=environment, check=True)
         recorded.append((tmp_path / jit / FILE_NAME).read_bytes())
     assert recorded[0] == recorded[1]
+
+
+def test_what_is_kept_starts_without_a_compiler(tmp_path: Path) -> None:
+    """Importing numba, scipy or matplotlib takes longer than all else that a run does before its first step."""
+    words = ["run", "--rack", "sim:lfp_280?n_series=4&module_groups=4", "--cell", "lfp_280", "--duration", "3",
+             "--quiet", "--no-report", "--out", str(tmp_path)]  # fmt: skip
+    code = (
+        "import sys; from bms.cli import main; code = main(sys.argv[1:])\n"
+        "slow = {'numba', 'scipy', 'matplotlib', 'rich', 'hal.engine.compile'} & set(sys.modules)\n"
+        "sys.exit(f'imported {slow}' if slow else code)"
+    )
+    assert main(words) == 0  # now everything is kept
+    run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_the_option_is_jit_unless_told_otherwise() -> None:

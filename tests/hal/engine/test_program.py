@@ -80,6 +80,20 @@ def test_the_key_follows_all_that_the_code_depends_on(
     assert program.key() != before
 
 
+def test_the_digest_in_the_table_follows_the_sources_and_what_they_mean(
+    small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = small().table.digest
+    assert small().table.digest == before
+    program = small()
+    program.sources = (*program.sources, Path(cache.__file__))
+    assert program.table.digest != before
+    for name in ("compile.py", "intrinsics.py", "signature.py"):
+        (tmp_path / name).write_text("another")
+    monkeypatch.setattr(programs, "__file__", str(tmp_path / "program.py"))
+    assert small().table.digest != before
+
+
 def test_an_entry_that_belongs_to_no_program_is_compiled_by_itself(small: Make, folder: Path) -> None:
     program = small()
 
