@@ -106,7 +106,8 @@ def _trusted(folder: Path) -> bool:
         return False
     if not stat.S_ISDIR(found.st_mode):
         return False
-    return not hasattr(os, "getuid") or (found.st_uid in (os.getuid(), 0) and not found.st_mode & stat.S_IWOTH)
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return not hasattr(os, "getuid") or (found.st_uid in (os.getuid(), 0) and not found.st_mode & others)
 
 
 def _read(path: Path, key: bytes) -> bytes | None:

@@ -174,13 +174,13 @@ def test_without_a_home_among_the_temporary_files(monkeypatch: pytest.MonkeyPatc
     assert cache.load("p", KEY) == b"code"
 
 
-@pytest.mark.parametrize("spoil", ["writable for all", "of another user", "a link", "a file"])
+@pytest.mark.parametrize("spoil", ["writable for all", "writable for the group", "of another user", "a link", "a file"])
 def test_a_folder_that_others_can_fill_is_not_used(
     folder: Path, tmp_path: Path, spoil: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cache.store("p", KEY, b"code")
-    if spoil == "writable for all":
-        folder.chmod(0o777)
+    if spoil.startswith("writable"):
+        folder.chmod(0o777 if spoil.endswith("all") else 0o770)
     elif spoil == "of another user":
         if os.getuid() == 0:
             os.chown(folder, 12345, 12345)
