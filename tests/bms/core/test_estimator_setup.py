@@ -9,72 +9,84 @@ import numpy as np
 import pytest
 
 from bms.cells import CellParameters
-from bms.core import estimator as e
+from bms.core import estimator_layout as e
 from bms.core.estimator_setup import (
     DEGC_FIRST,
     DEGC_STEP,
-    N_SOC,
     TUNING,
+    cell_rows,
     estimator_config,
     estimator_state,
+    lanes_of,
+    rows_view,
     soc_prior,
 )
+
+VARIANCES = [e.p_row(j, j) for j in range(e.NX)]
+RELATIONS = [e.p_row(i, j) for i in range(e.NX) for j in range(i)]
 
 
 def node(degc: float) -> int:
     return round((degc - DEGC_FIRST) / DEGC_STEP)
 
 
+def maps_of(config: e.EstimatorConfig) -> np.ndarray:
+    """The parameters as maps over (parameter, temperature, SoC)."""
+    return np.moveaxis(config.nodes.reshape(e.N_DEGC, e.N_SOC, e.NODE), 2, 0)
+
+
 def test_maps_hold_the_tables_of_the_cell_at_its_own_nodes(plain_cell: CellParameters) -> None:
     c = estimator_config(plain_cell)
-    assert c.maps.dtype == c.rows.dtype == np.float32
-    z = np.linspace(0, 1, N_SOC)
+    assert c.nodes.dtype == np.float32
+    maps = maps_of(c)
+    z = np.linspace(0, 1, e.N_SOC)
     for k, degc in enumerate(plain_cell.degc):
         t = node(degc)
-        np.testing.assert_allclose(c.maps[e.MAP_OCV, t], np.interp(z, plain_cell.soc, plain_cell.ocv_v[k]), rtol=1e-6)
-        np.testing.assert_allclose(
-            c.maps[e.MAP_M, t], np.interp(z, plain_cell.soc, plain_cell.hysteresis_v[k]), rtol=1e-6
-        )
+        np.testing.assert_allclose(maps[e.OCV, t], np.interp(z, plain_cell.soc, plain_cell.ocv_v[k]), rtol=1e-6)
+        np.testing.assert_allclose(maps[e.M, t], np.interp(z, plain_cell.soc, plain_cell.hysteresis_v[k]), rtol=1e-6)
         for row, table in (
-            (e.MAP_R0, plain_cell.r0_ohm),
-            (e.MAP_RCT, plain_cell.rct_ohm),
-            *((e.MAP_R1 + j, plain_cell.r_ohm[j]) for j in range(4)),
+            (e.R0, plain_cell.r0_ohm),
+            (e.RCT, plain_cell.rct_ohm),
+            *((e.R1 + j, plain_cell.r_ohm[j]) for j in range(4)),
         ):
-            np.testing.assert_allclose(c.maps[row, t], np.interp(z, plain_cell.soc_r, table[k]), rtol=1e-5)
-        assert c.rows[e.ROW_CAPACITY_AH, t] == pytest.approx(plain_cell.capacity[k])
-        assert c.rows[e.ROW_ETA, t] == pytest.approx(plain_cell.coulombic_efficiency[k])
-        assert c.rows[e.ROW_GAMMA, t] == pytest.approx(plain_cell.gamma[k])
-        assert c.rows[e.ROW_M0, t] == pytest.approx(plain_cell.hysteresis_instant_v[k])
-        assert c.rows[e.ROW_W_STD, t] == pytest.approx(plain_cell.voltage_error_v[k])
-        assert c.rows[e.ROW_W_KNEE, t] == pytest.approx(plain_cell.knee_error_soc[k])
+            np.testing.assert_allclose(maps[row, t], np.interp(z, plain_cell.soc_r, table[k]), rtol=1e-5)
+        for parameter, value in (
+            (e.RATE, 1.0 / (3600.0 * plain_cell.capacity[k])),
+            (e.ETA, plain_cell.coulombic_efficiency[k]),
+            (e.GAMMA, plain_cell.gamma[k]),
+            (e.M0, plain_cell.hysteresis_instant_v[k]),
+            (e.W_STD, plain_cell.voltage_error_v[k]),
+            (e.W_KNEE, plain_cell.knee_error_soc[k]),
+        ):
+            np.testing.assert_allclose(maps[parameter, t], value, rtol=1e-6)
 
 
 def test_the_slope_is_the_derivative_of_the_curve(make_plain_cell: Callable[..., CellParameters]) -> None:
     soc = np.linspace(0, 1, 101)
     cell = make_plain_cell(soc=soc, ocv_v=np.tile(3 + soc**2, (3, 1)), hysteresis_v=np.zeros((3, 101)))
-    slope = estimator_config(cell).maps[e.MAP_SLOPE, node(25.0)]
-    z = np.linspace(0, 1, N_SOC)
+    slope = maps_of(estimator_config(cell))[e.SLOPE, node(25.0)]
+    z = np.linspace(0, 1, e.N_SOC)
     np.testing.assert_allclose(slope[2:-2], 2 * z[2:-2], atol=1e-3)
     assert np.all(slope > 0)
 
 
 def test_resistances_go_on_beyond_the_coldest_test_and_curves_stay(plain_cell: CellParameters) -> None:
-    maps = estimator_config(plain_cell).maps
-    cold, colder = maps[e.MAP_R0, node(0.0)], maps[e.MAP_R0, node(-30.0)]
+    maps = maps_of(estimator_config(plain_cell))
+    cold, colder = maps[e.R0, node(0.0)], maps[e.R0, node(-30.0)]
     assert np.all(colder > 1.5 * cold)
-    np.testing.assert_array_equal(maps[e.MAP_OCV, node(-30.0)], maps[e.MAP_OCV, node(0.0)])
-    between = maps[e.MAP_R0, node(10.0)]
-    assert np.all((between < cold) & (between > maps[e.MAP_R0, node(25.0)]))
+    np.testing.assert_array_equal(maps[e.OCV, node(-30.0)], maps[e.OCV, node(0.0)])
+    between = maps[e.R0, node(10.0)]
+    assert np.all((between < cold) & (between > maps[e.R0, node(25.0)]))
 
 
 def test_resistances_between_temperatures_follow_arrhenius(make_plain_cell: Callable[..., CellParameters]) -> None:
     degc = np.array([0.0, 50.0, 55.0])
     law = np.exp(3500.0 / (degc + 273.15) - 3500.0 / 298.15)
     cell = make_plain_cell(degc=degc, r0_ohm=0.01 * np.repeat(law[:, None], 5, axis=1))
-    maps = estimator_config(cell).maps
+    maps = maps_of(estimator_config(cell))
     for at in (-20.0, 10.0, 25.0, 40.0, 60.0):
         expected = 0.01 * np.exp(3500.0 / (at + 273.15) - 3500.0 / 298.15)
-        np.testing.assert_allclose(maps[e.MAP_R0, node(at)], expected, rtol=1e-4)
+        np.testing.assert_allclose(maps[e.R0, node(at)], expected, rtol=1e-4)
 
 
 def test_a_cell_tested_at_one_temperature_is_the_same_at_all(plain_cell: CellParameters) -> None:
@@ -83,9 +95,8 @@ def test_a_cell_tested_at_one_temperature_is_the_same_at_all(plain_cell: CellPar
         **{k: getattr(plain_cell, k)[1:2] for k in ("ocv_v", "hysteresis_v", "r0_ohm", "rct_ohm", "capacity", "coulombic_efficiency", "gamma",
            "hysteresis_instant_v", "voltage_error_v", "knee_error_soc")},
     )  # fmt: skip
-    c = estimator_config(one)
-    assert np.all(c.maps == c.maps[:, :1])
-    assert np.all(c.rows == c.rows[:, :1])
+    maps = maps_of(estimator_config(one))
+    assert np.all(maps == maps[:, :1])
 
 
 def test_tuning_scales_with_the_capacity(make_plain_cell: Callable[..., CellParameters]) -> None:
@@ -116,24 +127,48 @@ def test_an_unknown_tuning_is_refused(plain_cell: CellParameters) -> None:
 def test_every_scalar_is_filled_in(plain_cell: CellParameters) -> None:
     scalars = estimator_config(plain_cell).scalars[0]
     assert scalars["degc_first"] == DEGC_FIRST
-    for name in scalars.dtype.names:
-        assert scalars[name] != 0.0, name
+    assert scalars["rate"] == pytest.approx(1.0 / (3600.0 * plain_cell.capacity_ah))
+    for setting in e.SETTINGS:
+        assert scalars[setting.name] != 0.0, setting.name
 
 
 def test_a_new_state_says_what_it_was_told(plain_cell: CellParameters) -> None:
     state = estimator_state(estimator_config(plain_cell), 3, [0.2, 0.5, 1.0], [0.01, 0.1, 0.3])
-    np.testing.assert_allclose(state.out[e.SOC], [0.2, 0.5, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(state.out[e.SOC_STD], [0.01, 0.1, 0.3], rtol=1e-3)
-    assert np.all(state.p[: e.NX] > 0), "every state has some doubt"
-    assert np.all(state.p[e.NX :] == 0), "and none is related to another"
-    for array in (state.x, state.p, state.s, state.out, state.work):
+    out, rows = state.out.reshape(e.OUT_ROWS, -1), cell_rows(state.blocks, 3)
+    np.testing.assert_allclose(out[e.SOC, :3], [0.2, 0.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(out[e.SOC_STD, :3], [0.01, 0.1, 0.3], rtol=1e-3)
+    np.testing.assert_array_equal(rows[e.Z], np.float32([0.2, 0.5, 1.0]))
+    assert np.all(rows[VARIANCES] > 0), "every state has some doubt"
+    assert np.all(rows[RELATIONS] == 0), "and none is related to another"
+    for array in (state.blocks, state.out, state.work):
         assert array.dtype == np.float32
+        assert array.ndim == 1
         assert array.flags.c_contiguous
-        assert array.shape[1] == 3
+
+
+def test_rows_and_cells_of_blocks() -> None:
+    assert [lanes_of(n) for n in (1, 15, 16, 17, 416)] == [16, 16, 16, 32, 416]
+    blocks = np.arange(2 * e.BLOCK, dtype=np.float32)
+    rows = rows_view(blocks)
+    assert rows.shape == (e.BLOCK_ROWS, 2, 16)
+    assert rows[3, 1, 5] == e.BLOCK + 3 * 16 + 5
+    cells = cell_rows(blocks, 20)
+    assert cells.shape == (e.BLOCK_ROWS, 20)
+    assert cells[3, 16] == e.BLOCK + 3 * 16
+    rows[3, 1, 0] = -1.0
+    assert blocks[e.BLOCK + 3 * 16] == -1.0, "a view"
+    assert cells[3, 16] != -1.0, "a copy"
+
+
+def test_every_pair_of_states_has_a_row_of_its_own() -> None:
+    rows = {e.p_row(i, j) for i in range(e.NX) for j in range(e.NX)}
+    assert rows == set(range(e.P_FIRST, e.P_FIRST + e.N_P))
+    assert e.p_row(e.Z, e.V1) == e.p_row(e.V1, e.Z)
 
 
 def test_certainty_about_the_start_is_limited(plain_cell: CellParameters) -> None:
-    assert float(estimator_state(estimator_config(plain_cell), 1, 0.5, 0.0).p[e.Z, 0]) > 0
+    state = estimator_state(estimator_config(plain_cell), 1, 0.5, 0.0)
+    assert float(cell_rows(state.blocks, 1)[e.p_row(e.Z, e.Z), 0]) > 0
 
 
 @pytest.mark.parametrize("soc", [0.01, 0.03, 0.08, 0.5, 0.65, 0.9, 0.995])

@@ -67,6 +67,24 @@ def test_one_minus_exp_at_its_ends() -> None:
         assert mathf.one_minus_exp(f4(x)) == pytest.approx(-math.expm1(-float(f4(x))), rel=5e-7)
 
 
+def test_decay_is_right_up_to_its_limit() -> None:
+    x, y = over(mathf.decay, np.geomspace(1e-30, 5.5, N))
+    assert worst_relative(y, -np.expm1(-x)) < 1e-6
+    assert mathf.decay(f4(0.0)) == 0.0
+    assert mathf.decay(f4(1e-8)) == f4(1e-8)
+
+
+@pytest.mark.parametrize("x", [6.0, 100.0, 3e38, np.inf, np.nan])
+def test_decay_stops_at_its_limit(x: float) -> None:
+    assert mathf.decay(f4(x)) == mathf.decay(f4(5.5))
+    assert 0.995 < mathf.decay(f4(x)) < 1.0
+
+
+def test_decay_falls_nowhere() -> None:
+    _, y = over(mathf.decay, np.arange(0.0, 5.5, 1e-3))
+    assert np.all(np.diff(y) > 0)
+
+
 def test_logf_is_right_over_its_whole_range() -> None:
     x, y = over(mathf.logf, np.geomspace(1e-30, 1e30, N))
     far = np.abs(x - 1.0) > 0.05
@@ -122,9 +140,9 @@ def test_asinhf_limits_its_argument(x: float) -> None:
 
 
 def test_results_are_float32() -> None:
-    for function in (mathf.expf, mathf.one_minus_exp, mathf.logf, mathf.asinhf):
+    for function in (mathf.expf, mathf.one_minus_exp, mathf.decay, mathf.logf, mathf.asinhf):
         function(f4(0.5))
-        made = {str(key[0]): str(compiled.signature.return_type) for key, compiled in function.overloads.items()}
+        made = {str(s.args[0]): str(s.return_type) for s in function.dispatcher.nopython_signatures}
         assert made["float32"] == "float32"
 
 
