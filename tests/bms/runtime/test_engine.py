@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from bms.cli import main
+from bms.core.jit import PROGRAM as CORE
 from bms.runtime import engine
 from hal.backends.replay import FILE_NAME
-from hal.engine import Program
+from hal.backends.twin import PROGRAM as TWIN
+from hal.codec.jit import PROGRAM as CODEC
+from hal.engine import Program, cache
 from hal.errors import ConfigError
 
 MODULE = "hal.engine"
@@ -126,6 +129,27 @@ def test_what_is_kept_starts_without_a_compiler(tmp_path: Path) -> None:
     assert main(words) == 0  # now everything is kept
     run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_a_run_over_damaged_programs_is_the_same_run(tmp_path: Path) -> None:
+    """Every file of the cache with one bit wrong: all is compiled anew, and no decision differs."""
+    words = ["run", "--rack", "sim:lfp_280?n_series=4&module_groups=4&duty.start_s=8", "--cell", "lfp_280",
+             "--duration", "20", "--quiet", "--no-report", "--out"]  # fmt: skip
+    assert main([*words, str(tmp_path / "good")]) == 0
+    folder, kept = tmp_path / "cache" / "rackbms", {}
+    folder.mkdir(mode=0o700, parents=True)
+    for program in (CORE, CODEC, TWIN):
+        path = cache.path_in(folder, program.name, program.key())
+        kept[path] = next(p for f in cache.folders() if (p := f / path.name).exists()).read_bytes()
+        spoilt = bytearray(kept[path])
+        spoilt[len(spoilt) // 2] ^= 0x10
+        path.write_bytes(spoilt)
+    environment = {**os.environ, "RACKBMS_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "bms", *words, str(tmp_path / "again")]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "again" / FILE_NAME).read_bytes() == (tmp_path / "good" / FILE_NAME).read_bytes()
+    for path, content in kept.items():
+        assert path.read_bytes() == content
 
 
 def test_the_option_is_jit_unless_told_otherwise() -> None:
