@@ -12,7 +12,7 @@ import numpy as np
 
 from sim import layout as Y
 from sim.jit import kernel
-from sim.kernels import advance_rack, derive_rack, settle_rack
+from sim.kernels import advance_rack, settle_rack
 from sim.sensors import sample_rack
 
 MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE = 1, 2, 4  # bits of a command and of the feedback
@@ -135,12 +135,10 @@ def run_racks(
         if what & ADVANCE == 0:
             settle_rack(cells[r], groups[r], balance[r], s, w, table, p)
         else:
-            if not kept:
-                derive_rack(cells[r], w, table, p, s[Y.S_SIGN])
             s[Y.S_AMBIENT] = ambient
             path = logic[r, Y.L_PATH]
             advance_rack(
-                cells[r], groups[r], balance[r], s, w, table, p, requests[:n_steps], path, request_is_current, dt
+                cells[r], groups[r], balance[r], s, w, table, p, requests[:n_steps], path, request_is_current, kept, dt
             )
         if what & SAMPLE != 0:
             sample_rack(

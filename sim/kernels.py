@@ -30,13 +30,13 @@ KELVIN = 273.15
 BOLTZMANN_EV = 8.617333262e-5
 
 _LANES = Y.LANES
-_FIRST, _SECOND, _THIRD = Y.T_SUMS, Y.T_SUMS + Y.ADD_LANES, Y.T_SUMS + 2 * Y.ADD_LANES
+_FIRST, _SECOND, _THIRD, _FOURTH = range(Y.T_SUMS, Y.T_SUMS + 4 * Y.ADD_LANES, Y.ADD_LANES)
 
 
 @kernel
 def _clear_sums(t):
-    """Start the three sums at nothing."""
-    for k in range(3 * Y.ADD_LANES):
+    """Start all sums at nothing."""
+    for k in range(4 * Y.ADD_LANES):
         t[_FIRST + k] = 0.0
 
 
@@ -127,72 +127,72 @@ def _derive(c, d, t, table, p, sign):
 
 
 @kernel
-def derive_rack(cells, work, table, p, sign):
-    """Refresh the derived rows of every block."""
-    spare = int(p[Y.P_SPARE_AT])
-    t = work[spare : spare + Y.T_SIZE]
-    for j in range(int(p[Y.P_BLOCKS]) * int(p[Y.P_N_PARALLEL])):
-        c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
-        _derive(c, work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK], t, table, p, sign)
-
-
-@kernel
 def _lanes_of(p, b):
     """How many groups of block `b` the rack has."""
     return min(int(p[Y.P_N_SERIES]) - b * _LANES, _LANES)
 
 
 @kernel
-def _terminals(groups, balance, s, work, p):
-    """Voltage and resistance of groups and string at this instant, under the string's current, busbars included."""
-    ampere = s[Y.S_AMPERE]
+def _terminals(groups, balance, work, t, p, ampere, b, first_sum, second_sum):
+    """Voltage and resistance of the groups of block `b` at this instant; adds resistances and voltages up."""
     balance_s = p[Y.P_BALANCE_S]
     n_parallel = int(p[Y.P_N_PARALLEL])
     levels = int(p[Y.P_LEVELS_AT])
-    spare = int(p[Y.P_SPARE_AT])
-    t = work[spare : spare + Y.T_SIZE]
-    _clear_sums(t)
-    for b in range(int(p[Y.P_BLOCKS])):
-        v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
-        g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
-        bleed = balance[b * _LANES : (b + 1) * _LANES]
+    v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
+    g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
+    bleed = balance[b * _LANES : (b + 1) * _LANES]
+    for k in range(_LANES):
+        t[Y.T_A + k] = bleed[k] * balance_s + g[Y.G_LEAK_S + k]
+        t[Y.T_B + k] = -ampere
+    for q in range(n_parallel):
+        j = b * n_parallel + q
+        d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
         for k in range(_LANES):
-            t[Y.T_A + k] = bleed[k] * balance_s + g[Y.G_LEAK_S + k]
-            t[Y.T_B + k] = -ampere
-        for q in range(n_parallel):
-            j = b * n_parallel + q
-            d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
-            for k in range(_LANES):
-                conductance = 1.0 / d[Y.D_R0 + k]
-                t[Y.T_A + k] += conductance
-                t[Y.T_B + k] += conductance * d[Y.D_E + k]
-        for k in range(_LANES):
-            ohm = 1.0 / t[Y.T_A + k]
-            volt = t[Y.T_B + k] * ohm
-            v[Y.V_EFF_OHM + k] = ohm
-            v[Y.V_NOW + k] = volt
-            t[Y.T_A + k] = ohm
-            t[Y.T_B + k] = volt
-        m = _lanes_of(p, b)
-        _add(t, Y.T_A, _FIRST, m)
-        _add(t, Y.T_B, _SECOND, m)
+            conductance = 1.0 / d[Y.D_R0 + k]
+            t[Y.T_A + k] += conductance
+            t[Y.T_B + k] += conductance * d[Y.D_E + k]
+    for k in range(_LANES):
+        ohm = 1.0 / t[Y.T_A + k]
+        volt = t[Y.T_B + k] * ohm
+        v[Y.V_EFF_OHM + k] = ohm
+        v[Y.V_NOW + k] = volt
+        t[Y.T_A + k] = ohm
+        t[Y.T_B + k] = volt
+    m = _lanes_of(p, b)
+    _add(t, Y.T_A, first_sum, m)
+    _add(t, Y.T_B, second_sum, m)
+
+
+@kernel
+def _string(s, p, ohm, volt):
+    """Resistance and voltage of the string at this instant from the sums over its groups, busbars included."""
     busbars = p[Y.P_BUSBAR_OHM] * p[Y.P_N_SERIES]
-    s[Y.S_OHM] = _sum(t, _FIRST) + busbars
-    s[Y.S_PACK_V] = _sum(t, _SECOND) - busbars * ampere
+    s[Y.S_OHM] = ohm + busbars
+    s[Y.S_PACK_V] = volt - busbars * s[Y.S_AMPERE]
 
 
 @kernel
 def settle_rack(cells, groups, balance, s, work, table, p):
     """Make every derived value agree with the state, with the string current as it is: after a change from outside."""
-    derive_rack(cells, work, table, p, s[Y.S_SIGN])
-    _terminals(groups, balance, s, work, p)
+    spare = int(p[Y.P_SPARE_AT])
+    t = work[spare : spare + Y.T_SIZE]
+    _clear_sums(t)
+    n_parallel = int(p[Y.P_N_PARALLEL])
+    for b in range(int(p[Y.P_BLOCKS])):
+        for q in range(n_parallel):
+            j = b * n_parallel + q
+            c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
+            _derive(c, work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK], t, table, p, s[Y.S_SIGN])
+        _terminals(groups, balance, work, t, p, s[Y.S_AMPERE], b, _FIRST, _SECOND)
+    _string(s, p, _sum(t, _FIRST), _sum(t, _SECOND))
 
 
 @kernel
-def _source(cells, groups, balance, work, p, dt, b1, b2, b3, b4):
+def _source(cells, groups, balance, work, table, p, derived, sign, shift, dt, b1, b2, b3, b4):
     """Mean over the sub-step of the string's voltage at zero current, and its resistance: v = E - R I.
 
-    `b1` to `b4` are the weights of the RC pairs: for each, the mean of exp(-t/tau) over the sub-step.
+    `b1` to `b4` are the weights of the RC pairs: for each, the mean of exp(-t/tau) over the sub-step. Where the derived
+    rows are not `derived` yet, they are made with the `sign` of the last current; then it changes, by `shift` volts.
     """
     n_parallel = int(p[Y.P_N_PARALLEL])
     levels = int(p[Y.P_LEVELS_AT])
@@ -209,12 +209,17 @@ def _source(cells, groups, balance, work, p, dt, b1, b2, b3, b4):
         g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
         bleed = balance[b * _LANES : (b + 1) * _LANES]
         for k in range(_LANES):
-            t[Y.T_A + k] = bleed[k] * balance_s + g[Y.G_LEAK_S + k]
-            t[Y.T_B + k] = 0.0
+            v[Y.V_MEAN_OHM + k] = bleed[k] * balance_s + g[Y.G_LEAK_S + k]  # conductance, at first
+            v[Y.V_MEAN + k] = 0.0
         for q in range(n_parallel):
             j = b * n_parallel + q
             c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
             d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
+            if not derived:
+                _derive(c, d, t, table, p, sign)
+            if shift != 0.0:
+                for k in range(_LANES):
+                    d[Y.D_E + k] -= shift
             for k in range(_LANES):
                 # x_mean = b x + (1 - b) i, b the mean of the exponential; the charge transfer is held on its secant
                 kp = d[Y.D_KP + k]
@@ -227,11 +232,11 @@ def _source(cells, groups, balance, work, p, dt, b1, b2, b3, b4):
                 d[Y.D_INVERSE_AS + k] = inverse
                 d[Y.D_EMEAN + k] = e
                 d[Y.D_MEAN_S + k] = conductance
-                t[Y.T_A + k] += conductance
-                t[Y.T_B + k] += conductance * e
+                v[Y.V_MEAN_OHM + k] += conductance
+                v[Y.V_MEAN + k] += conductance * e
         for k in range(_LANES):
-            ohm = 1.0 / t[Y.T_A + k]
-            volt = t[Y.T_B + k] * ohm
+            ohm = 1.0 / v[Y.V_MEAN_OHM + k]
+            volt = v[Y.V_MEAN + k] * ohm
             v[Y.V_MEAN_OHM + k] = ohm
             v[Y.V_MEAN + k] = volt  # at zero string current; the current's share is taken off later
             t[Y.T_A + k] = ohm
@@ -297,23 +302,16 @@ def _flow(s, p, path, emf, ohm, request, request_is_current, dt):
 
 
 @kernel
-def _take_sign(s, work, p, path, request):
-    """Let the instantaneous hysteresis take the sign of the current that is about to flow."""
-    sign = s[Y.S_SIGN]
+def _sign_of(s, path, request):
+    """Sign that the instantaneous hysteresis takes: that of the current that is about to flow."""
     if path == Y.CLOSED:
         if request > 0.0 and min(s[Y.S_LIMIT_DISCHARGE_A], s[Y.S_LIMIT_DISCHARGE_W]) > 0.0:
-            sign = 1.0
-        elif request < 0.0 and min(s[Y.S_LIMIT_CHARGE_A], s[Y.S_LIMIT_CHARGE_W]) > 0.0:
-            sign = -1.0
+            return 1.0
+        if request < 0.0 and min(s[Y.S_LIMIT_CHARGE_A], s[Y.S_LIMIT_CHARGE_W]) > 0.0:
+            return -1.0
     elif path == Y.PRECHARGE and s[Y.S_PACK_V] > s[Y.S_BUS_V]:
-        sign = 1.0
-    if sign != s[Y.S_SIGN]:
-        shift = p[Y.P_M0] * (sign - s[Y.S_SIGN])
-        s[Y.S_SIGN] = sign
-        for j in range(int(p[Y.P_BLOCKS]) * int(p[Y.P_N_PARALLEL])):
-            d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
-            for k in range(_LANES):
-                d[Y.D_E + k] -= shift
+        return 1.0
+    return s[Y.S_SIGN]
 
 
 @kernel
@@ -355,6 +353,9 @@ def _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4)
     levels = int(p[Y.P_LEVELS_AT])
     spare = int(p[Y.P_SPARE_AT])
     t = work[spare : spare + Y.T_SIZE]
+    flat, stride = int(p[Y.P_FLAT_AT]), int(p[Y.P_FLAT_STRIDE])
+    degc = work[flat : flat + stride]
+    share = work[flat + stride : flat + 2 * stride]
     balance_s = p[Y.P_BALANCE_S]
     per_cell = 1.0 / n_parallel
     _clear_sums(t)
@@ -374,12 +375,24 @@ def _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4)
         for q in range(n_parallel):
             j = b * n_parallel + q
             d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
-            _move(cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK], d, v, t, p, dt, a1, a2, a3, a4)
+            c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
+            _move(c, d, v, t, p, dt, a1, a2, a3, a4)
             for k in range(m, _LANES):
                 d[Y.D_HEAT_W + k] = 0.0  # nothing cools the lanes that nobody counts
             for k in range(_LANES):
                 t[Y.T_A + k] = d[Y.D_HEAT_W + k]
             _add(t, Y.T_A, _THIRD, m)
+            # the heat wants temperatures and coolant in the order of the cells
+            first = b * _LANES * n_parallel + q
+            if n_parallel == 1:
+                for k in range(_LANES):
+                    degc[first + k] = c[Y.C_DEGC + k]
+                for k in range(_LANES):
+                    share[first + k] = c[Y.C_COOLANT_SHARE + k]
+            else:
+                for k in range(_LANES):
+                    degc[first + k * n_parallel] = c[Y.C_DEGC + k]
+                    share[first + k * n_parallel] = c[Y.C_COOLANT_SHARE + k]
     heat_w = _sum(t, _THIRD)
     s[Y.S_HEAT_W] = heat_w
     s[Y.S_HEAT_J] += heat_w * dt
@@ -426,8 +439,8 @@ def _coolant(degc, share, gained, first, module, n, inlet):
 
 
 @kernel
-def _warm(cells, s, work, p, dt, coolant_keep):
-    """Heat over the sub-step: neighbours in a module, ambient, coolant."""
+def _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep):
+    """Heat over the sub-step: neighbours in a module, ambient, coolant. Then make what follows from the new state."""
     n_parallel = int(p[Y.P_N_PARALLEL])
     n = int(p[Y.P_N_SERIES]) * n_parallel
     n_blocks = int(p[Y.P_BLOCKS])
@@ -439,20 +452,6 @@ def _warm(cells, s, work, p, dt, coolant_keep):
     right = work[flat + 3 * stride : flat + 4 * stride]  # heat to the next cell, at place k + 1
     spare = int(p[Y.P_SPARE_AT])
     t = work[spare : spare + Y.T_SIZE]
-    for b in range(n_blocks):
-        for q in range(n_parallel):
-            j = b * n_parallel + q
-            c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
-            first = b * _LANES * n_parallel + q
-            if n_parallel == 1:
-                for k in range(_LANES):
-                    degc[first + k] = c[Y.C_DEGC + k]
-                for k in range(_LANES):
-                    share[first + k] = c[Y.C_COOLANT_SHARE + k]
-            else:
-                for k in range(_LANES):
-                    degc[first + k * n_parallel] = c[Y.C_DEGC + k]
-                    share[first + k * n_parallel] = c[Y.C_COOLANT_SHARE + k]
     conduction = p[Y.P_CONDUCTION]
     module = int(p[Y.P_MODULE])
     for k in range(n):
@@ -497,15 +496,18 @@ def _warm(cells, s, work, p, dt, coolant_keep):
                 c[Y.C_DEGC + k] += warming * (d[Y.D_HEAT_W + k] + t[Y.T_C + k] - taken - lost)
             _add(t, Y.T_A, _FIRST, m)
             _add(t, Y.T_B, _SECOND, m)
+            _derive(c, d, t, table, p, s[Y.S_SIGN])
+        _terminals(groups, balance, work, t, p, s[Y.S_AMPERE], b, _THIRD, _FOURTH)
+    _string(s, p, _sum(t, _THIRD), _sum(t, _FOURTH))
     s[Y.S_COOLANT_J] += flow * _sum(t, _FIRST) * dt
     s[Y.S_AMBIENT_J] += _sum(t, _SECOND) * dt
 
 
 @kernel
-def advance_rack(cells, groups, balance, s, work, table, p, requests, path, request_is_current, dt):
+def advance_rack(cells, groups, balance, s, work, table, p, requests, path, request_is_current, derived, dt):
     """Integrate `len(requests)` sub-steps of `dt` seconds, one request of the PCS (W or A) for each.
 
-    `path` is OPEN, PRECHARGE or CLOSED. The derived rows in `work` must be those of this rack (`settle_rack`).
+    `path` is OPEN, PRECHARGE or CLOSED. `derived`: the derived rows in `work` are those of this rack's state already.
     """
     a1, a2 = mathd.exp(-dt / p[Y.P_TAU1]), mathd.exp(-dt / p[Y.P_TAU2])
     a3, a4 = mathd.exp(-dt / p[Y.P_TAU3]), mathd.exp(-dt / p[Y.P_TAU4])
@@ -514,16 +516,17 @@ def advance_rack(cells, groups, balance, s, work, table, p, requests, path, requ
     coolant_keep = mathd.exp(-dt / p[Y.P_COOLANT_TAU])
     for step in range(requests.shape[0]):
         request = requests[step] * s[Y.S_SHARE]
-        _take_sign(s, work, p, path, request)
-        emf, ohm = _source(cells, groups, balance, work, p, dt, b1, b2, b3, b4)
+        before = s[Y.S_SIGN]
+        s[Y.S_SIGN] = _sign_of(s, path, request)
+        shift = p[Y.P_M0] * (s[Y.S_SIGN] - before)
+        known = derived or step > 0
+        emf, ohm = _source(cells, groups, balance, work, table, p, known, before, shift, dt, b1, b2, b3, b4)
         amp, amp_end, energy = _flow(s, p, path, emf, ohm, request, request_is_current, dt)
         s[Y.S_PREVIOUS_A] = s[Y.S_AMPERE]
         s[Y.S_AMPERE] = amp_end
         _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4)
-        _warm(cells, s, work, p, dt, coolant_keep)
+        _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep)
         s[Y.S_TIME_S] += dt
-        derive_rack(cells, work, table, p, s[Y.S_SIGN])
-    _terminals(groups, balance, s, work, p)
 
 
 @kernel("void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], i8, i8, i8)")
@@ -543,5 +546,5 @@ def advance_racks(
     for r in range(lo, hi):
         advance_rack(
             cells[r], groups[r], balance[r], string[r], work[r], table, p, requests[:n_steps],
-            path, request_is_current, dt,
+            path, request_is_current, True, dt,
         )  # fmt: skip
