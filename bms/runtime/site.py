@@ -18,6 +18,7 @@ from typing import Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from bms.core.estimator_layout import SOC, SOC_STD
 from bms.core.layout import STATE, Config, State
 from bms.core.step import Controller, init, step_racks
 from bms.runtime import SITE_SERIES, SUMMARY, engine
@@ -146,7 +147,7 @@ class SiteController:
         """Estimated SoC of each cell and its standard deviation, (n_racks, n_cells): views."""
         out: F4 = self.states["out"].reshape(self.n_racks, -1, self.states["flags"].shape[1])
         n = self.config.n_cells
-        return out[:, 0, :n], out[:, 1, :n]
+        return out[:, SOC, :n], out[:, SOC_STD, :n]
 
 
 class ChosenRacks:
