@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bms.core import estimator as e
+from bms.core import estimator_layout as e
 from bms.core.control import Fault, Request
 from bms.core.control_setup import control_config
 from bms.core.estimator_setup import estimator_config
-from bms.core.step import STATUS_FAULT, Controller, StepConfig, init
+from bms.core.layout import State, config_record
+from bms.core.step import STATUS_FAULT, Controller, initial_state, step, step_racks
 from hal.contract import Capabilities, Command, Measurement, Quality, RackInfo, RackState
 
 N_CELLS, N_SENSORS = 6, 3
@@ -46,14 +48,11 @@ def controller(n_parallel: int = 1, soc: float = 0.5, soc_std: float = 0.1) -> C
     info = RackInfo(
         "test", N_CELLS, N_SENSORS, n_parallel, 10.0 * n_parallel, "", SENSOR_OF_CELL, Capabilities(balancing=True)
     )  # fmt: skip
-    config = StepConfig(
-        estimator_config(cell()), control_config(LIMITS, info), SENSOR_OF_CELL, np.full(1, 1 / n_parallel, np.float32)
+    config = config_record(
+        estimator_config(cell()), control_config(LIMITS, info), SENSOR_OF_CELL, N_SENSORS, n_parallel
     )
     made = Controller(
-        config,
-        init(config, N_SENSORS, soc, soc_std),
-        Measurement(N_CELLS, N_SENSORS),
-        Command(N_CELLS, N_SENSORS),
+        config, initial_state(config, soc, soc_std), Measurement(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS)
     )
     m = made.measurement
     m.cell_v[:], m.sensor_degc[:] = 3.3, 25.0
@@ -108,8 +107,8 @@ def test_a_missing_voltage_skips_that_cell_only_and_teaches_it_nothing(field: st
     c.measurement.head["current_a"] = 5.0
     for _ in range(4):
         assert go(c) & 0xFF == e.STATUS_VOLTAGE_BAD
-    flags = c.state.estimator.flags
-    assert ((flags & e.SKIPPED) != 0).tolist() == [k == 3 for k in range(N_CELLS)]
+    flags = c.state.flags
+    assert ((flags & e.SKIPPED) != 0).tolist()[:N_CELLS] == [k == 3 for k in range(N_CELLS)]
     assert c.soc_std[3] > before[3] * (1 - 1e-6)  # rounding; the other cells tell about the shared bias
     assert c.soc_std[3] > c.soc_std[2]
     assert np.isfinite(c.soc).all()
@@ -124,7 +123,7 @@ def test_a_sample_that_stands_still_corrects_nothing_once_it_is_old() -> None:
     go(c)
     for age_s in range(1, 5):
         c.step(Request.CONNECT, 1.0)
-        skipped = (c.state.estimator.flags & e.SKIPPED) != 0
+        skipped = (c.state.flags[:N_CELLS] & e.SKIPPED) != 0
         assert skipped.all() == (age_s > 2), age_s  # max_age_s
 
 
@@ -161,24 +160,89 @@ def test_the_same_measurements_give_the_same_bits() -> None:
         for row, current_a in zip(rows, currents, strict=True):
             c.measurement.cell_v[:], c.measurement.head["current_a"] = row, current_a
             go(c)
-            trace.append(c.command.raw.tobytes() + c.state.estimator.out.tobytes())
+            trace.append(c.command.raw.tobytes() + c.state.raw.tobytes())
         results.append(trace)
     assert results[0] == results[1]
 
 
-def test_nothing_of_a_controller_is_outside_its_arrays() -> None:
-    """A copy of the arrays goes on exactly as the original does: what a state store and a replay rely on."""
+def copied(state: State) -> State:
+    copy = State(state.n_cells, state.n_sensors)
+    copy.copy_from(state)
+    return copy
+
+
+def test_nothing_of_a_controller_is_outside_its_records() -> None:
+    """A copy of the bytes goes on exactly as the original does: what a state store and a replay rely on."""
     c = controller(soc_std=0.2)
     c.measurement.head["current_a"] = 3.0
     go(c, 50)
-    copy = Controller(c.config, _copied(c.state), Measurement(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS))
+    copy = Controller(c.config, copied(c.state), Measurement(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS))
     copy.measurement.copy_from(c.measurement)
     copy.command.copy_from(c.command)
     go(c, 50)
     go(copy, 50)
     assert copy.command.raw.tobytes() == c.command.raw.tobytes()
-    assert copy.state.estimator.out.tobytes() == c.state.estimator.out.tobytes()
+    assert copy.state.raw.tobytes() == c.state.raw.tobytes()
 
 
-def _copied(tree):
-    return tree.copy() if isinstance(tree, np.ndarray) else type(tree)(*map(_copied, tree))
+# ----------------------------------------------------------------------------------------------------------- many racks
+
+
+N_RACKS, N_STEPS = 5, 60
+
+
+def racks_alone() -> tuple[list[Controller], list[list[bytes]], list[int]]:
+    """Racks that share a configuration and nothing else, stepped one by one: what each measured, all status bits."""
+    rng = np.random.default_rng(7)
+    racks = [controller(soc=0.2 + 0.1 * k, soc_std=0.2) for k in range(N_RACKS)]
+    seen: list[list[bytes]] = [[] for _ in racks]
+    status = [0] * N_STEPS
+    for k in range(N_STEPS):
+        for c, measured in zip(racks, seen, strict=True):
+            c.measurement.cell_v[:] = rng.normal(3.3, 0.05, N_CELLS)
+            c.measurement.cell_v[rng.random(N_CELLS) < 0.02] = np.nan
+            c.measurement.head["current_a"] = rng.normal(0.0, 5.0)
+            status[k] |= go(c)
+            measured.append(c.measurement.bytes.tobytes())
+    return racks, seen, status
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[(0, 5)], [(3, 5), (0, 3)], [(k, k + 1) for k in (2, 0, 4, 1, 3)], [(0, 2), (2, 2), (2, 5)]],
+    ids=["at once", "two parts, last first", "each alone, in any order", "an empty part"],
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_racks_are_each_as_if_alone(parts: list[tuple[int, int]], threads: int) -> None:
+    racks, seen, status = racks_alone()
+    fresh = [controller(soc=0.2 + 0.1 * k, soc_std=0.2) for k in range(N_RACKS)]
+    states = np.stack([c.state.bytes for c in fresh])
+    commands = np.stack([c.command.bytes for c in fresh])
+    measurements = np.zeros((N_RACKS, fresh[0].measurement.bytes.size), np.uint8)
+    with ThreadPoolExecutor(threads) as pool:
+        for k in range(N_STEPS):
+            measurements[:] = [np.frombuffer(measured[k], np.uint8) for measured in seen]
+            run = step_racks.bind(fresh[0].config.bytes, states, measurements, commands)
+            done = [pool.submit(run, int(Request.CONNECT), 1.0, *part) for part in parts]
+            together = 0
+            for part in done:
+                together |= part.result()
+            assert together == status[k]
+    for k, c in enumerate(racks):
+        assert states[k].tobytes() == c.state.bytes.tobytes()
+        assert commands[k].tobytes() == c.command.bytes.tobytes()
+    assert any(s & 0xFF for s in status)
+
+
+def test_racks_outside_the_range_are_left_alone() -> None:
+    c = controller()
+    states, commands = np.stack([c.state.bytes] * 3), np.stack([c.command.bytes] * 3)
+    measurements = np.stack([c.measurement.bytes] * 3)
+    step_racks(c.config.bytes, states, measurements, commands, int(Request.CONNECT), 1.0, 1, 2)
+    for k in (0, 2):
+        np.testing.assert_array_equal(states[k], c.state.bytes)
+        np.testing.assert_array_equal(commands[k], c.command.bytes)
+    status = step(c.config.bytes, c.state.bytes, c.measurement.bytes, c.command.bytes, int(Request.CONNECT), 1.0)
+    assert status == 0
+    np.testing.assert_array_equal(states[1], c.state.bytes)
+    np.testing.assert_array_equal(commands[1], c.command.bytes)
