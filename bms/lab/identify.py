@@ -70,8 +70,11 @@ def run(args: argparse.Namespace) -> int:
     from bms.cells.writer import dump
     from bms.lab.assemble import LIMITS, assemble, predict
     from bms.lab.curves import as_columns, read_dynamic, read_slow
+    from bms.lab.jit import PROGRAM
     from bms.lab.trace import write_atomically
+    from hal.engine import prepare
     from hal.errors import nearest
+    from hal.registry import programs
 
     console = Console(stderr=True)
     out = Path(args.output)
@@ -83,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     warnings: list[str] = []
     with console.status("reading tests") as status:
+        prepare((PROGRAM, *(programs(f"sim:{args.from_twin}") if args.from_twin else ())), status.update)
         if args.from_twin:
             from hal.backends.simulated import virtual_lab
 

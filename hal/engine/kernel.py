@@ -10,8 +10,8 @@
     def step(values, flags, dt_s): ...
 
 An entry takes C-contiguous arrays, then scalars; it returns one scalar or nothing, allocates nothing and raises
-nothing. The arrays of one call, of an entry or of a helper, do not overlap where one of them is written: the compiler
-relies on that. All entries of a program are compiled together, once, ahead of their first call
+nothing. No byte that a call, of an entry or of a helper, writes through one of its arrays is touched through another:
+the compiler relies on that. All entries of a program are compiled together, once, ahead of their first call
 (`hal.engine.compile`), or come out of a library; they are called through their C interface, which lets go of Python's
 global lock. A helper that Python calls is compiled in memory.
 
