@@ -137,9 +137,16 @@ def run_racks(
         else:
             s[Y.S_AMBIENT] = ambient
             path = logic[r, Y.L_PATH]
-            advance_rack(
-                cells[r], groups[r], balance[r], s, w, table, p, requests[:n_steps], path, request_is_current, kept, dt
+            following = min(r + 1, hi - 1)
+            there = 1 if following > r else 0
+            ahead, ahead_groups = (
+                cells[following, : there * cells.shape[1]],
+                groups[following, : there * groups.shape[1]],
             )
+            advance_rack(
+                cells[r], groups[r], balance[r], s, w, table, p, requests[:n_steps], ahead, ahead_groups,
+                path, request_is_current, kept, dt,
+            )  # fmt: skip
         if what & SAMPLE != 0:
             sample_rack(
                 cells[r], groups[r], s, logic[r], w, p, late, lagged[r], sensor_group, sensor_c, places,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 PLAIN = os.environ.get("RACKBMS_JIT", "") == "0"
@@ -97,3 +97,51 @@ def kernel(function: Callable[..., Any] | str) -> Any:
         return ENTRIES[-1]
 
     return entry
+
+
+class _Intrinsic:
+    """Something that kernels call: how numba sees it is made when the first kernel that uses it is compiled."""
+
+    def _make(self) -> Any:
+        raise NotImplementedError
+
+    @cached_property
+    def _numba_type_(self) -> Any:
+        from numba.core.registry import cpu_target
+
+        made = self._make()
+        context = cpu_target.typing_context
+        context.refresh()
+        return context.resolve_value_type(made)
+
+
+class _Prefetch(_Intrinsic):
+    """`prefetch(array, at)`: the cache line of `array[at]` will be read and written soon. It changes no value."""
+
+    def __call__(self, array: Any, at: Any) -> None:
+        pass
+
+    def _make(self) -> Any:
+        from llvmlite import ir
+        from numba import types
+        from numba.extending import intrinsic
+        from numba.np.arrayobj import make_array
+
+        @intrinsic
+        def prefetched(typing: Any, array: Any, at: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                word = ir.IntType(32)
+                pointer = builder.gep(make_array(array)(context, builder, values[0]).data, [values[1]])
+                address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+                kind = ir.FunctionType(ir.VoidType(), [address.type, word, word, word])
+                function = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
+                for_reading, second_level, data = (ir.Constant(word, k) for k in (0, 2, 1))
+                builder.call(function, [address, for_reading, second_level, data])
+                return context.get_dummy_value()
+
+            return types.void(array, types.int64), generate
+
+        return prefetched
+
+
+prefetch = _Prefetch()

@@ -24,7 +24,7 @@ import numpy as np
 
 from sim import layout as Y
 from sim import mathd
-from sim.jit import kernel
+from sim.jit import kernel, prefetch
 
 KELVIN = 273.15
 BOLTZMANN_EV = 8.617333262e-5
@@ -347,7 +347,7 @@ def _move(c, d, v, t, p, dt, a1, a2, a3, a4):
 
 
 @kernel
-def _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4):
+def _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy, dt, a1, a2, a3, a4):
     """State of all cells over the sub-step, with mean string current `amp`; keeps the accounts."""
     n_parallel = int(p[Y.P_N_PARALLEL])
     levels = int(p[Y.P_LEVELS_AT])
@@ -372,6 +372,9 @@ def _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4)
             t[Y.T_C + k] = volt * volt * g[Y.G_LEAK_S + k] * per_cell
         _add(t, Y.T_A, _FIRST, m)
         _add(t, Y.T_B, _SECOND, m)
+        if ahead_groups.size > 0:
+            for line in range(b * Y.G_BLOCK, (b + 1) * Y.G_BLOCK, 8):
+                prefetch(ahead_groups, line)
         for q in range(n_parallel):
             j = b * n_parallel + q
             d = work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK]
@@ -383,6 +386,9 @@ def _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4)
                 t[Y.T_A + k] = d[Y.D_HEAT_W + k]
             _add(t, Y.T_A, _THIRD, m)
             # the heat wants temperatures and coolant in the order of the cells
+            if ahead.size > 0:
+                for line in range(j * Y.C_BLOCK, (j + 1) * Y.C_BLOCK, 8):
+                    prefetch(ahead, line)
             first = b * _LANES * n_parallel + q
             if n_parallel == 1:
                 for k in range(_LANES):
@@ -504,10 +510,13 @@ def _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep):
 
 
 @kernel
-def advance_rack(cells, groups, balance, s, work, table, p, requests, path, request_is_current, derived, dt):
+def advance_rack(
+    cells, groups, balance, s, work, table, p, requests, ahead, ahead_groups, path, request_is_current, derived, dt
+):
     """Integrate `len(requests)` sub-steps of `dt` seconds, one request of the PCS (W or A) for each.
 
     `path` is OPEN, PRECHARGE or CLOSED. `derived`: the derived rows in `work` are those of this rack's state already.
+    `ahead` and `ahead_groups` are the rows of the rack that comes next, fetched into the cache meanwhile, or empty.
     """
     a1, a2 = mathd.exp(-dt / p[Y.P_TAU1]), mathd.exp(-dt / p[Y.P_TAU2])
     a3, a4 = mathd.exp(-dt / p[Y.P_TAU3]), mathd.exp(-dt / p[Y.P_TAU4])
@@ -524,7 +533,7 @@ def advance_rack(cells, groups, balance, s, work, table, p, requests, path, requ
         amp, amp_end, energy = _flow(s, p, path, emf, ohm, request, request_is_current, dt)
         s[Y.S_PREVIOUS_A] = s[Y.S_AMPERE]
         s[Y.S_AMPERE] = amp_end
-        _update(cells, groups, balance, s, work, p, amp, energy, dt, a1, a2, a3, a4)
+        _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy, dt, a1, a2, a3, a4)
         _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep)
         s[Y.S_TIME_S] += dt
 
@@ -546,5 +555,5 @@ def advance_racks(
     for r in range(lo, hi):
         advance_rack(
             cells[r], groups[r], balance[r], string[r], work[r], table, p, requests[:n_steps],
-            path, request_is_current, True, dt,
+            cells[r, :0], groups[r, :0], path, request_is_current, True, dt,
         )  # fmt: skip

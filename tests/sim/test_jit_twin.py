@@ -85,3 +85,16 @@ def test_plain_python_where_it_is_asked_for() -> None:
     environment = {**os.environ, "RACKBMS_JIT": "0"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[1, 2] [3, 4] False"
+
+
+def test_prefetching_changes_nothing() -> None:
+    @jit.kernel
+    def touch(values: Any) -> None:
+        for k in range(values.size + 100):
+            jit.prefetch(values, k)
+
+    values = np.arange(5.0)
+    touch(values)
+    touch.py_func(values)
+    assert values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert any("llvm.prefetch" in text for text in touch.dispatcher.inspect_llvm().values())
