@@ -144,4 +144,71 @@ class _Prefetch(_Intrinsic):
         return prefetched
 
 
+_EIGHT = 8
+
+
+class _Interpolate(_Intrinsic):
+    """`interpolate(table, t, place, share, to, stride)`: eight look-ups of eight quantities each, turned around.
+
+    `table` f8[points, 16]: values at each point, then differences to the next. For k and c in 0..7, with the row i =
+    t[place + k], t[to + stride c + k] = table[i, c] + t[share + k] table[i, 8 + c]. Rows are fetched as vectors and
+    transposed in registers; the compiler would pick every number from memory on its own.
+    """
+
+    def __call__(self, table: Any, t: Any, place: int, share: int, to: int, stride: int) -> None:
+        for k in range(_EIGHT):
+            row = table[int(t[place + k])]
+            for c in range(_EIGHT):
+                t[to + stride * c + k] = row[c] + t[share + k] * row[_EIGHT + c]
+
+    def _make(self) -> Any:
+        from llvmlite import ir
+        from numba import types
+        from numba.extending import intrinsic
+        from numba.np.arrayobj import make_array
+
+        @intrinsic
+        def interpolated(typing: Any, table: Any, t: Any, place: Any, share: Any, to: Any, stride: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                points, data = (make_array(kind)(context, builder, values[k]).data for k, kind in enumerate((table, t)))
+                size, lane = ir.IntType(64), ir.IntType(32)
+                number = ir.DoubleType()
+                row, mask = ir.VectorType(number, _EIGHT), ir.VectorType(lane, _EIGHT)
+
+                def vector(base: Any, index: Any) -> Any:
+                    return builder.bitcast(builder.gep(base, [index]), row.as_pointer())
+
+                def at(first: Any, k: int) -> Any:
+                    return builder.add(first, ir.Constant(size, k))
+
+                rows = []
+                for k in range(_EIGHT):
+                    point = builder.fptosi(builder.load(builder.gep(data, [at(values[2], k)])), size)
+                    first = builder.mul(point, ir.Constant(size, 2 * _EIGHT))
+                    part = builder.load(builder.gep(data, [at(values[3], k)]))
+                    one = builder.insert_element(ir.Constant(row, ir.Undefined), part, ir.Constant(lane, 0))
+                    all_ = builder.shuffle_vector(one, one, ir.Constant(mask, [0] * _EIGHT))
+                    here = builder.load(vector(points, first), align=8)
+                    ahead = builder.load(vector(points, at(first, _EIGHT)), align=8)
+                    rows.append(builder.fadd(here, builder.fmul(all_, ahead)))
+                for distance in (1, 2, 4):
+                    low = [j if not j & distance else j - distance + _EIGHT for j in range(_EIGHT)]
+                    high = [j + distance if not j & distance else j + _EIGHT for j in range(_EIGHT)]
+                    turned = list(rows)
+                    for k in (k for k in range(_EIGHT) if not k & distance):
+                        pair = rows[k], rows[k + distance]
+                        turned[k] = builder.shuffle_vector(*pair, ir.Constant(mask, low))
+                        turned[k + distance] = builder.shuffle_vector(*pair, ir.Constant(mask, high))
+                    rows = turned
+                for c, value in enumerate(rows):
+                    place_of = builder.add(values[4], builder.mul(values[5], ir.Constant(size, c)))
+                    builder.store(value, vector(data, place_of), align=8)
+                return context.get_dummy_value()
+
+            return types.void(table, t, *[types.int64] * 4), generate
+
+        return interpolated
+
+
+interpolate = _Interpolate()
 prefetch = _Prefetch()

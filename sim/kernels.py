@@ -24,7 +24,7 @@ import numpy as np
 
 from sim import layout as Y
 from sim import mathd
-from sim.jit import kernel, prefetch
+from sim.jit import interpolate, kernel, prefetch
 
 KELVIN = 273.15
 BOLTZMANN_EV = 8.617333262e-5
@@ -59,9 +59,8 @@ def _sum(t, total):
 
 @kernel
 def _look_up(c, t, table):
-    """Find the places of a block's cells in `table` f8[points, 16] and copy values and differences there."""
-    points = table.shape[0]
-    last = points - 1.0
+    """Find the places of a block's cells in `table` (see `RackBank`) and interpolate there."""
+    last = table.shape[0] - 1.0
     top = last - 1.0
     for k in range(_LANES):
         x = c[Y.C_SOC + k] * last
@@ -70,18 +69,9 @@ def _look_up(c, t, table):
         low = low if low < top else top
         t[Y.T_INDEX + k] = low
         t[Y.T_PLACE + k] = x - low
-    for k in range(_LANES):
-        i = np.uint64(np.int64(t[Y.T_INDEX + k]))
-        t[Y.T_U + k] = table[i, 0]
-        t[Y.T_DU + k] = table[i, 1]
-        t[Y.T_M + k] = table[i, 2]
-        t[Y.T_DM + k] = table[i, 3]
-        t[Y.T_DUDT + k] = table[i, 4]
-        t[Y.T_DDUDT + k] = table[i, 5]
-        t[Y.T_OHMIC + k] = table[i, 6]
-        t[Y.T_DOHMIC + k] = table[i, 7]
-        t[Y.T_POLAR + k] = table[i, 8]
-        t[Y.T_DPOLAR + k] = table[i, 9]
+        t[Y.T_INSIDE + k] = min(max(x - low, 0.0), 1.0)
+    for k in range(0, _LANES, 8):
+        interpolate(table, t, Y.T_INDEX + k, Y.T_INSIDE + k, Y.T_U + k, _LANES)
 
 
 @kernel
@@ -102,22 +92,21 @@ def _derive(c, d, t, table, p, sign):
         d[Y.D_KP + k] = mathd.exp(polar_k * arrhenius)
     for k in range(_LANES):
         x = t[Y.T_PLACE + k]
-        inside = min(max(x, 0.0), 1.0)
+        inside = t[Y.T_INSIDE + k]
         warmer = c[Y.C_DEGC + k] - ref_degc
-        dudt = t[Y.T_DUDT + k] + inside * t[Y.T_DDUDT + k]
+        dudt = t[Y.T_DUDT + k]
         dudt_slope = t[Y.T_DDUDT + k] * last if inside == x else 0.0
-        u = t[Y.T_U + k] + x * t[Y.T_DU + k] + warmer * dudt
+        u = t[Y.T_U + k] + (x - inside) * t[Y.T_DU + k] + warmer * dudt  # beyond the table along its last slope
         scale = c[Y.C_SCALE + k]
-        kp = (t[Y.T_POLAR + k] + inside * t[Y.T_DPOLAR + k]) * scale * d[Y.D_KP + k]
+        kp = t[Y.T_POLAR + k] * scale * d[Y.D_KP + k]
         d[Y.D_U + k] = u
         d[Y.D_SLOPE + k] = t[Y.T_DU + k] * last + warmer * dudt_slope
         d[Y.D_DUDT + k] = dudt
         d[Y.D_DUDT_SLOPE + k] = dudt_slope
-        d[Y.D_R0 + k] = (t[Y.T_OHMIC + k] + inside * t[Y.T_DOHMIC + k]) * (r0 * scale) * d[Y.D_R0 + k]
+        d[Y.D_R0 + k] = t[Y.T_OHMIC + k] * (r0 * scale) * d[Y.D_R0 + k]
         d[Y.D_KP + k] = kp
         slow = r2 * c[Y.C_X2 + k] + r3 * c[Y.C_X3 + k] + r4 * c[Y.C_X4 + k]
-        m = t[Y.T_M + k] + inside * t[Y.T_DM + k]
-        d[Y.D_E + k] = u + m * c[Y.C_HYST + k] - m0 - kp * slow
+        d[Y.D_E + k] = u + t[Y.T_M + k] * c[Y.C_HYST + k] - m0 - kp * slow
         # the fastest pair is the charge transfer: its resistance falls with the current as Butler and Volmer have it
         t[Y.T_A + k] = kp * r1 * c[Y.C_X1 + k]
     for k in range(_LANES):

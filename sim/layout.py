@@ -70,26 +70,26 @@ G_LEAK_S, G_GAIN, G_OFFSET, G_BLOCK = _rows(3)
 # series groups: voltage now and its resistance; mean voltage over the sub-step, inverse of the conductance
 V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
 
-# spare rows: table look-up, products to be added up, partial sums
+# spare rows: place in the table, share of the way to its next point and the place between the two; what was found there
+# (eight rows, as they stand in the table); products to be added up; partial sums
 (
     T_INDEX,
+    T_INSIDE,
     T_PLACE,
     T_U,
-    T_DU,
     T_M,
-    T_DM,
     T_DUDT,
-    T_DDUDT,
     T_OHMIC,
-    T_DOHMIC,
     T_POLAR,
-    T_DPOLAR,
+    T_DU,
+    T_DDUDT,
+    T_NOTHING,
     T_A,
     T_B,
     T_C,
     T_SUMS,
     T_SIZE,
-) = (*_rows(15), 17 * LANES)  # fmt: skip
+) = (*_rows(14), 16 * LANES)  # fmt: skip
 
 # `string`: state and results of the series string and the DC link, accounts in joule and ampere-second, commands
 (

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sim import kernels as K
 from sim import layout as Y
-from sim.cell import CellData, load
+from sim.cell import COL_DUDT, COL_U, CellData, load
 from sim.config import TwinError, from_table, require
 
 F8 = npt.NDArray[np.float64]
@@ -177,11 +177,15 @@ class RackBank:
         p[Y.P_LEVELS_AT : Y.P_FLAT_STRIDE + 1] = Y.work_places(c.n_series, c.n_parallel)[:4]
 
     def _table(self) -> F8:
-        """The cell's table with the differences to the next point beside the values: two cache lines a point."""
+        """The cell's table as it is looked up: eight values of a point, then eight differences to the next.
+
+        U, M, dU/dT, both shapes; then the differences of U and dU/dT themselves, for the slopes; and a place left free.
+        """
         values = self.cell.table[:, :5]
         table = Y.aligned((len(values), 16))
-        table[:, 0:10:2] = values
-        table[:-1, 1:10:2] = np.diff(values, axis=0)
+        table[:, :5] = values
+        table[:-1, 8:13] = np.diff(values, axis=0)
+        table[:, 5], table[:, 6] = table[:, 8 + COL_U], table[:, 8 + COL_DUDT]
         return table
 
     def _spread(self, r: int) -> None:

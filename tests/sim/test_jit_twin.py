@@ -98,3 +98,25 @@ def test_prefetching_changes_nothing() -> None:
     touch.py_func(values)
     assert values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert any("llvm.prefetch" in text for text in touch.dispatcher.inspect_llvm().values())
+
+
+def test_eight_look_ups_at_once_are_those_of_plain_python() -> None:
+    @jit.kernel
+    def look_up(table: Any, t: Any) -> None:
+        jit.interpolate(table, t, 8, 16, 32, 10)
+
+    rng = np.random.default_rng(4)
+    table = rng.normal(size=(50, 16))
+    t = np.zeros(120)
+    t[8:16] = rng.integers(0, 50, 8)
+    t[16:24] = rng.uniform(0, 1, 8)
+    compiled, plain = t.copy(), t.copy()
+    look_up(table, compiled)
+    look_up.py_func(table, plain)
+    np.testing.assert_array_equal(compiled, plain)
+    rows = t[8:16].astype(int)
+    wanted = table[rows, :8] + t[16:24, None] * table[rows, 8:]
+    for c in range(8):
+        np.testing.assert_array_equal(plain[32 + 10 * c :][:8], wanted[:, c])
+    untouched = np.delete(np.arange(120), [32 + 10 * c + k for c in range(8) for k in range(8)])
+    np.testing.assert_array_equal(compiled[untouched], t[untouched])
