@@ -111,6 +111,7 @@ def optimised(
     tidy.add_simplify_cfg_pass()
     tidy.add_dead_arg_elimination_pass()
     tidy.add_global_dead_code_eliminate_pass()
+    tidy.add_strip_symbols_pass()  # numba's names count what this process has compiled before
     tidy.run(module, builder)
     return module
 

@@ -22,6 +22,14 @@ def test_single_precision_stays_single() -> None:
     assert str(signature.return_type) == "float32"
 
 
+def test_the_object_does_not_tell_what_was_compiled_before() -> None:
+    """numba's names of functions carry a counter: kept in the object, they would differ from process to process."""
+    code = PROGRAM.code()
+    assert b"rackbms_step_racks" in code
+    assert b"_ZN" not in code
+    assert b"v2" not in code
+
+
 def test_its_sources_are_the_kernels_and_the_layouts() -> None:
     names = {
         path.name for source in PROGRAM.sources for path in (source.rglob("*.py") if source.is_dir() else [source])
