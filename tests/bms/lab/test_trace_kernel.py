@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bms.cells import CellParameters
-from bms.core import estimator as e
-from bms.core.estimator_setup import estimator_config, estimator_state
+from bms.core import estimator_layout as e
+from bms.core.estimator import estimator_step
+from bms.core.estimator_setup import estimator_config, estimator_state, per_cell
+from bms.core.layout import Config, State, fill_estimator, state_of
 from bms.lab.trace_kernel import over_trace
 
 
@@ -18,18 +20,39 @@ def test_one_call_equals_single_steps(plain_cell: CellParameters) -> None:
     volt = (3.28 + rng.normal(0, 0.02, n)).astype(np.float32)
     volt[[0, 7, 8]] = np.nan
     degc = np.linspace(5, 40, n).astype(np.float32)
-    config = estimator_config(plain_cell)
-    whole, single = estimator_state(config, 1, 0.5, 0.1), estimator_state(config, 1, 0.5, 0.1)
+    quality = np.zeros(n, np.uint8)
+    quality[9] = 1
+    estimator = estimator_config(plain_cell)
+    config, whole = Config(1, 1), State(1, 1)
+    fill_estimator(config, estimator)
+    config.head["n_cells"], config.head["n_sensors"] = 1, 1
     out = np.zeros((e.OUT_ROWS, n), np.float32)
     flags = np.zeros(n, np.uint8)
-    over_trace(config, whole, dt, ampere, volt, degc, out, flags)
-    assert np.flatnonzero(flags & e.SKIPPED).tolist() == [0, 7, 8]
+    start = per_cell(0.5, 1), per_cell(0.1, 1)
+    over_trace(config.bytes, whole.bytes, *start, dt, ampere, volt, degc, quality, out, flags)
+    assert np.flatnonzero(flags & e.SKIPPED).tolist() == [0, 7, 8, 9]
+    single = estimator_state(estimator, 1, 0.5, 0.1, degc=float(degc[0]))
     for k in range(n):
-        e.estimator_step(
-            config, single, volt[k : k + 1], np.zeros(1, np.uint8), degc[k : k + 1], ampere[k], np.uint8(0), dt[k]
-        )
-        np.testing.assert_array_equal(out[:, k], single.out[:, 0])
+        here = slice(k, k + 1)
+        estimator_step(estimator, single, volt[here], quality[here], degc[here], ampere[k], np.uint8(0), dt[k])
+        np.testing.assert_array_equal(out[:, k], single.out.reshape(e.OUT_ROWS, -1)[:, 0])
         assert flags[k] == single.flags[0]
-    for a, b in zip(whole, single, strict=True):
+    for a, b in zip(state_of(whole.bytes, 1, 1).estimator, single, strict=True):
         assert a.tobytes() == b.tobytes()
     assert np.isnan(out[e.INNOVATION, 7])
+
+
+def test_a_trace_starts_at_its_own_temperature(plain_cell: CellParameters) -> None:
+    """The RC voltages of a cold cell start with more doubt."""
+    doubt = []
+    for degc in (0.0, 25.0):
+        config, state = Config(1, 1), State(1, 1)
+        fill_estimator(config, estimator_config(plain_cell))
+        config.head["n_cells"], config.head["n_sensors"] = 1, 1
+        one = np.ones(1, np.float32)
+        good, out, flags = np.zeros(1, np.uint8), np.zeros((e.OUT_ROWS, 1), np.float32), np.zeros(1, np.uint8)
+        over_trace(
+            config.bytes, state.bytes, 0.5 * one, 0.1 * one, one, 0.0 * one, np.nan * one, degc * one, good, out, flags
+        )
+        doubt.append(float(state.blocks[e.p_row(e.V4, e.V4) * 16]))
+    assert doubt[0] > 2.0 * doubt[1]
