@@ -12,7 +12,8 @@ import pytest
 
 from bms.cells import CellParameters
 from bms.cli import main
-from bms.core import estimator as e
+from bms.core import estimator_layout as e
+from bms.core.estimator import estimator_step
 from bms.core.estimator_setup import estimator_config, estimator_state
 from bms.lab.estimate import DEFAULT_STD, Estimate, estimate, score
 from bms.lab.trace import Trace, read_columns, read_trace
@@ -45,11 +46,12 @@ def test_it_is_the_kernel_of_the_controller_bit_for_bit(plain_cell: CellParamete
     found = estimate(trace, plain_cell, 0.9, 0.1)
     config = estimator_config(plain_cell)
     state = estimator_state(config, 1, 0.9, 0.1, degc=float(trace.temperature_degc[0]))
+    out = state.out.reshape(e.OUT_ROWS, -1)
     good = np.zeros(1, np.uint8)
     for k in range(600):
         volt, degc = (x[k : k + 1].astype(np.float32) for x in (trace.voltage_v, trace.temperature_degc))
-        e.estimator_step(config, state, volt, good, degc, np.float32(trace.current_a[k]), np.uint8(0), np.float32(1.0))
-        assert (found.soc[k], found.soc_std[k], found.model_v[k]) == tuple(state.out[: e.INNOVATION, 0].astype(float))
+        estimator_step(config, state, volt, good, degc, np.float32(trace.current_a[k]), np.uint8(0), np.float32(1.0))
+        assert (found.soc[k], found.soc_std[k], found.model_v[k]) == tuple(out[: e.INNOVATION, 0].astype(float))
 
 
 def test_a_right_start_stays_right(plain_cell: CellParameters, trace: Trace) -> None:

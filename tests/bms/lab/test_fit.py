@@ -134,19 +134,21 @@ def test_resistance_over_temperature() -> None:
 
 
 def test_states_are_those_of_the_kernel(cell: CellParameters, dynamic: Callable[..., Columns]) -> None:
-    from bms.core import estimator as e
-    from bms.core.estimator_setup import estimator_config, estimator_state
+    from bms.core import estimator_layout as e
+    from bms.core.estimator import estimator_step
+    from bms.core.estimator_setup import cell_rows, estimator_config, estimator_state, rows_view
 
     d = dynamic(cell)
     x, h, s = f.states(as_test(d), cell.tau_s, 120.0, 2.0)
     config = estimator_config(cell)
     state = estimator_state(config, 1, 1.0, 0.01)
-    state.x[e.H] = 1.0
+    rows_view(state.blocks)[e.H] = 1.0
     nan, good, degc = np.full(1, np.nan, np.float32), np.zeros(1, np.uint8), np.full(1, 25.0, np.float32)
     for k in range(1200):
-        e.estimator_step(config, state, nan, good, degc, np.float32(d["current_a"][k]), np.uint8(0), np.float32(1.0))
-    z = float(state.x[e.Z, 0])
+        estimator_step(config, state, nan, good, degc, np.float32(d["current_a"][k]), np.uint8(0), np.float32(1.0))
+    x_kernel = cell_rows(state.blocks, 1)[: e.NX, 0]
+    z = float(x_kernel[e.Z])
     r = np.array([np.interp(z, cell.soc_r, t[1]) for t in cell.r_ohm])
-    np.testing.assert_allclose(state.x[: e.NRC, 0][1:], (r * x[1199])[1:], rtol=0.05, atol=2e-4)
-    assert float(state.x[e.H, 0]) == pytest.approx(h[1199], abs=0.02)  # eta counts for charge there
+    np.testing.assert_allclose(x_kernel[1 : e.NRC], (r * x[1199])[1:], rtol=0.05, atol=2e-4)
+    assert float(x_kernel[e.H]) == pytest.approx(h[1199], abs=0.02)  # eta counts for charge there
     assert float(state.shared["sign"][0]) == s[1199]
