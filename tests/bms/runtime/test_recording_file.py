@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import errno
-import json
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bms.core.step import StepConfig, StepState
 from bms.runtime import recording as rec
 from bms.runtime.loop import Loop
 from hal.backends.replay import FILE_NAME, Recording
@@ -45,31 +46,48 @@ def test_what_was_recorded_comes_back(bench, tmp_path: Path) -> None:
     assert recording.size_bytes == path.stat().st_size
 
 
+def write_header(folder: Path, header: dict[str, Any]) -> Path:
+    """A recording that holds nothing but its header."""
+    (folder / FILE_NAME).write_bytes(codec.MAGIC + codec.frame(0, codec.json_payload(codec.Kind.HEADER, header)))
+    return folder
+
+
 def test_the_header_holds_the_whole_controller(bench, tmp_path: Path) -> None:
     rack, controller, _ = bench()
-    header = json.loads(json.dumps(rec.header_of(rack.info, controller, {})))
-    config, state = rec.tree_of(StepConfig, header["config"]), rec.tree_of(StepState, header["state"])
-
-    def flat(tree):
-        return [tree] if isinstance(tree, np.ndarray) else [array for part in tree for array in flat(part)]
-
-    for mine, theirs in zip(flat(config) + flat(state), flat(controller.config) + flat(controller.state), strict=True):
-        assert mine.dtype == theirs.dtype
-        assert mine.shape == theirs.shape
-        assert mine.tobytes() == np.ascontiguousarray(theirs).tobytes()
-        assert mine.flags.writeable
+    header = rec.header_of(rack.info, controller, {})
+    found = rec.controller_of(Recording(write_header(tmp_path, header)))
+    for mine, theirs in ((found.config, controller.config), (found.state, controller.state)):
+        assert mine.bytes.tobytes() == theirs.bytes.tobytes()
+        assert mine.bytes.flags.writeable
+        assert mine.bytes.ctypes.data % mine.layout.align == 0
+    assert found.measurement.bytes.size == controller.measurement.bytes.size
+    assert found.config.head["n_cells"] == rack.info.n_cells
 
 
-@pytest.mark.parametrize("where", [("config",), ("config", "control"), ("state", "estimator")])
-def test_another_version_of_the_controller_is_refused(bench, where: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("layout", ["Config", "State"])
+def test_another_version_of_the_controller_is_refused(bench, tmp_path: Path, layout: str) -> None:
     rack, controller, _ = bench()
     header = rec.header_of(rack.info, controller, {})
-    table = header
-    for name in where:
-        table = table[name]
-    table["something_new"] = table.pop(next(iter(table)))
-    with pytest.raises(DataError, match="something_new"):
-        rec.tree_of(StepConfig if where[0] == "config" else StepState, header[where[0]])
+    assert set(header["core"]) == {"Config", "State"}
+    header["core"][layout] = "0" * 16
+    with pytest.raises(DataError, match="another version of the controller"):
+        rec.controller_of(Recording(write_header(tmp_path, header)))
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (base64.b64encode(zlib.compress(b"short")).decode(), "its State has 5 bytes, not"),
+        (base64.b64encode(b"not compressed").decode(), "incorrect header check"),
+        ("not base 64", "[Ii]ncorrect padding|Invalid base64"),
+    ],
+)
+def test_a_memory_that_cannot_be_read_is_one_line(bench, tmp_path: Path, value: str, match: str) -> None:
+    rack, controller, _ = bench()
+    header = rec.header_of(rack.info, controller, {})
+    header["state"] = value
+    with pytest.raises(DataError, match=match):
+        rec.controller_of(Recording(write_header(tmp_path, header)))
 
 
 def test_another_layout_is_refused(bench, tmp_path: Path) -> None:
