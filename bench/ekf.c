@@ -37,7 +37,7 @@ enum { /* rows of a block */
 };
 
 enum { /* rows of the scratch; the parameters of a node follow */
-    W_V, W_OK, W_Z, W_W00, W_W01, W_W10, W_W11, W_INFO, W_PULL, W_OUT0, W_OUT1,
+    W_V, W_OK, W_Z, W_FT, W_FZ, W_INFO, W_PULL, W_ALL_OK, W_OUT0, W_OUT1,
     W_OCV, W_SLOPE, W_M, W_R0, W_R1, W_R2, W_R3, W_R4, W_RCT, W_GAMMA, W_M0, W_W_STD, W_W_KNEE, W_RATE, W_ETA,
     W_BLENDED = W_OCV + NODE
 };
@@ -58,6 +58,11 @@ static inline float at_least(float x, float low)
     return x > low ? x : low;
 }
 
+static inline float at_most(float x, float high)
+{
+    return x < high ? x : high;
+}
+
 static inline int32_t node(int32_t k, int32_t last)
 {
     k = k > 0 ? k : 0;
@@ -66,7 +71,8 @@ static inline int32_t node(int32_t k, int32_t last)
 
 static inline float expm1_small(float x)
 {
-    return x * (1.0f + x * (1.0f / 2 + x * (1.0f / 6 + x * (1.0f / 24 + x * (1.0f / 120 + x * (1.0f / 720))))));
+    const float x2 = x * x;
+    return x + x2 * ((1.0f / 2 + x * (1.0f / 6)) + x2 * ((1.0f / 24 + x * (1.0f / 120)) + x2 * (1.0f / 720)));
 }
 
 static inline float decay(float x)
@@ -114,7 +120,7 @@ static float ours_asinhf(float x)
     return copysignf(ours_logf(a + sqrtf(a * a + 1.0f)), x);
 }
 
-static bool gather(float *restrict w, int32_t *restrict index, const float *restrict f, const float *restrict cell_v,
+static void gather(float *restrict w, int32_t *restrict index, const float *restrict f, const float *restrict cell_v,
                    const uint8_t *restrict quality, const float *restrict cell_degc, int64_t here,
                    const struct head *restrict k, float moved)
 {
@@ -125,10 +131,12 @@ static bool gather(float *restrict w, int32_t *restrict index, const float *rest
             const float v = cell_v[c];
             const int good = (fabsf(v) < 100.0f) & (quality[c] == 0);
             w[W_V * LANES + c] = good ? v : 0.0f;
-            w[W_OK * LANES + c] = good ? 1.0f : 0.0f;
+            const float ok = good ? 1.0f : 0.0f;
+            w[W_OK * LANES + c] = ok;
+            w[W_ALL_OK * LANES + c] = at_most(w[W_ALL_OK * LANES + c], ok);
         }
         for (int c = 0; c < LANES; c++)
-            w[W_W00 * LANES + c] = cell_degc[c];
+            w[W_FT * LANES + c] = cell_degc[c];
     } else {
         for (int c = 0; c < LANES; c++) {
             const int64_t at = c < here ? c : here - 1;
@@ -136,15 +144,13 @@ static bool gather(float *restrict w, int32_t *restrict index, const float *rest
             const int good = (fabsf(v) < 100.0f) & (quality[at] == 0);
             w[W_V * LANES + c] = good ? v : 0.0f;
             w[W_OK * LANES + c] = good & (c < here) ? 1.0f : 0.0f;
-            w[W_W00 * LANES + c] = cell_degc[at];
+            w[W_ALL_OK * LANES + c] = at_most(w[W_ALL_OK * LANES + c], good ? 1.0f : 0.0f);
+            w[W_FT * LANES + c] = cell_degc[at];
         }
     }
-    float least = 1.0f;
-    for (int c = 0; c < here; c++)
-        least = least < w[W_OK * LANES + c] ? least : w[W_OK * LANES + c];
     LANE_LOOP
     for (int c = 0; c < LANES; c++) {
-        float degc = w[W_W00 * LANES + c];
+        float degc = w[W_FT * LANES + c];
         degc = fabsf(degc) <= 3.4028235e38f ? degc : 25.0f;
         const float at_t = (within(degc, -60.0f, 120.0f) - degc_first) * nodes_per_kelvin;
         const int32_t t = node((int32_t)at_t, N_DEGC - 2);
@@ -152,15 +158,11 @@ static bool gather(float *restrict w, int32_t *restrict index, const float *rest
         const float soc = f[XZ * LANES + c] - moved;
         const float at_z = soc * nodes_per_soc;
         const int32_t z = node((int32_t)at_z, N_SOC - 2);
-        const float fz = at_z - (float)z;
         index[c] = t * N_SOC + z;
         w[W_Z * LANES + c] = soc;
-        w[W_W00 * LANES + c] = (1.0f - ft) * (1.0f - fz);
-        w[W_W01 * LANES + c] = (1.0f - ft) * fz;
-        w[W_W10 * LANES + c] = ft * (1.0f - fz);
-        w[W_W11 * LANES + c] = ft * fz;
+        w[W_FT * LANES + c] = ft;
+        w[W_FZ * LANES + c] = at_z - (float)z;
     }
-    return least < 1.0f;
 }
 
 #ifdef SCALAR
@@ -174,24 +176,30 @@ static void transpose(const float *restrict from, float *restrict to)
 typedef float row __attribute__((vector_size(4 * LANES)));
 typedef int32_t mask __attribute__((vector_size(4 * LANES)));
 
-static inline void interleave(const row *from, row *to)
-{
-    const mask low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-    const mask high = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-#pragma GCC unroll 8
-    for (int k = 0; k < LANES / 2; k++) {
-        to[2 * k] = __builtin_shuffle(from[k], from[k + LANES / 2], low);
-        to[2 * k + 1] = __builtin_shuffle(from[k], from[k + LANES / 2], high);
+#define PAIRS(distance, low, high)                                                                                     \
+    _Pragma("GCC unroll 16") for (int k = 0; k < LANES; k++) if (!(k & distance)) {                                    \
+        const row a = rows[k], b = rows[k + distance];                                                                 \
+        rows[k] = __builtin_shuffle(a, b, low);                                                                        \
+        rows[k + distance] = __builtin_shuffle(a, b, high);                                                            \
     }
-}
 
 static void transpose(const float *restrict from, float *restrict to)
 {
-    row a[LANES], b[LANES];
-    interleave((const row *)ALIGNED(from), a);
-    interleave(a, b);
-    interleave(b, a);
-    interleave(a, (row *)ALIGNED(to));
+    const mask low1 = {0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29};
+    const mask high1 = {2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31};
+    const mask low2 = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
+    const mask high2 = {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
+    const mask low4 = {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27};
+    const mask high4 = {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31};
+    row rows[LANES];
+    for (int k = 0; k < LANES; k++)
+        rows[k] = ((const row *)ALIGNED(from))[k];
+    PAIRS(1, low1, high1)
+    PAIRS(2, low2, high2)
+    PAIRS(4, low4, high4)
+    PAIRS(8, low4, high4)
+    for (int k = 0; k < LANES; k++)
+        ((row *)ALIGNED(to))[(k & ~3) | (k & 1) << 1 | (k & 2) >> 1] = rows[k];
 }
 #endif
 
@@ -205,11 +213,13 @@ static void look_up(float *restrict w, const int32_t *restrict index, const floa
             __builtin_prefetch(following + (c * (BLOCK_ROWS / LANES) + k) * LANES, 1, 3);
         const float *restrict low = ALIGNED(nodes + (int64_t)index[c] * NODE);
         const float *restrict high = ALIGNED(low + N_SOC * NODE);
-        const float w00 = w[W_W00 * LANES + c], w01 = w[W_W01 * LANES + c];
-        const float w10 = w[W_W10 * LANES + c], w11 = w[W_W11 * LANES + c];
+        const float ft = w[W_FT * LANES + c], fz = w[W_FZ * LANES + c];
         LANE_LOOP
-        for (int k = 0; k < NODE; k++)
-            blended[c * NODE + k] = (w00 * low[k] + w01 * low[NODE + k]) + (w10 * high[k] + w11 * high[NODE + k]);
+        for (int k = 0; k < NODE; k++) {
+            const float cold = low[k] + fz * (low[NODE + k] - low[k]);
+            const float warm = high[k] + fz * (high[NODE + k] - high[k]);
+            blended[c * NODE + k] = cold + ft * (warm - cold);
+        }
     }
     transpose(blended, w + W_OCV * LANES);
 }
@@ -243,7 +253,8 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         const float knee_v = slope * w[W_W_KNEE * LANES + c];
         const float knee_v2 = knee_v * knee_v;
         const float slow_v2 = w_var + knee_v2;
-        const float gain = w[W_RATE * LANES + c] * (charging ? w[W_ETA * LANES + c] : 1.0f) * u->dt_s; /* SoC per ampere */
+        /* SoC per ampere */
+        const float gain = w[W_RATE * LANES + c] * (charging ? w[W_ETA * LANES + c] : 1.0f) * u->dt_s;
         float moved = gain * u->i_mid; /* SoC moved if the capacity is the nominal one: dz'/dq */
         const float bh = decay(fabsf(moved * w[W_GAMMA * LANES + c]));
         const int unknown = f[PZZ * LANES + c] > UNKNOWN;
@@ -349,7 +360,8 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         const float hb = er * (r0 + rct * u->di_ct)
             + (m * sh + sw + slope * sz - er * (((sa + sb) + (sc + sd)) + drop * sr));
         const float noise = (white_v2 + w_var * model_corr + knee_v2 * knee_corr) * per_second;
-        const float spread = pww + slope * slope * pzz + m * m * phh + er * er * ((paa + pbb) + (pcc + pdd) + drop * drop * prr);
+        const float spread = pww + slope * slope * pzz + m * m * phh
+            + er * er * ((paa + pbb) + (pcc + pdd) + drop * drop * prr);
         float total = at_least(told, 0.0f) + at_least(noise, NOISE_MIN * spread);
         /* an outlier: believe it less, the more unlikely it is */
         total += at_least(nu * nu * PER_GATE2 - (total + hb * hb * u->bias_var), 0.0f);
@@ -546,7 +558,7 @@ static inline void put(const float *restrict w, float *restrict first, float *re
 }
 
 /* One sample of a string whose current, voltages and temperatures are all good. */
-static void estimator_step(const struct head *restrict k, const float *restrict nodes,
+static bool estimator_step(const struct head *restrict k, const float *restrict nodes,
                            struct shared *restrict sh, float *restrict blocks, float *restrict out,
                            uint8_t *restrict flags, const float *restrict cell_v, const uint8_t *restrict quality,
                            const float *restrict cell_degc, int64_t n, int64_t n_lanes, float current_a, float dt_s)
@@ -589,7 +601,7 @@ static void estimator_step(const struct head *restrict k, const float *restrict 
     u.sz_max = 1.0f / sqrtf(sh->bias_var);
     const float moved = k->rate * dt_s * u.i_mid;
     for (int c = 0; c < LANES; c++)
-        w[W_INFO * LANES + c] = w[W_PULL * LANES + c] = 0.0f;
+        w[W_INFO * LANES + c] = w[W_PULL * LANES + c] = 0.0f, w[W_ALL_OK * LANES + c] = 1.0f;
     for (int64_t first = 0; first < n_lanes; first += LANES) {
         float *restrict f = blocks + first * BLOCK_ROWS;
         const int64_t here = n - first < LANES ? n - first : LANES;
@@ -604,7 +616,9 @@ static void estimator_step(const struct head *restrict k, const float *restrict 
         for (int c = 0; c < half; c++) {
             w[W_INFO * LANES + c] += w[W_INFO * LANES + half + c];
             w[W_PULL * LANES + c] += w[W_PULL * LANES + half + c];
+            w[W_ALL_OK * LANES + c] = at_most(w[W_ALL_OK * LANES + c], w[W_ALL_OK * LANES + half + c]);
         }
+    const bool all_ok = w[W_ALL_OK * LANES] == 1.0f;
     const float info = w[W_INFO * LANES], pull = w[W_PULL * LANES];
     const float share = 1.0f / (1.0f + (float)(n - 1) * k->common);
     sh->bias_var = sh->bias_var / (1.0f + sh->bias_var * info * share);
@@ -615,20 +629,24 @@ static void estimator_step(const struct head *restrict k, const float *restrict 
         put(w, out + first, out + n_lanes + first);
     }
     sh->steps++;
+    return all_ok;
 }
 
 /* `steps` samples of the strings first..last, one record of memory each; the current changes its sign every step. */
-void filter_racks(const struct head *k, const float *nodes, char *states, int64_t state_size,
+bool filter_racks(const struct head *k, const float *nodes, char *states, int64_t state_size,
                   int64_t at_blocks, int64_t at_out, int64_t at_flags, const float *cell_v, const uint8_t *quality,
                   const float *cell_degc, int64_t n, float current_a, float dt_s, int64_t first, int64_t last,
                   int64_t steps)
 {
     const int64_t n_lanes = (n + LANES - 1) / LANES * LANES;
+    bool all_ok = true;
     for (int64_t s = 0; s < steps; s++)
         for (int64_t r = first; r < last; r++) {
             char *state = states + r * state_size;
-            estimator_step(k, nodes, (struct shared *)state, (float *)(state + at_blocks),
-                           (float *)(state + at_out), (uint8_t *)(state + at_flags), cell_v + r * n, quality + r * n,
-                           cell_degc + r * n, n, n_lanes, s % 2 ? -current_a : current_a, dt_s);
+            all_ok &= estimator_step(k, nodes, (struct shared *)state, (float *)(state + at_blocks),
+                                     (float *)(state + at_out), (uint8_t *)(state + at_flags),
+                                     cell_v + r * n, quality + r * n,
+                                     cell_degc + r * n, n, n_lanes, s % 2 ? -current_a : current_a, dt_s);
         }
+    return all_ok;
 }

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,11 @@ def copied(threads: int, size: int = 256 << 20) -> tuple[Callable[[], None], int
     return copy, 2 * size * threads
 
 
+def in_ranges(pool: ThreadPoolExecutor, run: Callable[[int, int, int], None], edges: list[int]) -> None:
+    """One step of all racks, each thread its range."""
+    list(pool.map(run, edges[:-1], edges[1:], [1] * (len(edges) - 1)))
+
+
 def traffic_bytes() -> int:
     """Bytes that a step has to move per cell: the filter read and written, results written, measured values read."""
     blocks, results, measured = BLOCK_ROWS * 4, OUT_ROWS * 4 + 1, 4 + 4 + 1
@@ -220,9 +226,8 @@ def main() -> int:
         libraries = compiled(site.config, Path(folder))
         differences = check_numbers(libraries)
         steps = 1000
-        functions: dict[str, Callable[[], None]] = {"ours": lambda run=site.ours(): run(0, 1, steps)}
-        for name, library in libraries.items():
-            functions[f"C, {name}"] = lambda run=site.c(library): run(0, 1, steps)
+        functions = {"ours": partial(site.ours(), 0, 1, steps)}
+        functions |= {f"C, {name}": partial(site.c(library), 0, 1, steps) for name, library in libraries.items()}
         best = in_turns(functions, args.rounds)
         fastest_c = min(value for name, value in best.items() if name != "ours")
         table = Table("ekf_cache", f"One rack of {CELLS} cells in the cache, one thread", "ns per cell-step")
@@ -236,12 +241,12 @@ def main() -> int:
         pool = ThreadPoolExecutor(threads)
         edges = np.linspace(0, args.racks, threads + 1).astype(int)
 
-        def spread(run: Callable[[int, int, int], None]) -> Callable[[], None]:
-            return lambda: list(pool.map(lambda k: run(int(edges[k]), int(edges[k + 1]), 1), range(threads)))
+        def spread(run: Callable[[int, int, int], None]) -> partial[None]:
+            return partial(in_ranges, pool, run, edges.tolist())
 
         copy, moved = copied(threads)
         wide = [name for name in libraries if name != "scalar"]
-        functions = {"copy": copy, "ours": spread(site.ours())}
+        functions = {"copy": partial(copy), "ours": spread(site.ours())}
         functions |= {f"C, {name}": spread(site.c(libraries[name])) for name in wide}
         best = in_turns(functions, max(5, args.rounds // 2))
         per_byte = best.pop("copy") / moved

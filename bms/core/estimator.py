@@ -227,8 +227,7 @@ def estimator_step(
         last = first + LANES
         f = state.blocks[first * BLOCK_ROWS : last * BLOCK_ROWS]
         here = min(last, n)
-        if gather(w, state.node, f, cell_v[first:here], cell_v_quality[first:here], cell_degc[first:here], k1, moved):
-            status |= i4(STATUS_VOLTAGE_BAD)
+        gather(w, state.node, f, cell_v[first:here], cell_v_quality[first:here], cell_degc[first:here], k1, moved)
         if slow:
             add_slow(f, k1.r_walk * k1.r_walk * slow_h, k1.q_walk * k1.q_walk * slow_h, bias_rest, bias_ratio)
         look_up(w, state.node, config.nodes, state.blocks, last * BLOCK_ROWS)
@@ -236,7 +235,9 @@ def estimator_step(
         put(w, model_v[first:last], innovation[first:last])
 
     # the bias, from all cells together, and its effect on each of them
-    info, pull = total(w)
+    info, pull, all_ok = total(w)
+    if not all_ok:
+        status |= i4(STATUS_VOLTAGE_BAD)
     share = _ONE / (_ONE + f4(n - 1) * k1.common)
     sh.bias_var = sh.bias_var / (_ONE + sh.bias_var * info * share)
     step_b = sh.bias_var * pull * share

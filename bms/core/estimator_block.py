@@ -56,7 +56,7 @@ _XA, _XB, _XC, _XD, _XH, _XW, _XZ, _XR, _XQ, _XL = _offsets(0, NX + 1)
 _SA, _SB, _SC, _SD, _SH, _SW, _SZ, _SR, _SQ = _offsets(S_FIRST, NX)
 
 # rows of the scratch: measured values, place in the table, sums per lane, results, parameters, room to transpose them
-_V, _OK, _Z, _W00, _W01, _W10, _W11, _INFO, _PULL, _OUT0, _OUT1 = _offsets(0, WORK_ROWS)
+_V, _OK, _Z, _FT, _FZ, _INFO, _PULL, _ALL_OK, _OUT0, _OUT1 = _offsets(0, WORK_ROWS)
 _PARAMETERS = u8(WORK_ROWS * LANES)
 _BLENDED = u8((WORK_ROWS + NODE) * LANES)
 (
@@ -121,6 +121,12 @@ def _at_least(x: np.float32, low: np.float32) -> np.float32:
 
 
 @kernel
+def _at_most(x: np.float32, high: np.float32) -> np.float32:
+    """The smaller of the two; NaN gives `high`."""
+    return x if x < high else high
+
+
+@kernel
 def _node(k: np.int32, last: np.int32) -> np.int32:
     """A whole number limited to 0..last: limiting the number and not the float keeps the loop free of branches."""
     k = k if k > i4(0) else i4(0)
@@ -128,12 +134,12 @@ def _node(k: np.int32, last: np.int32) -> np.int32:
 
 
 @kernel
-def gather(w: Any, index: Any, f: Any, cell_v: Any, cell_v_quality: Any, cell_degc: Any, k1: Any, moved: f4) -> bool:
-    """Measured values of one block into the scratch, and the place in the table: node and four weights of each cell.
+def gather(w: Any, index: Any, f: Any, cell_v: Any, cell_v_quality: Any, cell_degc: Any, k1: Any, moved: f4) -> None:
+    """Measured values of one block into the scratch, and the place in the table: node and fractions of each cell.
 
     `moved` is the SoC that the current of this step moves in a cell of nominal capacity at 25 degC. What there is of
     the arrays of measured values is a block, or its first cells. Lanes without a cell, and bad values, get `_OK` = 0.
-    Returns True if a cell's voltage cannot be used.
+    `_ALL_OK` keeps the least of `_OK` over the cells.
     """
     degc_first, nodes_per_kelvin, nodes_per_soc = k1.degc_first, k1.nodes_per_kelvin, k1.nodes_per_soc
     last_t, last_z, columns = i4(N_DEGC - 2), i4(N_SOC - 2), i4(N_SOC)
@@ -143,9 +149,11 @@ def gather(w: Any, index: Any, f: Any, cell_v: Any, cell_v_quality: Any, cell_de
             v = cell_v[c]
             good = (abs(v) < _ABSURD_V) & (cell_v_quality[c] == _GOOD)
             w[_V + c] = v if good else _ZERO
-            w[_OK + c] = _ONE if good else _ZERO
+            ok = _ONE if good else _ZERO
+            w[_OK + c] = ok
+            w[_ALL_OK + c] = _at_most(w[_ALL_OK + c], ok)
         for c in range(_LANES):
-            w[_W00 + c] = cell_degc[c]
+            w[_FT + c] = cell_degc[c]
     else:
         for c in range(_LANES):
             k = c if c < here else here - u8(1)
@@ -153,12 +161,10 @@ def gather(w: Any, index: Any, f: Any, cell_v: Any, cell_v_quality: Any, cell_de
             good = (abs(v) < _ABSURD_V) & (cell_v_quality[k] == _GOOD)
             w[_V + c] = v if good else _ZERO
             w[_OK + c] = _ONE if good & (c < here) else _ZERO
-            w[_W00 + c] = cell_degc[k]
-    least = _ONE
-    for c in range(here):
-        least = least if least < w[_OK + c] else w[_OK + c]
+            w[_ALL_OK + c] = _at_most(w[_ALL_OK + c], _ONE if good else _ZERO)
+            w[_FT + c] = cell_degc[k]
     for c in range(_LANES):
-        degc = w[_W00 + c]
+        degc = w[_FT + c]
         degc = degc if abs(degc) < _INFINITE else _DEGC_UNKNOWN
         at = (_within(degc, _DEGC_MIN, _DEGC_MAX) - degc_first) * nodes_per_kelvin
         t = _node(i4(at), last_t)
@@ -166,14 +172,10 @@ def gather(w: Any, index: Any, f: Any, cell_v: Any, cell_v_quality: Any, cell_de
         soc = _within(f[_XZ + c] - moved, _Z_MIN, _Z_MAX)
         at = soc * nodes_per_soc
         z = _node(i4(at), last_z)
-        fz = at - f4(z)
         index[c] = t * columns + z
         w[_Z + c] = soc
-        w[_W00 + c] = (_ONE - ft) * (_ONE - fz)
-        w[_W01 + c] = (_ONE - ft) * fz
-        w[_W10 + c] = ft * (_ONE - fz)
-        w[_W11 + c] = ft * fz
-    return bool(least < _ONE)
+        w[_FT + c] = ft
+        w[_FZ + c] = at - f4(z)
 
 
 @kernel
@@ -188,12 +190,12 @@ def look_up(w: Any, index: Any, nodes: Any, blocks: Any, following: int) -> None
             prefetch(blocks, following + (int(c) * (BLOCK_ROWS // LANES) + k) * LANES)
         low = u8(index[c]) * _NODE
         high = low + below
-        w00, w01, w10, w11 = w[_W00 + c], w[_W01 + c], w[_W10 + c], w[_W11 + c]
+        ft, fz = w[_FT + c], w[_FZ + c]
         to = _BLENDED + c * _NODE
         for k in range(_NODE):
-            w[to + k] = (w00 * nodes[low + k] + w01 * nodes[low + _NODE + k]) + (
-                w10 * nodes[high + k] + w11 * nodes[high + _NODE + k]
-            )
+            cold = nodes[low + k] + fz * (nodes[low + _NODE + k] - nodes[low + k])
+            warm = nodes[high + k] + fz * (nodes[high + _NODE + k] - nodes[high + k])
+            w[to + k] = cold + ft * (warm - cold)
     transpose(w, _BLENDED, _PARAMETERS)
 
 
@@ -519,15 +521,17 @@ def clear_sums(w: Any) -> None:
     for c in range(_LANES):
         w[_INFO + c] = _ZERO
         w[_PULL + c] = _ZERO
+        w[_ALL_OK + c] = _ONE
 
 
 @kernel
-def total(w: Any) -> tuple[np.float32, np.float32]:
-    """The two sums over all lanes, halves added to halves: an order that no vector width changes."""
+def total(w: Any) -> tuple[np.float32, np.float32, bool]:
+    """The two sums, and whether all voltages were usable: halves of the lanes added, an order that no width changes."""
     half = u8(LANES // 2)
     while half > u8(0):
         for c in range(half):
             w[_INFO + c] += w[_INFO + half + c]
             w[_PULL + c] += w[_PULL + half + c]
+            w[_ALL_OK + c] = _at_most(w[_ALL_OK + c], w[_ALL_OK + half + c])
         half = half >> u8(1)
-    return w[_INFO], w[_PULL]
+    return w[_INFO], w[_PULL], bool(w[_ALL_OK] == _ONE)

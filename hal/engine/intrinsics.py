@@ -93,11 +93,30 @@ class _Prefetch(_Intrinsic):
         return prefetched
 
 
+def _in_fours(*parts: int) -> list[int]:
+    """A shuffle that does the same in each group of four numbers, of the first row and (from 16 on) the second."""
+    return [group + part for group in range(0, _SIDE, 4) for part in parts]
+
+
+_FOURS_LOW = [k for k in range(2 * _SIDE) if not k & 4]
+_FOURS_HIGH = [k for k in range(2 * _SIDE) if k & 4]
+_SHUFFLES = (
+    (1, _in_fours(0, 16, 1, 17), _in_fours(2, 18, 3, 19)),
+    (2, _in_fours(0, 1, 16, 17), _in_fours(2, 3, 18, 19)),
+    (4, _FOURS_LOW, _FOURS_HIGH),
+    (8, _FOURS_LOW, _FOURS_HIGH),
+)
+"""Steps of a transposition: how far apart the rows of a pair are, and the shuffles that make the two new ones."""
+
+_ORDER = [k & ~3 | (k & 1) << 1 | (k & 2) >> 1 for k in range(_SIDE)]
+"""The row of the result that each register holds after them."""
+
+
 class _Transpose(_Intrinsic):
     """`transpose(array, source, to)`: 16 x 16 numbers of an array from `source` to `to`, which do not overlap.
 
-    Four times, first and second half of the rows interleaved: each turns the address (row, column) by one bit, and four
-    exchange both. All 256 numbers stay in vector registers where there are enough of them.
+    Pairs of rows are interleaved by single numbers, then by pairs, then by fours and eights: 64 shuffles, first the
+    cheap ones within 128 bits. All 256 numbers stay in vector registers where there are enough of them.
     """
 
     def __call__(self, array: Any, source: Any, to: Any) -> None:
@@ -117,21 +136,20 @@ class _Transpose(_Intrinsic):
                 item = context.get_data_type(array.dtype)
                 row, align = ir.VectorType(item, _SIDE), context.get_abi_sizeof(item)
                 mask = ir.VectorType(ir.IntType(32), _SIDE)
-                half = _SIDE // 2
-                low = ir.Constant(mask, [k // 2 + k % 2 * _SIDE for k in range(_SIDE)])
-                high = ir.Constant(mask, [half + k // 2 + k % 2 * _SIDE for k in range(_SIDE)])
 
                 def address(first: Any, k: int) -> Any:
                     place = builder.add(first, ir.Constant(first.type, k * _SIDE))
                     return builder.bitcast(builder.gep(data, [place]), row.as_pointer())
 
                 rows = [builder.load(address(values[1], k), align=align) for k in range(_SIDE)]
-                for _ in range(_SIDE.bit_length() - 1):
-                    rows = [
-                        builder.shuffle_vector(rows[k // 2], rows[k // 2 + half], high if k % 2 else low)
-                        for k in range(_SIDE)
-                    ]
-                for k, value in enumerate(rows):
+                for distance, low, high in _SHUFFLES:
+                    turned = list(rows)
+                    for k in (k for k in range(_SIDE) if not k & distance):
+                        pair = rows[k], rows[k + distance]
+                        turned[k] = builder.shuffle_vector(*pair, ir.Constant(mask, low))
+                        turned[k + distance] = builder.shuffle_vector(*pair, ir.Constant(mask, high))
+                    rows = turned
+                for k, value in zip(_ORDER, rows, strict=True):
                     builder.store(value, address(values[2], k), align=align)
                 return context.get_dummy_value()
 
