@@ -105,7 +105,6 @@ def test_nothing_is_fused_and_nothing_is_double(code: tuple[str, list[Block]]) -
         for op, to in block.code:
             assert not FUSED.fullmatch(op), f"{op} {to}"
             assert not DOUBLE.fullmatch(op), f"{op} {to}"
-            assert not op.startswith("call") or "memcpy" in to or "memset" in to or "_step" in to, f"{op} {to}"
 
 
 @pytest.mark.parametrize(
