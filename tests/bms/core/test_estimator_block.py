@@ -30,12 +30,10 @@ def test_a_look_up_at_a_node_gives_its_sixteen_numbers_bit_for_bit() -> None:
     nodes = rng.normal(size=e.N_DEGC * e.N_SOC * e.NODE).astype(f4)
     work, index = rng.normal(size=e.WORK).astype(f4), np.empty(LANES, np.int32)
     index[:] = rng.choice((e.N_DEGC - 1) * e.N_SOC - 1, LANES, replace=False)
-    for place, offset in enumerate((0, 1, e.N_SOC, e.N_SOC + 1)):
-        for k, weight in enumerate((b._W00, b._W01, b._W10, b._W11)):
-            row(work, weight)[:] = k == place
-        b.look_up(work, index, nodes, np.zeros(e.BLOCK, f4), 0)
-        expected = nodes.reshape(-1, e.NODE)[index + offset]  # cells x parameters
-        np.testing.assert_array_equal(work[PARAMETERS].reshape(e.NODE, LANES), expected.T)
+    row(work, b._FT)[:] = row(work, b._FZ)[:] = 0.0
+    b.look_up(work, index, nodes, np.zeros(e.BLOCK, f4), 0)
+    expected = nodes.reshape(-1, e.NODE)[index]  # cells x parameters
+    np.testing.assert_array_equal(work[PARAMETERS].reshape(e.NODE, LANES), expected.T)
 
 
 def test_a_look_up_between_nodes_is_bilinear() -> None:
@@ -43,15 +41,18 @@ def test_a_look_up_between_nodes_is_bilinear() -> None:
     nodes = rng.normal(size=e.N_DEGC * e.N_SOC * e.NODE).astype(f4)
     work = np.zeros(e.WORK, f4)
     index = rng.integers(0, (e.N_DEGC - 1) * e.N_SOC - 1, LANES).astype(np.int32)
-    weights = rng.random((4, LANES)).astype(f4)
-    for k, weight in enumerate((b._W00, b._W01, b._W10, b._W11)):
-        row(work, weight)[:] = weights[k]
+    ft, fz = rng.random((2, LANES)).astype(f4)
+    ft[:2], fz[:2] = 1.0, (0.0, 1.0)
+    row(work, b._FT)[:], row(work, b._FZ)[:] = ft, fz
     b.look_up(work, index, nodes, np.zeros(e.BLOCK, f4), 0)
-    corners = [nodes.reshape(-1, e.NODE)[index + offset].T for offset in (0, 1, e.N_SOC, e.N_SOC + 1)]
-    w00, w01, w10, w11 = weights
+    near, far, warm_near, warm_far = (
+        nodes.reshape(-1, e.NODE)[index + offset].T for offset in (0, 1, e.N_SOC, e.N_SOC + 1)
+    )
     # in this order: so the bits are the same on every processor
-    expected = (w00 * corners[0] + w01 * corners[1]) + (w10 * corners[2] + w11 * corners[3])
-    np.testing.assert_array_equal(work[PARAMETERS].reshape(e.NODE, LANES), expected)
+    cold, warm = near + fz * (far - near), warm_near + fz * (warm_far - warm_near)
+    found = work[PARAMETERS].reshape(e.NODE, LANES)
+    np.testing.assert_array_equal(found, cold + ft * (warm - cold))
+    np.testing.assert_allclose(found[:, 1], warm_far[:, 1], atol=1e-6)
 
 
 def test_the_place_in_the_table_stays_inside_it(plain_cell: CellParameters) -> None:
@@ -62,11 +63,12 @@ def test_the_place_in_the_table_stays_inside_it(plain_cell: CellParameters) -> N
     for moved in (0.0, 5.0, -5.0, np.inf):
         block[e.Z * LANES : e.Z * LANES + 8] = soc
         volt, good = np.full(8, 3.3, f4), np.zeros(8, np.uint8)
-        assert not b.gather(work, index, block, volt, good, degc, config.scalars[0], f4(moved))
+        b.clear_sums(work)
+        b.gather(work, index, block, volt, good, degc, config.scalars[0], f4(moved))
+        assert b.total(work)[2], "every voltage is usable"
         assert np.all((index >= 0) & (index <= (e.N_DEGC - 2) * e.N_SOC + e.N_SOC - 2))
-        weights = np.array([row(work, w) for w in (b._W00, b._W01, b._W10, b._W11)])
-        np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-5)
-        assert np.all(np.abs(weights) <= 5.1), "the last slope goes on for 2 % SoC: four nodes"
+        assert np.all((row(work, b._FT) >= 0) & (row(work, b._FT) <= 1))
+        assert np.all((row(work, b._FZ) >= -4.1) & (row(work, b._FZ) <= 5.1)), "the last slope goes on for 2 % SoC"
 
 
 # -------------------------------------------------------------------------------------------------------------- sums
@@ -87,7 +89,7 @@ def test_sums_over_the_lanes_have_the_documented_order() -> None:
         work = np.zeros(e.WORK, f4)
         info, pull = ((rng.normal(size=LANES) * 10.0 ** rng.integers(-4, 4, LANES)).astype(f4) for _ in range(2))
         row(work, b._INFO)[:], row(work, b._PULL)[:] = info, pull
-        assert b.total(work) == (documented_sum(info), documented_sum(pull))
+        assert b.total(work)[:2] == (documented_sum(info), documented_sum(pull))
         differ += documented_sum(info) != np.add.accumulate(info)[-1]
     assert differ > 10, "another order would give other bits"
 
@@ -95,7 +97,9 @@ def test_sums_over_the_lanes_have_the_documented_order() -> None:
 def test_sums_start_at_nothing() -> None:
     work = np.full(e.WORK, 7.0, f4)
     b.clear_sums(work)
-    assert b.total(work) == (0.0, 0.0)
+    assert b.total(work) == (0.0, 0.0, True)
+    row(work, b._ALL_OK)[5] = 0.0
+    assert not b.total(work)[2], "one lane is enough"
     np.testing.assert_array_equal(work[2 * LANES : int(b._INFO)], 7.0)
 
 
