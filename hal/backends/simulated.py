@@ -28,7 +28,6 @@ from hal.contract import Capabilities, Clock, Command, Measurement, Quality, Rac
 from hal.errors import ConfigError, LinkError, nearest
 from sim import cell as twin_cell
 from sim import electronics as E
-from sim import lab as twin_lab
 from sim import layout as Y
 from sim.config import TwinError
 from sim.site import Site
@@ -237,8 +236,10 @@ def complaint(command: np.void, wrong: int) -> str:
 
 def virtual_lab(cell: str, seed: int = 0) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
     """Laboratory tests of one twin cell; see `sim.lab.run`. Raises `ConfigError` for an unknown cell."""
+    from sim import lab
+
     try:
-        return twin_lab.run(cell, seed)
+        return lab.run(cell, seed)
     except TwinError as error:
         raise ConfigError(str(error)) from None
 

@@ -7,7 +7,6 @@ disk (`hal.engine.cache`).
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from threading import RLock
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from hal.engine import cache, load
 from hal.engine import kernel as kernels
@@ -23,6 +22,9 @@ from hal.engine.kernel import Kernel
 from hal.engine.load import Library, Native, Table, symbol
 from hal.engine.signature import Signature
 from hal.errors import ConfigError
+
+if TYPE_CHECKING:
+    import subprocess
 
 MEMORY = frozenset({"memcpy", "memset", "memmove"})
 """What every target has, and LLVM calls for long runs of bytes."""
@@ -237,6 +239,8 @@ def prepare(programs: Sequence[Program], report: Report | None = None) -> None:
 
 def _compile_apart(program: Program) -> subprocess.Popen[bytes] | None:
     """Compile a program into the cache in another process; None where none can be started."""
+    import subprocess
+
     module, _, name = program.place.partition(":")
     code = f"import {module}; {module}.{name}.load()"
     try:

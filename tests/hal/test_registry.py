@@ -1,5 +1,6 @@
 import sys
 import types
+from importlib import metadata
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -102,7 +103,12 @@ def test_other_distributions_add_schemes_but_cannot_replace_ours(
         EntryPoint("mine", "recorder_backend:Recorder", registry.GROUP),
         EntryPoint("sim", "recorder_backend:Recorder", registry.GROUP),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == registry.GROUP else [])
+    installed = metadata.entry_points
+
+    def listed(**wanted: str) -> object:
+        return points if wanted == {"group": registry.GROUP} else installed(**wanted)
+
+    monkeypatch.setattr(metadata, "entry_points", listed)
     assert isinstance(registry.open_rack("mine:x"), Recorder)
     assert isinstance(registry.open_rack("sim:nmc_ev?n_series=2"), Rack)
     assert registry.schemes()["sim"] == "hal.backends.simulated:SimulatedRack"
