@@ -2,7 +2,7 @@
 
 Run with `python bench/startup.py`. The command is `bms run` on the twin of 416 cells; the clock runs from the start of
 the process to the line that the loop prints after its first step. Prints a table.
-Bars: cold 25 s, kept 1.5 s, library 0.4 s. For comparison, on a machine that is busy: Python with numpy and nothing else.
+Bars: cold 25 s, kept 1.5 s, library 0.4 s. For comparison, on a busy machine: Python with numpy and nothing else.
 """
 
 from __future__ import annotations
