@@ -31,12 +31,10 @@ static: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/.test  ## print the tables of bench/; COMPARE=FOLDER: beside those of an earlier bench/results
-	@$(BIN)/python -m pytest bench/loop.py --benchmark-only --benchmark-disable-gc -q \
+	@for table in ekf loop twin startup peers; do $(BIN)/python bench/$$table.py $(if $(COMPARE),--compare $(COMPARE)) || exit 1; done
+	@$(BIN)/python -m pytest bench/record.py --benchmark-only --benchmark-disable-gc -q \
 		--benchmark-columns=min,median,max,rounds --benchmark-sort=fullname
 	@$(BIN)/python bench/accuracy.py
-	@$(BIN)/python bench/startup.py $(if $(COMPARE),--compare $(COMPARE))
-	@$(BIN)/python bench/twin.py $(if $(COMPARE),--compare $(COMPARE))
-	@$(BIN)/python bench/peers.py $(if $(COMPARE),--compare $(COMPARE))
 
 fmt: $(VENV)/.dev  ## format the sources
 	@$(BIN)/ruff format .

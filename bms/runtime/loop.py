@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import signal
@@ -129,6 +130,8 @@ class Loop:
     def run(self, duration_s: float = math.inf) -> LoopStats:
         """Connect and run for `duration_s`, or until `stop`; then open the contactors, whatever happened."""
         stats = self.stats
+        gc.collect()
+        gc.freeze()  # what exists now stays: a collection during the run need not look at it
         try:
             while not self.stop and self._slot * self.period_s < duration_s * (1 - 1e-12):
                 self._step(Request.CONNECT)
@@ -139,6 +142,7 @@ class Loop:
             stats.ended_by = type(error).__name__
             raise
         finally:
+            gc.unfreeze()
             if not stats.opened:
                 self._open_at_once()
         return stats
