@@ -17,7 +17,7 @@ def test_a_block_is_one_page_and_each_of_its_rows_has_one_owner() -> None:
     assert 4 * e.BLOCK == 4096
 
 
-@pytest.mark.parametrize(("i", "j"), itertools.product(range(e.NX), repeat=2))
+@pytest.mark.parametrize(("i", "j"), list(itertools.product(range(e.NX), repeat=2)))
 def test_a_covariance_and_its_mirror_image_share_a_row(i: int, j: int) -> None:
     assert e.p_row(i, j) == e.p_row(j, i)
     assert e.P_FIRST <= e.p_row(i, j) < e.S_FIRST
