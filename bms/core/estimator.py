@@ -14,12 +14,12 @@ States of a cell: v_1..v_4, h, w, z, r (logarithm of the resistance scale) and q
 The current is the mean of the last two samples (trapezoidal rule) less the estimated sensor bias b. The tables are read
 at the SoC to which the charge of this step leads.
 
-The covariance of a cell is kept as the 45 numbers of a symmetric matrix, so that it cannot become unsymmetric. The short
-form of the update, P - g g^T / (h P h^T + R) with g = P h^T, errs by some units in the last place of what P was before:
-in float32 it keeps P positive as long as no step reduces a variance a million times. R, with the model's error in it,
-is large enough for that, and the rules of `bms.core.estimator_block` (`_VARIANCE_MIN` and after) see to it where
-inputs or tuning are beyond all reason. Once per `slow_period_s` every covariance between two states is reduced by the
-share `_DECORRELATE`, which raises the smallest eigenvalue of the correlation matrix by what rounding took.
+The covariance of a cell is kept as the 45 numbers of a symmetric matrix, so that it cannot become unsymmetric. The
+short form of the update, P - g g^T / (h P h^T + R) with g = P h^T, errs by some units in the last place of what P was
+before: in float32 it keeps P positive as long as no step reduces a variance a million times. R, with the model's error
+in it, is large enough for that, and the rules of `bms.core.estimator_block` (`_VARIANCE_MIN` and after) see to it
+where inputs or tuning are beyond all reason. Once per `slow_period_s` every covariance between two states is reduced
+by the share `_DECORRELATE`, which raises the smallest eigenvalue of the correlation matrix by what rounding took.
 
 The bias is common to all cells of a string. It is split off as in B. Friedland, *Treatment of bias in recursive
 filtering*, IEEE Trans. Automatic Control 14(4), 1969: each cell carries the sensitivity s = dx/db of its states, the
