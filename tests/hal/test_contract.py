@@ -163,3 +163,31 @@ def test_flags_have_one_bit_each_and_fit_a_byte() -> None:
         assert len(set(values)) == len(values)
     assert contract.Quality.GOOD == 0
     assert contract.Contactor.NONE == 0
+
+
+@sizes
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_records_side_by_side_are_those_of_single_racks(layout: Layout, n_cells: int, n_sensors: int) -> None:
+    info = contract.RackInfo("x", n_cells, n_sensors, 1, 1.0, "", np.zeros(n_cells, np.uint16))
+    many = contract.bulk(layout, info, 5)
+    rows = contract.rows_of(many)
+    assert many.shape == (5,)
+    assert rows.shape == (5, layout.dtype(n_cells, n_sensors).itemsize)
+    one = RECORDS[LAYOUTS.index(layout)](n_cells, n_sensors)
+    one.bytes[:] = np.arange(one.bytes.size) % 251
+    many[3] = one.raw[0]
+    for name, *_ in one.layout.dtype(n_cells, n_sensors).descr:
+        if name and name != "head":
+            np.testing.assert_array_equal(many[name][3].view(np.uint8), one.raw[name][0].view(np.uint8))
+    rows[2] = one.bytes
+    assert many[2].tobytes() == one.raw.tobytes()
+    assert not rows[4].any()
+
+
+def test_a_blank_record_has_the_size_of_its_model_and_nothing_in_it() -> None:
+    model = Command(7, 2)
+    model.bytes[:] = 1
+    blank = model.blank()
+    assert (type(blank), blank.n_cells, blank.n_sensors) == (Command, 7, 2)
+    assert not blank.bytes.any()
+    assert model.bytes.all()
