@@ -37,7 +37,7 @@ enum { /* rows of a block */
 };
 
 enum { /* rows of the scratch; the parameters of a node follow */
-    W_V, W_OK, W_Z, W_FT, W_FZ, W_INFO, W_PULL, W_ALL_OK, W_OUT0, W_OUT1,
+    W_V, W_OK, W_Z, W_FT, W_FZ, W_INFO, W_PULL, W_ALL_OK,
     W_OCV, W_SLOPE, W_M, W_R0, W_R1, W_R2, W_R3, W_R4, W_RCT, W_GAMMA, W_M0, W_W_STD, W_W_KNEE, W_RATE, W_ETA,
     W_BLENDED = W_OCV + NODE
 };
@@ -224,8 +224,8 @@ static void look_up(float *restrict w, const int32_t *restrict index, const floa
     transpose(blended, w + W_OCV * LANES);
 }
 
-static void update(float *restrict f_, float *restrict w_, uint8_t *restrict flags, const struct head *restrict k,
-                   const struct step *restrict u_)
+static void update(float *restrict f_, float *restrict w_, uint8_t *restrict flags, float *restrict model_v,
+                   float *restrict innovation, const struct head *restrict k, const struct step *restrict u_)
 {
     float *restrict f = ALIGNED(f_), *restrict w = ALIGNED(w_);
     const struct step values = *u_, *const u = &values;
@@ -343,8 +343,8 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         const float model = ocv + slope * (z - w[W_Z * LANES + c]) + m * h + m0 * u->sign + wv - er * drop;
         const float ok = w[W_OK * LANES + c];
         const float nu = (w[W_V * LANES + c] - model) * ok;
-        w[W_OUT0 * LANES + c] = model;
-        w[W_OUT1 * LANES + c] = ok > 0.0f ? nu : NAN;
+        model_v[c] = model;
+        innovation[c] = ok > 0.0f ? nu : NAN;
 
         /* g = P h^T with h = (-er, -er, -er, -er, m, 1, slope, -er drop, 0) */
         const float ga = m * pah + paw + slope * paz - er * (((paa + pab) + (pac + pad)) + drop * par);
@@ -356,15 +356,15 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         const float gz = m * phz + pwz + slope * pzz - er * (((paz + pbz) + (pcz + pdz)) + drop * pzr);
         const float gr = m * phr + pwr + slope * pzr - er * (((par + pbr) + (pcr + pdr)) + drop * prr);
         const float gq = m * phq + pwq + slope * pzq - er * (((paq + pbq) + (pcq + pdq)) + drop * prq);
-        const float told = m * gh + gw + slope * gz - er * (((ga + gb) + (gc + gd)) + drop * gr);
+        const float told = (m * gh + slope * gz) + (gw - er * (((ga + gb) + (gc + gd)) + drop * gr));
         const float hb = er * (r0 + rct * u->di_ct)
             + (m * sh + sw + slope * sz - er * (((sa + sb) + (sc + sd)) + drop * sr));
         const float noise = (white_v2 + w_var * model_corr + knee_v2 * knee_corr) * per_second;
         const float spread = pww + slope * slope * pzz + m * m * phh
             + er * er * ((paa + pbb) + (pcc + pdd) + drop * drop * prr);
         float total = at_least(told, 0.0f) + at_least(noise, NOISE_MIN * spread);
-        /* an outlier: believe it less, the more unlikely it is */
-        total += at_least(nu * nu * PER_GATE2 - (total + hb * hb * u->bias_var), 0.0f);
+        /* an outlier counts as if the noise were as large as it takes: believe it less, the more unlikely it is */
+        total = at_least(total, nu * nu * PER_GATE2 - hb * hb * u->bias_var);
         const float inv = ok / total;
 
         const float ka = ga * inv;
@@ -525,9 +525,10 @@ static void add_slow(float *restrict f_, float r_var, float q_var, float bias_re
     }
 }
 
-static void share_bias(float *restrict f_, float *restrict w_, float step_b, float bias_var, float floor2)
+static void share_bias(float *restrict f_, float *restrict soc, float *restrict soc_std, float step_b, float bias_var,
+                       float floor2)
 {
-    float *restrict f = ALIGNED(f_), *restrict w = ALIGNED(w_);
+    float *restrict f = ALIGNED(f_);
     LANE_LOOP
     for (int c = 0; c < LANES; c++) {
         f[XA * LANES + c] += f[SA * LANES + c] * step_b;
@@ -544,17 +545,9 @@ static void share_bias(float *restrict f_, float *restrict w_, float step_b, flo
         float low = f[XL * LANES + c];
         f[XL * LANES + c] = limited == z ? low : 0.0f;
         f[XZ * LANES + c] = limited;
-        w[W_OUT0 * LANES + c] = within(limited, 0.0f, 1.0f);
-        w[W_OUT1 * LANES + c] = sqrtf(f[PZZ * LANES + c] + sz * sz * bias_var + floor2);
+        soc[c] = within(limited, 0.0f, 1.0f);
+        soc_std[c] = sqrtf(f[PZZ * LANES + c] + sz * sz * bias_var + floor2);
     }
-}
-
-static inline void put(const float *restrict w, float *restrict first, float *restrict second)
-{
-    for (int c = 0; c < LANES; c++)
-        first[c] = w[W_OUT0 * LANES + c];
-    for (int c = 0; c < LANES; c++)
-        second[c] = w[W_OUT1 * LANES + c];
 }
 
 /* One sample of a string whose current, voltages and temperatures are all good. */
@@ -609,8 +602,7 @@ static bool estimator_step(const struct head *restrict k, const float *restrict 
         if (slow)
             add_slow(f, k->r_walk * k->r_walk * slow_h, k->q_walk * k->q_walk * slow_h, bias_rest, bias_ratio);
         look_up(w, index, nodes, f + BLOCK_ROWS * LANES);
-        update(f, w, flags + first, k, &u);
-        put(w, out + 2 * n_lanes + first, out + 3 * n_lanes + first);
+        update(f, w, flags + first, out + 2 * n_lanes + first, out + 3 * n_lanes + first, k, &u);
     }
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int c = 0; c < half; c++) {
@@ -625,8 +617,8 @@ static bool estimator_step(const struct head *restrict k, const float *restrict 
     const float step_b = sh->bias_var * pull * share;
     sh->bias_a += step_b;
     for (int64_t first = 0; first < n_lanes; first += LANES) {
-        share_bias(blocks + first * BLOCK_ROWS, w, step_b, sh->bias_var, k->soc_floor * k->soc_floor);
-        put(w, out + first, out + n_lanes + first);
+        share_bias(blocks + first * BLOCK_ROWS, out + first, out + n_lanes + first, step_b, sh->bias_var,
+                   k->soc_floor * k->soc_floor);
     }
     sh->steps++;
     return all_ok;

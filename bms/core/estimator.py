@@ -48,7 +48,6 @@ from bms.core.estimator_block import (
     clear_sums,
     gather,
     look_up,
-    put,
     share_bias,
     total,
     update,
@@ -88,7 +87,7 @@ _ZERO = f4(0.0)
 _ONE = f4(1.0)
 _HALF = f4(0.5)
 _HOUR = f4(3600.0)
-_ABSURD_C = f4(1000.0)
+_ABSURD_C = f4(100.0)
 _DT_MAX_S = f4(1e6)
 _SMALL = f4(1e-10)
 _HYSTERESIS_VAR = f4(0.36)
@@ -157,7 +156,7 @@ def estimator_step(
     config, state: see their classes. cell_v, cell_degc: float32 (n,). cell_v_quality: uint8 (n,), 0 = good.
     current_a: string current of this sample, positive = discharge, A. dt_s: time since the last sample, > 0.
     Returns STATUS_* bits. A voltage that is not finite, or whose quality is not good, corrects nothing: that cell is
-    predicted only. Values that no cell can show (more than 100 V, more than 1000 C) count as missing, so that a number
+    predicted only. Values that no cell can show (more than 100 V, more than 100 C) count as missing, so that a number
     from a broken link cannot overflow the filter.
     """
     k1 = config.scalars[0]
@@ -232,8 +231,7 @@ def estimator_step(
         if slow:
             add_slow(f, k1.r_walk * k1.r_walk * slow_h, k1.q_walk * k1.q_walk * slow_h, bias_rest, bias_ratio)
         look_up(w, state.node, config.nodes, state.blocks, last * BLOCK_ROWS)
-        update(f, w, state.flags[first:last], k1, u)
-        put(w, model_v[first:last], innovation[first:last])
+        update(f, w, state.flags[first:last], model_v[first:last], innovation[first:last], k1, u)
 
     # the bias, from all cells together, and its effect on each of them
     info, pull, all_ok = total(w)
@@ -246,7 +244,6 @@ def estimator_step(
     for first in range(0, n_lanes, LANES):
         last = first + LANES
         f = state.blocks[first * BLOCK_ROWS : last * BLOCK_ROWS]
-        share_bias(f, w, step_b, sh.bias_var, k1.soc_floor * k1.soc_floor)
-        put(w, soc[first:last], soc_std[first:last])
+        share_bias(f, soc[first:last], soc_std[first:last], step_b, sh.bias_var, k1.soc_floor * k1.soc_floor)
     sh.steps += np.uint32(1)
     return status

@@ -1,6 +1,6 @@
 """The filter of sixteen cells at once: kernels that work on one block. See `bms.core.estimator` for what they compute.
 
-Loops over the lanes have constant bounds and strides and write to the block and the scratch alone, so that the compiler
+Loops over the lanes have constant bounds and strides and write to arrays that do not overlap, so that the compiler
 turns them into vector instructions without asking whether arrays overlap.
 """
 
@@ -56,7 +56,7 @@ _XA, _XB, _XC, _XD, _XH, _XW, _XZ, _XR, _XQ, _XL = _offsets(0, NX + 1)
 _SA, _SB, _SC, _SD, _SH, _SW, _SZ, _SR, _SQ = _offsets(S_FIRST, NX)
 
 # rows of the scratch: measured values, place in the table, sums per lane, results, parameters, room to transpose them
-_V, _OK, _Z, _FT, _FZ, _INFO, _PULL, _ALL_OK, _OUT0, _OUT1 = _offsets(0, WORK_ROWS)
+_V, _OK, _Z, _FT, _FZ, _INFO, _PULL, _ALL_OK = _offsets(0, WORK_ROWS)
 _PARAMETERS = u8(WORK_ROWS * LANES)
 _BLENDED = u8((WORK_ROWS + NODE) * LANES)
 (
@@ -201,7 +201,7 @@ def look_up(w: Any, index: Any, nodes: Any, blocks: Any, following: int) -> None
 
 
 @kernel
-def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
+def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u: Any) -> None:
     """Prediction and correction of one block: `f` its rows, `w` scratch, `flags` of its cells."""
     a1, a2, a3, a4, aw = _ONE - u.b1, _ONE - u.b2, _ONE - u.b3, _ONE - u.b4, _ONE - u.bw
     a11, a12, a13, a14 = a1 * a1, a1 * a2, a1 * a3, a1 * a4
@@ -312,8 +312,8 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         model = ocv + slope * (z - w[_Z + c]) + m * h + m0 * u.sign + wv - er * drop
         ok = w[_OK + c]
         nu = (w[_V + c] - model) * ok
-        w[_OUT0 + c] = model
-        w[_OUT1 + c] = nu if ok > _ZERO else _NAN
+        model_v[c] = model
+        innovation[c] = nu if ok > _ZERO else _NAN
 
         # g = P h^T with h = (-er, -er, -er, -er, m, 1, slope, -er drop, 0), and the effect of the bias on the voltage
         ga = m * pah + paw + slope * paz - er * (((paa + pab) + (pac + pad)) + drop * par)
@@ -325,13 +325,13 @@ def update(f: Any, w: Any, flags: Any, k1: Any, u: Any) -> None:
         gz = m * phz + pwz + slope * pzz - er * (((paz + pbz) + (pcz + pdz)) + drop * pzr)
         gr = m * phr + pwr + slope * pzr - er * (((par + pbr) + (pcr + pdr)) + drop * prr)
         gq = m * phq + pwq + slope * pzq - er * (((paq + pbq) + (pcq + pdq)) + drop * prq)
-        told = m * gh + gw + slope * gz - er * (((ga + gb) + (gc + gd)) + drop * gr)
+        told = (m * gh + slope * gz) + (gw - er * (((ga + gb) + (gc + gd)) + drop * gr))
         hb = er * (r0 + rct * u.di_ct) + (m * sh + sw + slope * sz - er * (((sa + sb) + (sc + sd)) + drop * sr))
         noise = (white_v2 + w_var * model_corr + knee_v2 * knee_corr) * per_second
         spread = pww + slope * slope * pzz + m * m * phh + er * er * ((paa + pbb) + (pcc + pdd) + drop * drop * prr)
         total = _at_least(told, _ZERO) + _at_least(noise, _NOISE_MIN * spread)
-        # an outlier: believe it less, the more unlikely it is
-        total += _at_least(nu * nu * _PER_GATE2 - (total + hb * hb * u.bias_var), _ZERO)
+        # an outlier counts as if the noise were as large as it takes: believe it less, the more unlikely it is
+        total = _at_least(total, nu * nu * _PER_GATE2 - hb * hb * u.bias_var)
         inv = ok / total
 
         ka = ga * inv
@@ -486,7 +486,7 @@ def add_slow(f: Any, r_var: np.float32, q_var: np.float32, bias_rest: np.float32
 
 
 @kernel
-def share_bias(f: Any, w: Any, step_b: np.float32, bias_var: np.float32, floor2: np.float32) -> None:
+def share_bias(f: Any, soc: Any, soc_std: Any, step_b: np.float32, bias_var: np.float32, floor2: np.float32) -> None:
     """Effect of the correction `step_b` of the bias on the states of one block, their limits, SoC and its deviation."""
     for c in range(_LANES):
         f[_XA + c] += f[_SA + c] * step_b
@@ -503,17 +503,8 @@ def share_bias(f: Any, w: Any, step_b: np.float32, bias_var: np.float32, floor2:
         low = f[_XL + c]
         f[_XL + c] = low if limited == z else _ZERO
         f[_XZ + c] = limited
-        w[_OUT0 + c] = _within(limited, _ZERO, _ONE)
-        w[_OUT1 + c] = sqrt(f[_PZZ + c] + sz * sz * bias_var + floor2)
-
-
-@kernel
-def put(w: Any, first: Any, second: Any) -> None:
-    """The two results of a block to their rows: copied, so that the loop before writes to block and scratch alone."""
-    for c in range(_LANES):
-        first[c] = w[_OUT0 + c]
-    for c in range(_LANES):
-        second[c] = w[_OUT1 + c]
+        soc[c] = _within(limited, _ZERO, _ONE)
+        soc_std[c] = sqrt(f[_PZZ + c] + sz * sz * bias_var + floor2)
 
 
 @kernel

@@ -86,8 +86,8 @@ SHARED = (
 )
 """State that the cells of the string have in common."""
 
-# rows of the scratch: 10 of the step, the parameters, and room to transpose them
-WORK_ROWS = 10
+# rows of the scratch: 8 of the step, the parameters, and room to transpose them
+WORK_ROWS = 8
 WORK = (WORK_ROWS + 2 * NODE) * LANES
 
 
