@@ -39,7 +39,7 @@ enum { /* rows of a block */
 enum { /* rows of the scratch; the parameters of a node follow */
     W_V, W_OK, W_Z, W_FT, W_FZ, W_INFO, W_PULL, W_ALL_OK,
     W_OCV, W_SLOPE, W_M, W_R0, W_R1, W_R2, W_R3, W_R4, W_RCT, W_GAMMA, W_M0, W_W_STD, W_W_KNEE, W_RATE, W_ETA,
-    W_BLENDED = W_OCV + NODE
+    W_END = W_OCV + NODE
 };
 
 struct step { /* the same for all cells */
@@ -166,11 +166,21 @@ static void gather(float *restrict w, int32_t *restrict index, const float *rest
 }
 
 #ifdef SCALAR
-static void transpose(const float *restrict from, float *restrict to)
+/* Between the cells, the lines of the block `following` are sent for. */
+static void look_up(float *restrict w, const int32_t *restrict index, const float *restrict nodes,
+                    const float *following)
 {
-    for (int i = 0; i < LANES; i++)
-        for (int j = 0; j < NODE; j++)
-            to[j * LANES + i] = from[i * NODE + j];
+    for (int c = 0; c < LANES; c++) {
+        const float *restrict low = nodes + (int64_t)index[c] * NODE, *restrict high = low + N_SOC * NODE;
+        const float ft = w[W_FT * LANES + c], fz = w[W_FZ * LANES + c];
+        for (int k = 0; k < BLOCK_ROWS / LANES; k++)
+            __builtin_prefetch(following + (c * (BLOCK_ROWS / LANES) + k) * LANES, 1, 3);
+        for (int k = 0; k < NODE; k++) {
+            const float cold = low[k] + fz * (low[NODE + k] - low[k]);
+            const float warm = high[k] + fz * (high[NODE + k] - high[k]);
+            w[(W_OCV + k) * LANES + c] = cold + ft * (warm - cold);
+        }
+    }
 }
 #else
 typedef float row __attribute__((vector_size(4 * LANES)));
@@ -183,7 +193,10 @@ typedef int32_t mask __attribute__((vector_size(4 * LANES)));
         rows[k + distance] = __builtin_shuffle(a, b, high);                                                            \
     }
 
-static void transpose(const float *restrict from, float *restrict to)
+/* The values of sixteen cells stay in registers while they are turned into rows. Between the cells, the lines of the
+   block `following` are sent for. */
+static void look_up(float *restrict w, const int32_t *restrict index, const float *restrict nodes,
+                    const float *following)
 {
     const mask low1 = {0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29};
     const mask high1 = {2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31};
@@ -192,37 +205,23 @@ static void transpose(const float *restrict from, float *restrict to)
     const mask low4 = {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27};
     const mask high4 = {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31};
     row rows[LANES];
-    for (int k = 0; k < LANES; k++)
-        rows[k] = ((const row *)ALIGNED(from))[k];
+    _Pragma("GCC unroll 16") for (int c = 0; c < LANES; c++) {
+        for (int k = 0; k < BLOCK_ROWS / LANES; k++)
+            __builtin_prefetch(following + (c * (BLOCK_ROWS / LANES) + k) * LANES, 1, 3);
+        const row *low = ALIGNED(nodes + (int64_t)index[c] * NODE), *high = low + N_SOC;
+        const float ft = w[W_FT * LANES + c], fz = w[W_FZ * LANES + c];
+        const row cold = low[0] + fz * (low[1] - low[0]), warm = high[0] + fz * (high[1] - high[0]);
+        rows[c] = cold + ft * (warm - cold);
+    }
     PAIRS(1, low1, high1)
     PAIRS(2, low2, high2)
     PAIRS(4, low4, high4)
     PAIRS(8, low4, high4)
-    for (int k = 0; k < LANES; k++)
-        ((row *)ALIGNED(to))[(k & ~3) | (k & 1) << 1 | (k & 2) >> 1] = rows[k];
+    row *to = ALIGNED(w + W_OCV * LANES);
+    _Pragma("GCC unroll 16") for (int k = 0; k < LANES; k++)
+        to[(k & ~3) | (k & 1) << 1 | (k & 2) >> 1] = rows[k];
 }
 #endif
-
-/* Between the cells, the lines of the block `following` are sent for. */
-static void look_up(float *restrict w, const int32_t *restrict index, const float *restrict nodes,
-                    const float *following)
-{
-    float *restrict blended = ALIGNED(w + W_BLENDED * LANES);
-    for (int c = 0; c < LANES; c++) {
-        for (int k = 0; k < BLOCK_ROWS / LANES; k++)
-            __builtin_prefetch(following + (c * (BLOCK_ROWS / LANES) + k) * LANES, 1, 3);
-        const float *restrict low = ALIGNED(nodes + (int64_t)index[c] * NODE);
-        const float *restrict high = ALIGNED(low + N_SOC * NODE);
-        const float ft = w[W_FT * LANES + c], fz = w[W_FZ * LANES + c];
-        LANE_LOOP
-        for (int k = 0; k < NODE; k++) {
-            const float cold = low[k] + fz * (low[NODE + k] - low[k]);
-            const float warm = high[k] + fz * (high[NODE + k] - high[k]);
-            blended[c * NODE + k] = cold + ft * (warm - cold);
-        }
-    }
-    transpose(blended, w + W_OCV * LANES);
-}
 
 static void update(float *restrict f_, float *restrict w_, uint8_t *restrict flags, float *restrict model_v,
                    float *restrict innovation, const struct head *restrict k, const struct step *restrict u_)
@@ -347,15 +346,15 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         innovation[c] = ok > 0.0f ? nu : NAN;
 
         /* g = P h^T with h = (-er, -er, -er, -er, m, 1, slope, -er drop, 0) */
-        const float ga = m * pah + paw + slope * paz - er * (((paa + pab) + (pac + pad)) + drop * par);
-        const float gb = m * pbh + pbw + slope * pbz - er * (((pab + pbb) + (pbc + pbd)) + drop * pbr);
-        const float gc = m * pch + pcw + slope * pcz - er * (((pac + pbc) + (pcc + pcd)) + drop * pcr);
-        const float gd = m * pdh + pdw + slope * pdz - er * (((pad + pbd) + (pcd + pdd)) + drop * pdr);
-        const float gh = m * phh + phw + slope * phz - er * (((pah + pbh) + (pch + pdh)) + drop * phr);
-        const float gw = m * phw + pww + slope * pwz - er * (((paw + pbw) + (pcw + pdw)) + drop * pwr);
-        const float gz = m * phz + pwz + slope * pzz - er * (((paz + pbz) + (pcz + pdz)) + drop * pzr);
-        const float gr = m * phr + pwr + slope * pzr - er * (((par + pbr) + (pcr + pdr)) + drop * prr);
-        const float gq = m * phq + pwq + slope * pzq - er * (((paq + pbq) + (pcq + pdq)) + drop * prq);
+        const float ga = (m * pah + (slope * paz + paw)) - er * (drop * par + ((paa + pab) + (pac + pad)));
+        const float gb = (m * pbh + (slope * pbz + pbw)) - er * (drop * pbr + ((pab + pbb) + (pbc + pbd)));
+        const float gc = (m * pch + (slope * pcz + pcw)) - er * (drop * pcr + ((pac + pbc) + (pcc + pcd)));
+        const float gd = (m * pdh + (slope * pdz + pdw)) - er * (drop * pdr + ((pad + pbd) + (pcd + pdd)));
+        const float gh = (m * phh + (slope * phz + phw)) - er * (drop * phr + ((pah + pbh) + (pch + pdh)));
+        const float gw = (m * phw + (slope * pwz + pww)) - er * (drop * pwr + ((paw + pbw) + (pcw + pdw)));
+        const float gz = (m * phz + (slope * pzz + pwz)) - er * (drop * pzr + ((paz + pbz) + (pcz + pdz)));
+        const float gr = (m * phr + (slope * pzr + pwr)) - er * (drop * prr + ((par + pbr) + (pcr + pdr)));
+        const float gq = (m * phq + (slope * pzq + pwq)) - er * (drop * prq + ((paq + pbq) + (pcq + pdq)));
         const float told = (m * gh + slope * gz) + (gw - er * (((ga + gb) + (gc + gd)) + drop * gr));
         const float hb = er * (r0 + rct * u->di_ct)
             + (m * sh + sw + slope * sz - er * (((sa + sb) + (sc + sd)) + drop * sr));
@@ -556,7 +555,7 @@ static bool estimator_step(const struct head *restrict k, const float *restrict 
                            uint8_t *restrict flags, const float *restrict cell_v, const uint8_t *restrict quality,
                            const float *restrict cell_degc, int64_t n, int64_t n_lanes, float current_a, float dt_s)
 {
-    float w[(W_BLENDED + NODE) * LANES] __attribute__((aligned(64)));
+    float w[W_END * LANES] __attribute__((aligned(64)));
     int32_t index[LANES] __attribute__((aligned(64)));
     struct step u;
     u.dt_s = dt_s;

@@ -316,15 +316,15 @@ def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u
         innovation[c] = nu if ok > _ZERO else _NAN
 
         # g = P h^T with h = (-er, -er, -er, -er, m, 1, slope, -er drop, 0), and the effect of the bias on the voltage
-        ga = m * pah + paw + slope * paz - er * (((paa + pab) + (pac + pad)) + drop * par)
-        gb = m * pbh + pbw + slope * pbz - er * (((pab + pbb) + (pbc + pbd)) + drop * pbr)
-        gc = m * pch + pcw + slope * pcz - er * (((pac + pbc) + (pcc + pcd)) + drop * pcr)
-        gd = m * pdh + pdw + slope * pdz - er * (((pad + pbd) + (pcd + pdd)) + drop * pdr)
-        gh = m * phh + phw + slope * phz - er * (((pah + pbh) + (pch + pdh)) + drop * phr)
-        gw = m * phw + pww + slope * pwz - er * (((paw + pbw) + (pcw + pdw)) + drop * pwr)
-        gz = m * phz + pwz + slope * pzz - er * (((paz + pbz) + (pcz + pdz)) + drop * pzr)
-        gr = m * phr + pwr + slope * pzr - er * (((par + pbr) + (pcr + pdr)) + drop * prr)
-        gq = m * phq + pwq + slope * pzq - er * (((paq + pbq) + (pcq + pdq)) + drop * prq)
+        ga = (m * pah + (slope * paz + paw)) - er * (drop * par + ((paa + pab) + (pac + pad)))
+        gb = (m * pbh + (slope * pbz + pbw)) - er * (drop * pbr + ((pab + pbb) + (pbc + pbd)))
+        gc = (m * pch + (slope * pcz + pcw)) - er * (drop * pcr + ((pac + pbc) + (pcc + pcd)))
+        gd = (m * pdh + (slope * pdz + pdw)) - er * (drop * pdr + ((pad + pbd) + (pcd + pdd)))
+        gh = (m * phh + (slope * phz + phw)) - er * (drop * phr + ((pah + pbh) + (pch + pdh)))
+        gw = (m * phw + (slope * pwz + pww)) - er * (drop * pwr + ((paw + pbw) + (pcw + pdw)))
+        gz = (m * phz + (slope * pzz + pwz)) - er * (drop * pzr + ((paz + pbz) + (pcz + pdz)))
+        gr = (m * phr + (slope * pzr + pwr)) - er * (drop * prr + ((par + pbr) + (pcr + pdr)))
+        gq = (m * phq + (slope * pzq + pwq)) - er * (drop * prq + ((paq + pbq) + (pcq + pdq)))
         told = (m * gh + slope * gz) + (gw - er * (((ga + gb) + (gc + gd)) + drop * gr))
         hb = er * (r0 + rct * u.di_ct) + (m * sh + sw + slope * sz - er * (((sa + sb) + (sc + sd)) + drop * sr))
         noise = (white_v2 + w_var * model_corr + knee_v2 * knee_corr) * per_second

@@ -136,20 +136,25 @@ def test_a_run_over_damaged_programs_is_the_same_run(tmp_path: Path) -> None:
     words = ["run", "--rack", "sim:lfp_280?n_series=4&module_groups=4&duty.start_s=8", "--cell", "lfp_280",
              "--duration", "20", "--quiet", "--no-report", "--out"]  # fmt: skip
     assert main([*words, str(tmp_path / "good")]) == 0
-    folder, kept = tmp_path / "cache" / "rackbms", {}
+    folder, spoilt = tmp_path / "cache" / "rackbms", {}
     folder.mkdir(mode=0o700, parents=True)
     for program in (CORE, CODEC, TWIN):
         path = cache.path_in(folder, program.name, program.key())
-        kept[path] = next(p for f in cache.folders() if (p := f / path.name).exists()).read_bytes()
-        spoilt = bytearray(kept[path])
-        spoilt[len(spoilt) // 2] ^= 0x10
-        path.write_bytes(spoilt)
+        content = bytearray(next(p for f in cache.folders() if (p := f / path.name).exists()).read_bytes())
+        content[len(content) // 2] ^= 0x10
+        path.write_bytes(content)
+        spoilt[path] = bytes(content)
     environment = {**os.environ, "RACKBMS_CACHE_DIR": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "bms", *words, str(tmp_path / "again")]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    assert (tmp_path / "again" / FILE_NAME).read_bytes() == (tmp_path / "good" / FILE_NAME).read_bytes()
-    for path, content in kept.items():
-        assert path.read_bytes() == content
+    healed = {}
+    for name in ("again", "once more"):
+        command = [sys.executable, "-m", "bms", *words, str(tmp_path / name)]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        assert (tmp_path / name / FILE_NAME).read_bytes() == (tmp_path / "good" / FILE_NAME).read_bytes()
+        for path, content in spoilt.items():
+            assert path.read_bytes() != content
+            assert path.stat().st_mtime_ns == healed.setdefault(path, path.stat().st_mtime_ns), (
+                "healed once, then taken"
+            )
 
 
 def test_the_option_is_jit_unless_told_otherwise() -> None:
