@@ -55,7 +55,7 @@ _XA, _XB, _XC, _XD, _XH, _XW, _XZ, _XR, _XQ, _XL = _offsets(0, NX + 1)
 # fmt: on
 _SA, _SB, _SC, _SD, _SH, _SW, _SZ, _SR, _SQ = _offsets(S_FIRST, NX)
 
-# rows of the scratch: measured values, place in the table, sums per lane, then the parameters, and room to transpose them
+# rows of the scratch: measured values, place in the table, sums per lane; parameters, and room to transpose them
 _V, _OK, _Z, _FT, _FZ, _INFO, _PULL, _ALL_OK = _offsets(0, WORK_ROWS)
 _PARAMETERS = u8(WORK_ROWS * LANES)
 _BLENDED = u8((WORK_ROWS + NODE) * LANES)
