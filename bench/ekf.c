@@ -174,7 +174,7 @@ static void look_up(float *restrict w, const int32_t *restrict index, const floa
         const float *restrict low = nodes + (int64_t)index[c] * NODE, *restrict high = low + N_SOC * NODE;
         const float ft = w[W_FT * LANES + c], fz = w[W_FZ * LANES + c];
         for (int k = 0; k < BLOCK_ROWS / LANES; k++)
-            __builtin_prefetch(following + (c * (BLOCK_ROWS / LANES) + k) * LANES, 1, 3);
+            __builtin_prefetch(following + (c * (BLOCK_ROWS / LANES) + k) * LANES, 0, 2);
         for (int k = 0; k < NODE; k++) {
             const float cold = low[k] + fz * (low[NODE + k] - low[k]);
             const float warm = high[k] + fz * (high[NODE + k] - high[k]);
@@ -207,7 +207,7 @@ static void look_up(float *restrict w, const int32_t *restrict index, const floa
     row rows[LANES];
     _Pragma("GCC unroll 16") for (int c = 0; c < LANES; c++) {
         for (int k = 0; k < BLOCK_ROWS / LANES; k++)
-            __builtin_prefetch(following + (c * (BLOCK_ROWS / LANES) + k) * LANES, 1, 3);
+            __builtin_prefetch(following + (c * (BLOCK_ROWS / LANES) + k) * LANES, 0, 2);
         const row *low = ALIGNED(nodes + (int64_t)index[c] * NODE), *high = low + N_SOC;
         const float ft = w[W_FT * LANES + c], fz = w[W_FZ * LANES + c];
         const row cold = low[0] + fz * (low[1] - low[0]), warm = high[0] + fz * (high[1] - high[0]);
@@ -600,7 +600,7 @@ static bool estimator_step(const struct head *restrict k, const float *restrict 
         gather(w, index, f, cell_v + first, quality + first, cell_degc + first, here, k, moved);
         if (slow)
             add_slow(f, k->r_walk * k->r_walk * slow_h, k->q_walk * k->q_walk * slow_h, bias_rest, bias_ratio);
-        look_up(w, index, nodes, f + BLOCK_ROWS * LANES);
+        look_up(w, index, nodes, f + 3 * BLOCK_ROWS * LANES);
         update(f, w, flags + first, out + 2 * n_lanes + first, out + 3 * n_lanes + first, k, &u);
     }
     for (int half = LANES / 2; half > 0; half /= 2)

@@ -94,6 +94,8 @@ _HYSTERESIS_VAR = f4(0.36)
 _CURRENT_CORR_S = f4(1200.0)  # a missing current is wrong by much the same for about 10 min: twice that, as white noise
 
 
+_AHEAD = 2 * LANES  # cells between the next block and the one that is sent for
+
 _VAR_V1, _VAR_V2, _VAR_V3, _VAR_V4 = (p_row(j, j) for j in range(V1, V1 + 4))
 _VAR_H, _VAR_W, _VAR_Z, _VAR_R, _VAR_Q = (p_row(j, j) for j in (H, W, Z, R, Q))
 
@@ -230,7 +232,7 @@ def estimator_step(
         gather(w, state.node, f, cell_v[first:here], cell_v_quality[first:here], cell_degc[first:here], k1, moved)
         if slow:
             add_slow(f, k1.r_walk * k1.r_walk * slow_h, k1.q_walk * k1.q_walk * slow_h, bias_rest, bias_ratio)
-        look_up(w, state.node, config.nodes, state.blocks, last * BLOCK_ROWS)
+        look_up(w, state.node, config.nodes, state.blocks, (last + _AHEAD) * BLOCK_ROWS)
         update(f, w, state.flags[first:last], model_v[first:last], innovation[first:last], k1, u)
 
     # the bias, from all cells together, and its effect on each of them

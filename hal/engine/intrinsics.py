@@ -65,7 +65,7 @@ class _Carve(_Intrinsic):
 
 
 class _Prefetch(_Intrinsic):
-    """`prefetch(array, at)`: the cache line of `array[at]` will be read and written soon; it need not exist."""
+    """`prefetch(array, at)`: have the line of `array[at]` brought to the second-level cache; it need not exist."""
 
     def __call__(self, array: Any, at: Any) -> None:
         pass
@@ -84,8 +84,8 @@ class _Prefetch(_Intrinsic):
                 address = builder.bitcast(pointer, ir.IntType(8).as_pointer())
                 kind = ir.FunctionType(ir.VoidType(), [address.type, word, word, word])
                 function = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
-                for_writing, keep, data = (ir.Constant(word, k) for k in (1, 3, 1))
-                builder.call(function, [address, for_writing, keep, data])
+                for_reading, second_level, data = (ir.Constant(word, k) for k in (0, 2, 1))
+                builder.call(function, [address, for_reading, second_level, data])
                 return context.get_dummy_value()
 
             return types.void(array, types.int64), generate
