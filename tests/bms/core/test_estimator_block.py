@@ -184,3 +184,38 @@ def test_whatever_lies_in_lanes_without_a_cell_changes_nothing(plain_cell: CellP
     np.testing.assert_array_equal(cell_rows(state.blocks, n), cell_rows(plain.blocks, n))
     assert state.shared.tobytes() == plain.shared.tobytes()
     assert lanes_of(n) > n
+
+
+# ---------------------------------------------------------------------------------------------------- slow noises
+
+
+def test_slow_noise_weakens_every_relation_and_no_variance() -> None:
+    """Without noise to add, each covariance falls by its share and each variance stays, bit for bit."""
+    rng = np.random.default_rng(7)
+    block = rng.uniform(1e-4, 1e-2, e.BLOCK).astype(f4)
+    before = block.reshape(e.BLOCK_ROWS, LANES).copy()
+    b.add_slow(block, f4(0.0), f4(0.0), f4(0.0), f4(1.0))
+    after = block.reshape(e.BLOCK_ROWS, LANES)
+    for i in range(e.NX):
+        for j in range(i):
+            row_ = e.p_row(i, j)
+            np.testing.assert_array_equal(after[row_], before[row_] * (f4(1.0) - b._DECORRELATE))
+            assert np.all(after[row_] < before[row_])
+        np.testing.assert_array_equal(after[e.p_row(i, i)], before[e.p_row(i, i)])
+    np.testing.assert_array_equal(after[: e.P_FIRST], before[: e.P_FIRST])
+    np.testing.assert_array_equal(after[e.S_FIRST :], before[e.S_FIRST :])
+
+
+def test_slow_noise_goes_where_it_belongs() -> None:
+    """r and q get theirs, and the walk of the bias adds the outer product of the sensitivities."""
+    rng = np.random.default_rng(8)
+    block = np.zeros(e.BLOCK, f4)
+    rows = block.reshape(e.BLOCK_ROWS, LANES)
+    s = rng.normal(size=(e.NX, LANES)).astype(f4)
+    rows[e.S_FIRST :] = s
+    b.add_slow(block, f4(3e-4), f4(2e-6), f4(0.01), f4(0.75))
+    for i in range(e.NX):
+        for j in range(i + 1):
+            expected = 0.01 * s[i].astype(float) * s[j] + (i == j) * {e.R: 3e-4, e.Q: 2e-6}.get(i, 0.0)
+            np.testing.assert_allclose(rows[e.p_row(i, j)], expected, rtol=2e-5, atol=1e-9)
+    np.testing.assert_array_equal(rows[e.S_FIRST :], s * f4(0.75))
