@@ -25,8 +25,9 @@ import numpy.typing as npt
 F4 = npt.NDArray[np.float32]
 U1 = npt.NDArray[np.uint8]
 U2 = npt.NDArray[np.uint16]
+U4 = npt.NDArray[np.uint32]
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 LANES = 16
 """Cells that a vector loop of the core takes together: arrays over `lanes` are padded to whole vectors."""
@@ -61,17 +62,71 @@ class RackState(IntEnum):
     STANDBY = 1
     PRECHARGE = 2
     CONNECTED = 3
-    OPENING = 4
+    OPENING = 4  # contactors are asked to open; feedback and weld test are awaited
     FAULT = 5
+    SELF_TEST = 6
+    RAMP_DOWN = 7  # contactors still closed, limits ramp to 0 A
+    LOCKOUT = 8  # too many attempts to precharge: the resistor cools down
+    MAINTENANCE = 9  # contactors open, held by a person
+    EMERGENCY_STOP = 10
+    TRANSPORT_DRAIN = 11  # contactors open, all cells are bled towards 0 V
+    TRANSPORT = 12  # at 0 V, for shipping
+    TRANSPORT_PRECHARGE = 13  # on the way out of transport
+    TRANSPORT_CHARGE = 14  # closed for a small charge current alone, until every cell is above its lower limit
+
+
+class Flow(IntEnum):
+    """Which way current flows, published with every command."""
+
+    IDLE = 0
+    DISCHARGE = 1
+    CHARGE = 2
 
 
 class Severity(IntEnum):
-    """Severity of the worst active fault: info, warning and fatal are MOL, RSL and MSL of foxBMS."""
+    """Severity of the worst fault shown: info, warning and fatal are MOL, RSL and MSL of foxBMS."""
 
     NONE = 0
     INFO = 1
     WARNING = 2
     FATAL = 3
+
+
+class Constraint(IntEnum):
+    """Why a published limit is what it is."""
+
+    NONE = 0
+    STATE = 1  # the rack is not connected
+    FAULT = 2  # the reaction to a fault; the index is the row of the fault table
+    DATA = 3  # a cell or sensor whose value is not known
+    RATING = 4  # the largest current of cell or configuration
+    CELL_VOLTAGE = 5  # the cell would reach its voltage limit within the horizon
+    PACK_VOLTAGE = 6
+    SOC = 7  # the end of the SoC window, uncertainty included
+    TEMPERATURE = 8  # the derating polyline over temperature
+    SOC_DERATING = 9  # the derating polyline over SoC
+    HEAT = 10  # the cell would reach its temperature limit within the horizon
+    FUSE = 11  # I2t of fuse and contactors
+    RISE = 12  # the limit rises no faster
+    MEASURED_VOLTAGE = 13  # the measured voltage is near its limit, whatever the model says
+
+
+class Shuttle(IntEnum):
+    """What an active balancer does with a group."""
+
+    NONE = 0
+    TO_NEXT = 1  # move charge from this group to the next
+    FROM_NEXT = 2  # move charge from the next group to this
+
+
+HORIZONS_S = (2.0, 10.0, 60.0, 900.0)
+"""Horizons of the published limits."""
+
+N_FAULT_WORDS = 3
+"""Words of 32 faults in a command, for each severity."""
+
+NO_INDEX = 65535
+"""Index of a cell or sensor where there is none."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +204,20 @@ MEASUREMENT = Layout(
         *channel("insulation_ohm", "insulation resistance, worse of the two rails to ground"),
         *channel("coolant_in_degc", "coolant temperature at the inlet"),
         *channel("coolant_out_degc", "coolant temperature at the outlet"),
+        *channel("coolant_flow_lpm", "coolant flow through the rack, litres per minute"),
         Field("contactors", "u1", "`Contactor` feedback, auxiliary contacts"),
         Field("contactors_quality", "u1", "`Quality` flags of `contactors`"),
         Field("interlock_closed", "u1", "1 = the high-voltage interlock loop is closed"),
+        Field("insulation_rail", "u1", "the rail that `insulation_ohm` is of: 1 positive, 2 negative, 0 not told"),
+        Field("emergency_stop", "u1", "1 = an emergency stop is pressed"),
+        Field("gas_alarm", "u1", "1 = smoke or gas is detected"),
+        Field("gas_alarm_quality", "u1", "`Quality` flags of `gas_alarm`"),
+        Field("bleeding_quality", "u1", "`Quality` flags of `bleeding`"),
         *channel("cell_v", "terminal voltage of each series group of parallel cells", "cells"),
         *channel(
             "sensor_degc", "temperature of each sensor; `RackInfo.sensor_of_cell` maps cells to sensors", "sensors"
         ),
+        Field("bleeding", "u1", "1 = the bleed switch of this group is seen to be on", "cells"),
     ),
 )
 
@@ -166,8 +228,13 @@ COMMAND = Layout(
         Field("heartbeat", "u4", "counts control steps; a rack that sees it stand still must open"),
         Field("contactors", "u1", "`Contactor` request, 1 = close"),
         Field("state", "u1", "`RackState` of the controller"),
-        Field("severity", "u1", "`Severity` of the worst active fault"),
-        Field("faults", "u4", "bits of the active faults"),
+        Field("severity", "u1", "`Severity` of the worst fault shown"),
+        Field("flow", "u1", "`Flow` of the string current"),
+        Field("n_faults", "u2", "rows of the fault table that are active or latched"),
+        Field("cause", "u2", "id of the fatal fault that came first, until it is reset; 0 = none"),
+        Field("cause_index", "u2", "cell or sensor that it was seen at, or `NO_INDEX`"),
+        Field("cause_value", "f4", "what was seen then, in the unit of the fault"),
+        Field("reset_refused", "u2", "latched faults that the last reset left, because their cause was present"),
         Field("cooling_degc", "f4", "set-point of the coolant temperature"),
         Field("limit_discharge_a", "f4", "largest discharge current allowed now, >= 0"),
         Field("limit_charge_a", "f4", "largest charge current allowed now, >= 0 (a magnitude)"),
@@ -176,7 +243,21 @@ COMMAND = Layout(
         Field("soc_min", "f4", "smallest cell SoC, 0..1"),
         Field("soc_mean", "f4", "mean cell SoC, 0..1"),
         Field("soc_max", "f4", "largest cell SoC, 0..1"),
+        Field("soc_std", "f4", "largest standard deviation of a cell's SoC"),
+        Field("soh_min", "f4", "smallest capacity of a cell, relative to its type's"),
+        Field("soh_mean", "f4", "mean capacity, relative to the type's"),
+        Field("resistance_max", "f4", "largest resistance of a cell, relative to its type's"),
+        Field("horizon_a", "f4", "current limits: discharge for each of `HORIZONS_S`, then charge, >= 0", "8"),
+        Field("horizon_w", "f4", "power limits, in the same order", "8"),
+        Field("reason_value", "f4", "what the constraint looked at, for the 8 limits, then discharge, charge now", "10"),
+        Field("reason_margin", "f4", "how far that is from where the limit would be 0, same unit", "10"),
+        Field("fault_info", "u4", "bits of the faults of severity info", f"{N_FAULT_WORDS}"),
+        Field("fault_warning", "u4", "bits of the faults of severity warning", f"{N_FAULT_WORDS}"),
+        Field("fault_fatal", "u4", "bits of the faults of severity fatal, active or latched", f"{N_FAULT_WORDS}"),
+        Field("reason_index", "u2", "cell, sensor or fault that the constraint is about, or `NO_INDEX`", "10"),
+        Field("reason", "u1", "`Constraint` of each limit", "10"),
         Field("balance", "u1", "1 = bleed this group", "cells"),
+        Field("shuttle", "u1", "`Shuttle`: what an active balancer does with this group", "cells"),
     ),
 )
 
@@ -192,6 +273,7 @@ TRUTH = Layout(
         Field("energy_in_j", "f8", "energy taken in at the DC terminals since the start"),
         Field("soc", "f8", "true SoC of each series group, 0..1", "cells"),
         Field("capacity_ah", "f8", "true capacity of each series group", "cells"),
+        Field("resistance", "f8", "true resistance of each series group, relative to its type's", "cells"),
         Field("cell_degc", "f8", "true core temperature of each series group (hottest parallel cell)", "cells"),
     ),
 )
@@ -241,13 +323,24 @@ class Measurement(Record):
     sensor_degc: F4
     sensor_degc_age_s: F4
     sensor_degc_quality: U1
+    bleeding: U1
 
 
 class Command(Record):
     """What the controller asks for: see `COMMAND` for every field and its unit."""
 
     layout = COMMAND
+    horizon_a: F4
+    horizon_w: F4
+    reason_value: F4
+    reason_margin: F4
+    fault_info: U4
+    fault_warning: U4
+    fault_fatal: U4
+    reason_index: U2
+    reason: U1
     balance: U1
+    shuttle: U1
 
 
 class Truth(Record):
@@ -256,6 +349,7 @@ class Truth(Record):
     layout = TRUTH
     soc: npt.NDArray[np.float64]
     capacity_ah: npt.NDArray[np.float64]
+    resistance: npt.NDArray[np.float64]
     cell_degc: npt.NDArray[np.float64]
 
 
@@ -268,6 +362,10 @@ class Capabilities:
     balancing: bool = False
     cooling: bool = False
     insulation: bool = False
+    coolant_flow: bool = False  # the flow is measured
+    gas: bool = False  # there is a smoke or gas detector
+    bleed_feedback: bool = False  # bleed switches are seen
+    shuttle: bool = False  # charge can be moved between neighbours
     truth: bool = False  # a twin: `truth()` works
 
 
