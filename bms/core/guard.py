@@ -1,0 +1,89 @@
+"""The controller's watch over itself: is the configuration the one that the memory belongs to, and unchanged?
+
+The configuration's digest is FNV-1a [Fowler, Noll, Vo; IETF draft-eastlake-fnv] over its 32-bit words: each step of it
+is a bijection, so that any change of one word changes the digest for certain. It is compared with the one that the
+memory was made for in every step; and a few words are digested anew in every step, so that memory that has lost a bit
+shows within a pass (some minutes), although nobody writes to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bms.core.faults import Fault
+from bms.core.jit import f4, kernel
+from hal.contract import F4, U2, Field
+
+# guard_word
+DIGEST, POSITION, RUNNING, DAMAGED, RESET_CAUSE, STORE_VERDICT = range(6)
+N_WORDS = 6
+
+WORDS_A_STEP = 64
+
+STATE_FIELDS = (
+    Field("guard_word", "u4", "digest, the pass over the configuration, why it started, what was restored", f"{N_WORDS}"),
+)
+
+_BASIS = np.uint32(2166136261)
+_PRIME = np.uint64(16777619)
+_LOW = np.uint64(0xFFFFFFFF)
+_MISMATCH, _CONFIG_DAMAGED = int(Fault.CONFIG_MISMATCH), int(Fault.CONFIG_DAMAGED)
+_RESET, _STORE = int(Fault.RESET_CAUSE), int(Fault.STORE_DAMAGED)
+_NOWHERE = np.uint16(65535)
+
+
+class GuardState(NamedTuple):
+    """Memory of the guard."""
+
+    word: npt.NDArray[np.uint32]
+
+
+@kernel
+def digest_of(words: Any, first: int, last: int, digest: np.uint32) -> np.uint32:
+    """FNV-1a over `words[first:last]`, going on from `digest`."""
+    for k in range(first, last):
+        digest = np.uint32((np.uint64(digest ^ words[k]) * _PRIME) & _LOW)  # the product fits into 64 bits
+    return digest
+
+
+@kernel
+def guard_init(state: GuardState, expected: np.uint32) -> None:
+    """Fresh memory that belongs to the configuration of digest `expected`."""
+    state.word[:] = np.uint32(0)
+    state.word[DIGEST] = expected
+    state.word[RUNNING] = _BASIS
+
+
+@kernel
+def guard_step(state: GuardState, words: Any, expected: np.uint32, value: F4, where: U2) -> None:
+    """Digest a few more words of the configuration and write the values of the guard's faults.
+
+    `words`: those of the configuration that its digest is made of; `expected`: the digest that it carries.
+    """
+    word = state.word
+    n = words.shape[0]
+    first = int(word[POSITION])
+    if first >= n:
+        first = 0
+        word[RUNNING] = _BASIS
+    last = min(first + WORDS_A_STEP, n)
+    word[RUNNING] = digest_of(words, first, last, word[RUNNING])
+    word[POSITION] = np.uint32(last)
+    if last == n:
+        word[DAMAGED] = np.uint32(0) if word[RUNNING] == expected else np.uint32(1)
+    value[_MISMATCH] = f4(0) if word[DIGEST] == expected else f4(1)
+    value[_CONFIG_DAMAGED] = f4(1) if word[DAMAGED] != 0 else f4(0)
+    value[_RESET] = f4(word[RESET_CAUSE])
+    value[_STORE] = f4(word[STORE_VERDICT])
+    where[_MISMATCH] = _NOWHERE
+    where[_CONFIG_DAMAGED] = _NOWHERE
+    where[_RESET] = np.uint16(min(word[RESET_CAUSE], np.uint32(65535)))
+    where[_STORE] = _NOWHERE
+
+
+def whole_digest(words: npt.NDArray[np.uint32]) -> int:
+    """The digest of `words`, as kernels make it."""
+    return int(digest_of(words, 0, len(words), _BASIS))

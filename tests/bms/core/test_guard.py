@@ -1,0 +1,80 @@
+"""The guard notices another configuration at once, and one that has changed within a pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bms.core import guard as g
+from bms.core.faults import N_FAULTS, Fault
+
+N = 300  # five steps for a pass
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.words = np.arange(N, dtype=np.uint32) * np.uint32(2654435)
+        self.expected = g.whole_digest(self.words)
+        self.state = g.GuardState(np.zeros(g.N_WORDS, np.uint32))
+        self.value, self.where = np.full(N_FAULTS, np.nan, np.float32), np.zeros(N_FAULTS, np.uint16)
+        g.guard_init(self.state, np.uint32(self.expected))
+
+    def step(self, steps: int = 1, expected: int | None = None) -> None:
+        for _ in range(steps):
+            g.guard_step(
+                self.state,
+                self.words,
+                np.uint32(self.expected if expected is None else expected),
+                self.value,
+                self.where,
+            )
+
+    def get(self, fault: Fault) -> float:
+        return float(self.value[fault])
+
+
+def test_the_digest_is_fnv_1a_over_words() -> None:
+    digest = 2166136261
+    for word in (1, 2, 0xFFFFFFFF):
+        digest = (digest ^ word) * 16777619 % 2**32
+    assert g.whole_digest(np.array([1, 2, 0xFFFFFFFF], np.uint32)) == digest
+
+
+def test_an_untouched_configuration_is_good_for_ever() -> None:
+    bench = Bench()
+    bench.step(23)
+    for fault in (Fault.CONFIG_MISMATCH, Fault.CONFIG_DAMAGED, Fault.RESET_CAUSE, Fault.STORE_DAMAGED):
+        assert bench.get(fault) == 0.0
+
+
+@given(st.integers(0, N - 1), st.integers(0, 31), st.integers(0, 11))
+def test_any_flipped_bit_shows_within_two_passes_and_stays(word: int, bit: int, before: int) -> None:
+    bench = Bench()
+    bench.step(before)
+    bench.words[word] ^= np.uint32(1 << bit)
+    bench.step(10)
+    assert bench.get(Fault.CONFIG_DAMAGED) == 1.0
+    assert bench.get(Fault.CONFIG_MISMATCH) == 0.0
+    bench.step(5)
+    assert bench.get(Fault.CONFIG_DAMAGED) == 1.0
+    bench.words[word] ^= np.uint32(1 << bit)
+    bench.step(10)
+    assert bench.get(Fault.CONFIG_DAMAGED) == 0.0
+
+
+def test_another_configuration_shows_at_once() -> None:
+    bench = Bench()
+    bench.step(expected=bench.expected + 1)
+    assert bench.get(Fault.CONFIG_MISMATCH) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("word", "fault"), [(g.RESET_CAUSE, Fault.RESET_CAUSE), (g.STORE_VERDICT, Fault.STORE_DAMAGED)]
+)
+def test_what_the_runtime_found_is_told(word: int, fault: Fault) -> None:
+    bench = Bench()
+    bench.state.word[word] = 2
+    bench.step()
+    assert bench.get(fault) == 2.0
