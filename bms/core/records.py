@@ -27,9 +27,9 @@ def in_order(*groups: tuple[Field, ...]) -> tuple[Field, ...]:
 
 def places(layout: Layout) -> dict[str, Place]:
     """The place of each array of `layout`. Raises `ValueError` where items grow from one array to the next."""
-    offset = [layout.head_dtype.itemsize, 0, 0, 0]
+    size = max((np.dtype(field.kind).itemsize for field in layout.arrays), default=1)
+    offset = [-(-layout.head_dtype.itemsize // size) * size, 0, 0, 0]
     found: dict[str, Place] = {}
-    size = layout.head_dtype.alignment
     for field in layout.arrays:
         item = np.dtype(field.kind).itemsize
         if item > size:
