@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,7 @@ class Rating:
 class Duty(ABC):
     """A request over time. Called with times that never decrease."""
 
-    in_ampere: ClassVar[bool] = False
+    in_ampere: bool = False
 
     @abstractmethod
     def request(self, time_s: float, view: PcsView) -> float:
@@ -59,25 +59,28 @@ class Duty(ABC):
 
 @dataclass(frozen=True)
 class ConstantConfig:
-    """`kind = "constant"`: one power, or one C-rate (of power: 1 = nominal energy in an hour)."""
+    """`kind = "constant"`: one power, one C-rate (of power: 1 = nominal energy in an hour), or one current."""
 
     kind: str = "constant"
     power_w: float = 0.0
     c_rate: float = 0.0
+    current_a: float = 0.0
     start_s: float = 0.0
 
 
 class Constant(Duty):
-    """The same power from `start_s` on."""
+    """The same power, or current, from `start_s` on."""
 
     def __init__(self, config: ConstantConfig, rating: Rating) -> None:
-        require(not (config.power_w and config.c_rate), "[duty]: power_w and c_rate exclude each other")
+        given = [name for name in ("power_w", "c_rate", "current_a") if getattr(config, name)]
+        require(len(given) <= 1, f"[duty]: {' and '.join(given)} exclude each other")
         self._start_s = config.start_s
-        self._power_w = config.power_w or config.c_rate * rating.energy_wh
+        self.in_ampere = config.current_a != 0.0
+        self._wanted = config.current_a or config.power_w or config.c_rate * rating.energy_wh
 
     def request(self, time_s: float, view: PcsView) -> float:
-        """Power in W."""
-        return self._power_w if time_s >= self._start_s else 0.0
+        """Power in W, or current in A."""
+        return self._wanted if time_s >= self._start_s else 0.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class CycleConfig:
 class Cycle(Duty):
     """Full cycles, in current mode."""
 
-    in_ampere: ClassVar[bool] = True
+    in_ampere = True
     _CHARGE, _REST_FULL, _DISCHARGE, _REST_EMPTY = range(4)
 
     def __init__(self, config: CycleConfig, rating: Rating) -> None:

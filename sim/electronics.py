@@ -14,6 +14,7 @@ from sim import layout as Y
 from sim.jit import kernel
 from sim.kernels import advance_rack, settle_rack
 from sim.sensors import sample_rack
+from sim.shuttle import FROM_NEXT
 
 MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE = 1, 2, 4  # bits of a command and of the feedback
 MAINS = MAIN_POSITIVE | MAIN_NEGATIVE
@@ -37,12 +38,14 @@ TALLY_EVENTS, TALLY_HEARTBEAT_S, TALLY_CONNECTED, TALLY_SOC, TALLY_PCS_A, TALLY_
     AT_SOC,
     AT_CONTACTORS,
     AT_BALANCE,
+    AT_SHUTTLE,
     AT_SIZE,
-) = range(10)
+) = range(11)
 
 # what is wrong with a command
 WRONG_CONTACTORS, WRONG_LIMIT, WRONG_COOLING, WRONG_BALANCE = 1, 2, 6, 7
-WRONG_CODES = 8
+WRONG_SHUTTLE, WRONG_SHUTTLE_LAST, WRONG_SHUTTLE_ABSENT = 8, 9, 10
+WRONG_CODES = 16
 
 CHECK, TAKE = 1, 2
 ADVANCE, SAMPLE = 1, 2
@@ -53,7 +56,7 @@ def _switch(cells, groups, balance, s, logic, work, table, p, requested, now):
     """Let the contactors of a rack follow a request, with what that does to them and to the DC link."""
     before = logic[Y.L_PATH]
     logic[Y.L_REQUESTED] = requested
-    closed = requested | logic[Y.L_WELDED]
+    closed = requested & ~logic[Y.L_STUCK] | logic[Y.L_WELDED]
     path = Y.OPEN
     if closed & MAINS == MAINS:
         path = Y.CLOSED
@@ -149,7 +152,7 @@ def run_racks(
             )  # fmt: skip
         if what & SAMPLE != 0:
             sample_rack(
-                cells[r], groups[r], s, logic[r], w, p, late, lagged[r], sensor_group, sensor_c, places,
+                cells[r], groups[r], balance[r], s, logic[r], w, p, late, lagged[r], sensor_group, sensor_c, places,
                 values[r], marks[r], seed + r, sequence, sample_dt,
             )  # fmt: skip
     _tally(string, logic, tally[chunk], lo, hi)
@@ -175,7 +178,7 @@ def expire_racks(cells, groups, balance, string, logic, work, table, p, tally, n
 
 
 @kernel
-def _wrong(values, marks, at, n_series):
+def _wrong(values, marks, at, n_series, has_shuttle):
     """What is wrong with a command, 0 where nothing is."""
     if marks[at[AT_CONTACTORS]] > MAINS | PRECHARGE:
         return WRONG_CONTACTORS
@@ -189,7 +192,18 @@ def _wrong(values, marks, at, n_series):
     largest = np.uint8(0)
     for k in range(n_series):
         largest = max(largest, marks[at[AT_BALANCE] + k])
-    return WRONG_BALANCE if largest > 1 else 0
+    if largest > 1:
+        return WRONG_BALANCE
+    largest = np.uint8(0)
+    for k in range(n_series):
+        largest = max(largest, marks[at[AT_SHUTTLE] + k])
+    if largest == 0:
+        return 0
+    if not has_shuttle:
+        return WRONG_SHUTTLE_ABSENT
+    if largest > FROM_NEXT:
+        return WRONG_SHUTTLE
+    return WRONG_SHUTTLE_LAST if marks[at[AT_SHUTTLE] + n_series - 1] != 0 else 0
 
 
 @kernel(
@@ -206,9 +220,10 @@ def command_racks(
     Returns -1, or the number of the first rack whose command is wrong times WRONG_CODES, plus what is wrong.
     """
     n_series = int(p[Y.P_N_SERIES])
+    has_shuttle = p[Y.P_SHUTTLE_A] > 0.0
     if what & CHECK != 0:
         for r in range(lo, hi):
-            wrong = _wrong(values[r], marks[r], at, n_series)
+            wrong = _wrong(values[r], marks[r], at, n_series, has_shuttle)
             if wrong != 0:
                 return r * WRONG_CODES + wrong
     if what & TAKE == 0:
@@ -218,6 +233,10 @@ def command_racks(
         s[Y.S_COOLANT_SET] = min(max(np.float64(values[r, at[AT_COOLING]]), coolant_min), coolant_max)
         for k in range(n_series):
             balance[r, k] = marks[r, at[AT_BALANCE] + k]
+        if has_shuttle:
+            codes = int(p[Y.P_BLOCKS]) * Y.LANES
+            for k in range(n_series):
+                balance[r, codes + k] = marks[r, at[AT_SHUTTLE] + k]
         for k in range(4):
             s[Y.S_LIMIT_DISCHARGE_A + k] = values[r, at[AT_LIMIT_DISCHARGE_A + k]]
         soc = np.float64(values[r, at[AT_SOC]])
@@ -233,6 +252,18 @@ def command_racks(
         _switch(cells[r], groups[r], balance[r], s, logic[r], work[slot], table, p, requested, now)
     _tally(string, logic, tally[chunk], lo, hi)
     return -1
+
+
+@kernel(
+    "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], i8[:,::1], f8[:,::1], f8[:,::1], f8[::1], "
+    "f8[:,::1], f8, i8, i8, i8, i8)"
+)
+def refresh_racks(cells, groups, balance, string, logic, work, table, p, tally, now, lo, hi, slot, chunk):
+    """Let contactors follow what is asked of them anew, after something happened to them."""
+    for r in range(lo, hi):
+        requested = logic[r, Y.L_REQUESTED]
+        _switch(cells[r], groups[r], balance[r], string[r], logic[r], work[slot], table, p, requested, now)
+    _tally(string, logic, tally[chunk], lo, hi)
 
 
 @kernel(

@@ -25,6 +25,7 @@ import numpy as np
 from sim import layout as Y
 from sim import mathd
 from sim.jit import interpolate, kernel, prefetch
+from sim.shuttle import lost_w, move_charge
 
 KELVIN = 273.15
 BOLTZMANN_EV = 8.617333262e-5
@@ -173,7 +174,8 @@ def settle_rack(cells, groups, balance, s, work, table, p):
             c = cells[j * Y.C_BLOCK : (j + 1) * Y.C_BLOCK]
             _derive(c, work[j * Y.D_BLOCK : (j + 1) * Y.D_BLOCK], t, table, p, s[Y.S_SIGN])
         _terminals(groups, balance, work, t, p, s[Y.S_AMPERE], b, _FIRST, _SECOND)
-    _string(s, p, _sum(t, _FIRST), _sum(t, _SECOND))
+    moved_v = move_charge(balance, work, p, Y.V_NOW, Y.V_EFF_OHM) if p[Y.P_SHUTTLE_A] > 0.0 else 0.0
+    _string(s, p, _sum(t, _FIRST), _sum(t, _SECOND) - moved_v)
 
 
 @kernel
@@ -233,12 +235,18 @@ def _source(cells, groups, balance, work, table, p, derived, sign, shift, dt, b1
         m = _lanes_of(p, b)
         _add(t, Y.T_A, _FIRST, m)
         _add(t, Y.T_B, _SECOND, m)
-    return _sum(t, _SECOND), _sum(t, _FIRST) + p[Y.P_BUSBAR_OHM] * p[Y.P_N_SERIES]
+    moved_v = move_charge(balance, work, p, Y.V_MEAN, Y.V_MEAN_OHM) if p[Y.P_SHUTTLE_A] > 0.0 else 0.0
+    return _sum(t, _SECOND) - moved_v, _sum(t, _FIRST) + p[Y.P_BUSBAR_OHM] * p[Y.P_N_SERIES]
 
 
 @kernel
 def _current_for(e, r, watt):
-    """Current at which (e - r I) I = watt, the smaller root; beyond e^2/4r the one of the largest power there is."""
+    """Current at which (e - r I) I = watt, the smaller root; beyond e^2/4r the one of the largest power there is.
+
+    Nothing can be drawn from a source that is empty or reversed.
+    """
+    if watt >= 0.0 and e <= 0.0:
+        return 0.0
     square = e * e - 4.0 * r * watt
     return 2.0 * watt / (e + math.sqrt(square)) if square > 0.0 else e / (2.0 * r)
 
@@ -250,14 +258,14 @@ def _flow(s, p, path, emf, ohm, request, request_is_current, dt):
     Returns (mean current, current at the end, energy delivered to the link in J).
     """
     link_f = p[Y.P_LINK_F]
-    link_ohm = p[Y.P_LINK_OHM]
+    link_ohm = s[Y.S_LINK_OHM]
     bus = s[Y.S_BUS_V]
     if path == Y.OPEN:
         s[Y.S_BUS_V] = bus * mathd.exp(-dt / (link_f * link_ohm))
         s[Y.S_PCS_A] = 0.0
         return 0.0, 0.0, 0.0
     if path == Y.PRECHARGE:
-        series = ohm + p[Y.P_PATH_OHM] + p[Y.P_PRECHARGE_OHM]
+        series = ohm + p[Y.P_PATH_OHM] + s[Y.S_PRECHARGE_OHM]
         final = emf * link_ohm / (series + link_ohm)
         tau = link_f * series * link_ohm / (series + link_ohm)
         decay = mathd.exp(-dt / tau)
@@ -278,11 +286,14 @@ def _flow(s, p, path, emf, ohm, request, request_is_current, dt):
     e = (emf + series * link_f / dt * bus) / divide
     r = series / divide
     discharge_w, charge_w = s[Y.S_LIMIT_DISCHARGE_W], s[Y.S_LIMIT_CHARGE_W]
+    forced = s[Y.S_FORCED_A]
     if request_is_current:
         amp = min(max(request, _current_for(e, r, -charge_w)), _current_for(e, r, discharge_w))
     else:
         amp = _current_for(e, r, min(max(request, -charge_w), discharge_w))
     amp = min(max(amp, -s[Y.S_LIMIT_CHARGE_A]), s[Y.S_LIMIT_DISCHARGE_A])
+    if not math.isnan(forced):
+        amp = min(forced, e / r)  # a short circuit is the most that there is
     bus_new = e - r * amp
     total = amp + bus_new / link_ohm + link_f * (bus_new - bus) / dt
     s[Y.S_BUS_V] = bus_new
@@ -294,6 +305,8 @@ def _flow(s, p, path, emf, ohm, request, request_is_current, dt):
 def _sign_of(s, path, request):
     """Sign that the instantaneous hysteresis takes: that of the current that is about to flow."""
     if path == Y.CLOSED:
+        if not math.isnan(s[Y.S_FORCED_A]):
+            return s[Y.S_SIGN] if s[Y.S_FORCED_A] == 0.0 else math.copysign(1.0, s[Y.S_FORCED_A])
         if request > 0.0 and min(s[Y.S_LIMIT_DISCHARGE_A], s[Y.S_LIMIT_DISCHARGE_W]) > 0.0:
             return 1.0
         if request < 0.0 and min(s[Y.S_LIMIT_CHARGE_A], s[Y.S_LIMIT_CHARGE_W]) > 0.0:
@@ -347,6 +360,9 @@ def _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy
     share = work[flat + stride : flat + 2 * stride]
     balance_s = p[Y.P_BALANCE_S]
     per_cell = 1.0 / n_parallel
+    heated = p[Y.P_HEATED] > 0.0
+    heater_at = int(p[Y.P_BLOCKS]) * Y.G_BLOCK
+    heater_w = 0.0
     _clear_sums(t)
     for b in range(int(p[Y.P_BLOCKS])):
         m = _lanes_of(p, b)
@@ -359,6 +375,12 @@ def _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy
             t[Y.T_A + k] = volt
             t[Y.T_B + k] = volt * volt * (bleed[k] * balance_s)
             t[Y.T_C + k] = volt * volt * g[Y.G_LEAK_S + k] * per_cell
+        if heated:
+            heater = groups[heater_at + b * _LANES : heater_at + (b + 1) * _LANES]
+            for k in range(_LANES):
+                t[Y.T_C + k] += heater[k] * per_cell
+            for k in range(m):
+                heater_w += heater[k]
         _add(t, Y.T_A, _FIRST, m)
         _add(t, Y.T_B, _SECOND, m)
         if ahead_groups.size > 0:
@@ -393,6 +415,9 @@ def _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy
     s[Y.S_HEAT_J] += heat_w * dt
     s[Y.S_BLEED_J] += _sum(t, _SECOND) * dt
     s[Y.S_PATH_J] += _sum(t, _FIRST) * amp * dt - energy
+    s[Y.S_HEATER_J] += heater_w * dt
+    if p[Y.P_SHUTTLE_A] > 0.0:
+        s[Y.S_SHUTTLE_J] += lost_w(work, p, Y.V_MEAN) * dt
     s[Y.S_CHARGE_AS] += amp * dt
     s[Y.S_POWER_W] = energy / dt
     if energy > 0.0:
@@ -493,7 +518,8 @@ def _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep):
             _add(t, Y.T_B, _SECOND, m)
             _derive(c, d, t, table, p, s[Y.S_SIGN])
         _terminals(groups, balance, work, t, p, s[Y.S_AMPERE], b, _THIRD, _FOURTH)
-    _string(s, p, _sum(t, _THIRD), _sum(t, _FOURTH))
+    moved_v = move_charge(balance, work, p, Y.V_NOW, Y.V_EFF_OHM) if p[Y.P_SHUTTLE_A] > 0.0 else 0.0
+    _string(s, p, _sum(t, _THIRD), _sum(t, _FOURTH) - moved_v)
     s[Y.S_COOLANT_J] += flow * _sum(t, _FIRST) * dt
     s[Y.S_AMBIENT_J] += _sum(t, _SECOND) * dt
 

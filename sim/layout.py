@@ -6,7 +6,9 @@ The parallel cells of the groups of a block follow each other: cell q of group g
 (g // LANES) * n_parallel + q. The lanes after the last group of a rack are copies of it that nobody counts.
 
 - `cells` f8[n_racks, blocks * n_parallel * C_BLOCK]: state and data of each cell;
-- `groups` f8[n_racks, blocks * G_BLOCK], `balance` u1[n_racks, blocks * LANES]: series groups, switch to bleed one;
+- `groups` f8[n_racks, blocks * G_BLOCK]: series groups; then, where P_HEATED says so, W of heat from outside for each;
+- `balance` u1[n_racks, blocks * LANES]: switch to bleed a group; then, where P_SHUTTLE_A is not 0, what the active
+  balancer does with each (`sim.shuttle`);
 - `string` f8[n_racks, S_SIZE], `logic` i8[n_racks, L_SIZE]: string, DC link, accounts, contactors, watchdog;
 - `work` f8[n_slots, ...]: what follows from the state. A slot serves one rack at a time: `derived` (blocks *
   n_parallel * D_BLOCK), `levels` (blocks * V_BLOCK), `spare` (T_SIZE), then flat rows over the cells for the heat;
@@ -113,6 +115,8 @@ V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
     S_HEAT_J,
     S_BLEED_J,
     S_PATH_J,
+    S_SHUTTLE_J,  # lost in the active balancer
+    S_HEATER_J,  # from outside into the cells
     S_COOLANT_J,
     S_AMBIENT_J,
     S_OHM,  # of the string, at this instant
@@ -125,13 +129,17 @@ V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
     S_HEARTBEAT_S,
     S_SHARE,  # of the site's duty, 1 = its own rating's
     S_INSULATION_OHM,
+    S_LINK_OHM,  # across the DC link
+    S_PRECHARGE_OHM,
+    S_FORCED_A,  # what the PCS draws whatever the limits say; not a number = it follows its request
     S_EVENT_S,
     S_EVENT_A,
     S_SIZE,
-) = range(35)
+) = range(40)
 
-# `logic`: path to the DC link; contactors asked for and welded; last heart-beat, whether it is missed; event bits
-L_PATH, L_REQUESTED, L_WELDED, L_HEARTBEAT, L_EXPIRED, L_EVENTS, L_SIZE = range(7)
+# `logic`: path to the DC link; contactors asked for, welded, and those that do not close; last heart-beat, whether it
+# is missed; event bits
+L_PATH, L_REQUESTED, L_WELDED, L_STUCK, L_HEARTBEAT, L_EXPIRED, L_EVENTS, L_SIZE = range(8)
 
 # `p`: constants of the bank, then the places in a slot of `work`
 (
@@ -159,11 +167,13 @@ L_PATH, L_REQUESTED, L_WELDED, L_HEARTBEAT, L_EXPIRED, L_EVENTS, L_SIZE = range(
     P_MODULE,
     P_COOLANT_TAU,
     P_BALANCE_S,
+    P_SENSE_OHM,
+    P_SHUTTLE_A,  # 0 = there is no active balancer
+    P_SHUTTLE_EFFICIENCY,
+    P_HEATED,  # 1 = `groups` has heat from outside
     P_BUSBAR_OHM,
     P_PATH_OHM,
-    P_PRECHARGE_OHM,
     P_LINK_F,
-    P_LINK_OHM,
     P_MAKE_A,
     P_BREAK_A,
     P_WATCHDOG_S,
@@ -173,7 +183,7 @@ L_PATH, L_REQUESTED, L_WELDED, L_HEARTBEAT, L_EXPIRED, L_EVENTS, L_SIZE = range(
     P_FLAT_AT,
     P_FLAT_STRIDE,
     P_SIZE,
-) = range(38)
+) = range(40)
 
 OPEN, PRECHARGE, CLOSED = 0, 1, 2
 """Path from the string to the DC link."""

@@ -36,6 +36,7 @@ class RackConfig:
     busbar_ohm: float  # busbar and contacts after each group
     main_path_ohm: float  # contactors, fuse, shunt and cables
     coolant_w_per_k_flow: float  # heat capacity flow of the coolant in each branch
+    coolant_flow_lpm: float  # flow of the coolant through the rack, all branches, when the pump runs
     dc_link_f: float
     dc_link_bleed_ohm: float
     precharge_ohm: float
@@ -54,6 +55,12 @@ class RackConfig:
     coolant_spread: float = 0.05
     self_discharge_spread: float = 0.3
     coolant_tau_s: float = 120.0
+    sense_ohm: float = 0.1  # estimate: 0.5 m of 0.22 mm2 copper 0.04 ohm, its fuse 0.05 ohm, contacts 0.01 ohm
+    capacity_factor: float = 1.0  # of all cells, relative to their type's: a rack that has aged
+    resistance_factor: float = 1.0
+    shuttle: bool = False  # there is an active balancer between neighbours
+    shuttle_a: float = 2.0
+    shuttle_efficiency: float = 0.9
     watchdog_s: float = 10.0  # the rack opens its contactors when the controller's heart-beat stands still for longer
 
     def __post_init__(self) -> None:
@@ -62,6 +69,10 @@ class RackConfig:
         for name in (
             "main_path_ohm",
             "coolant_w_per_k_flow",
+            "coolant_flow_lpm",
+            "capacity_factor",
+            "resistance_factor",
+            "shuttle_a",
             "dc_link_f",
             "dc_link_bleed_ohm",
             "precharge_ohm",
@@ -73,6 +84,9 @@ class RackConfig:
         ):
             require(getattr(self, name) > 0, f"[rack] {name} = {getattr(self, name)}: must be positive")
         require(self.busbar_ohm >= 0, f"[rack] busbar_ohm = {self.busbar_ohm}: must not be negative")
+        require(self.sense_ohm >= 0, f"[rack] sense_ohm = {self.sense_ohm}: must not be negative")
+        efficiency = self.shuttle_efficiency
+        require(0 < efficiency <= 1, f"[rack] shuttle_efficiency = {efficiency}: must be in 0..1, not 0")
         require(self.n_series <= 65535, f"[rack] n_series = {self.n_series}: at most 65,535")
         require(self.seed >= 0, f"[rack] seed = {self.seed}: must not be negative")
         require(0 <= self.initial_soc <= 1, f"[rack] initial_soc = {self.initial_soc}: SoC runs from 0 to 1")
@@ -103,22 +117,30 @@ class Balance:
     heat_j: float  # in the cells, reversible heat and self-discharge included
     bleed_j: float  # in balancing resistors
     path_j: float  # in busbars, contactors, precharge resistor
+    shuttle_j: float  # in the active balancer
+    heater_j: float  # from outside into the cells, a part of their heat
 
     @property
     def residual_j(self) -> float:
         """Released minus all its uses: 0 but for rounding and the kinks of the tables."""
-        return self.released_j - self.delivered_j - self.heat_j - self.bleed_j - self.path_j
+        used_j = self.delivered_j + self.heat_j + self.bleed_j + self.path_j + self.shuttle_j
+        return self.released_j + self.heater_j - used_j
 
 
 class RackBank:
     """The arrays of `n_racks` racks of one kind; rack r is drawn from the seed `config.seed` + r.
 
     With `n_slots` slots of work rows (see `sim.layout`) so many racks can be advanced at once; a bank of one rack keeps
-    in its slot what follows from its state.
+    in its slot what follows from its state. `heated`: groups can be heated from outside (row after `groups`).
     """
 
     def __init__(
-        self, cell: CellData | str, config: RackConfig | None = None, n_racks: int = 1, n_slots: int = 1
+        self,
+        cell: CellData | str,
+        config: RackConfig | None = None,
+        n_racks: int = 1,
+        n_slots: int = 1,
+        heated: bool = False,
     ) -> None:
         self.cell = load(cell) if isinstance(cell, str) else cell
         self.config = config if config is not None else rack_config(self.cell, {})
@@ -128,12 +150,13 @@ class RackBank:
         self.n_cells = c.n_series * c.n_parallel
         blocks = Y.blocks(c.n_series)
         self.cells: F8 = Y.aligned((n_racks, blocks * c.n_parallel * Y.C_BLOCK))
-        self.groups: F8 = Y.aligned((n_racks, blocks * Y.G_BLOCK))
-        self.balance: npt.NDArray[np.uint8] = np.zeros((n_racks, blocks * Y.LANES), np.uint8)
+        self.groups: F8 = Y.aligned((n_racks, blocks * (Y.G_BLOCK + Y.LANES * heated)))
+        self.balance: npt.NDArray[np.uint8] = np.zeros((n_racks, blocks * Y.LANES * (1 + c.shuttle)), np.uint8)
         self.string: F8 = Y.aligned((n_racks, Y.S_SIZE))
         self.logic: npt.NDArray[np.int64] = np.zeros((n_racks, Y.L_SIZE), np.int64)
         self.work: F8 = Y.aligned((n_slots, Y.work_places(c.n_series, c.n_parallel)[-1]))
         self.p: F8 = np.zeros(Y.P_SIZE)
+        self.p[Y.P_HEATED] = heated
         self._constants()
         self.table = self._table()
         start = self.string
@@ -141,6 +164,8 @@ class RackBank:
         start[:, Y.S_COOLANT_IN] = start[:, Y.S_COOLANT_OUT] = c.initial_degc
         start[:, Y.S_FLOW_W_PER_K] = c.coolant_w_per_k_flow
         start[:, Y.S_SHARE] = 1.0
+        start[:, Y.S_LINK_OHM], start[:, Y.S_PRECHARGE_OHM] = c.dc_link_bleed_ohm, c.precharge_ohm
+        start[:, Y.S_FORCED_A] = np.nan
         start[:, Y.S_SOC] = c.initial_soc
         self.logic[:, Y.L_HEARTBEAT] = -1
         for r in range(n_racks):
@@ -166,11 +191,11 @@ class RackBank:
         p[Y.P_MODULE] = c.module_groups * c.n_parallel
         p[Y.P_COOLANT_TAU] = c.coolant_tau_s
         p[Y.P_BALANCE_S] = 1.0 / c.bleed_ohm
+        p[Y.P_SENSE_OHM] = c.sense_ohm
+        p[Y.P_SHUTTLE_A], p[Y.P_SHUTTLE_EFFICIENCY] = c.shuttle_a * c.shuttle, c.shuttle_efficiency
         p[Y.P_BUSBAR_OHM] = c.busbar_ohm
         p[Y.P_PATH_OHM] = c.main_path_ohm
-        p[Y.P_PRECHARGE_OHM] = c.precharge_ohm
         p[Y.P_LINK_F] = c.dc_link_f
-        p[Y.P_LINK_OHM] = c.dc_link_bleed_ohm
         p[Y.P_MAKE_A], p[Y.P_BREAK_A] = c.contactor_make_a, c.contactor_break_a
         p[Y.P_WATCHDOG_S] = c.watchdog_s
         p[Y.P_CAPACITY_AH] = d.head.capacity_ah * c.n_parallel
@@ -197,8 +222,8 @@ class RackBank:
             return np.clip(streams[stream].standard_normal(size), -3, 3)
 
         cells = Y.Rows(self.cells[r], c.n_series, c.n_parallel, Y.C_BLOCK)
-        cells[Y.C_CAPACITY_AS] = d.head.capacity_ah * 3600 * (1 + c.capacity_spread * draw(0, n))
-        cells[Y.C_SCALE] = 1 + c.resistance_spread * draw(1, n)
+        cells[Y.C_CAPACITY_AS] = c.capacity_factor * d.head.capacity_ah * 3600 * (1 + c.capacity_spread * draw(0, n))
+        cells[Y.C_SCALE] = c.resistance_factor * (1 + c.resistance_spread * draw(1, n))
         # parallel cells are at one voltage, hence at one SoC before the run
         soc = np.repeat(c.initial_soc + c.soc_spread * draw(2, c.n_series), c.n_parallel)
         cells[Y.C_SOC] = np.clip(soc, 0.0, 1.0)
@@ -316,4 +341,6 @@ class RackTwin:
             heat_j=float(s[Y.S_HEAT_J]),
             bleed_j=float(s[Y.S_BLEED_J]),
             path_j=float(s[Y.S_PATH_J]),
+            shuttle_j=float(s[Y.S_SHUTTLE_J]),
+            heater_j=float(s[Y.S_HEATER_J]),
         )

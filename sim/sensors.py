@@ -40,6 +40,7 @@ class SensorConfig:
     cell_v_offset_spread_v: float = 5e-4
     cell_v_gain_spread: float = 1e-4
     cell_v_lsb_v: float = 1e-4
+    cell_v_min_v: float = -2.0  # front-ends made for busbars between cells see reversed ones, too (BQ79616 class)
     cell_v_max_v: float = 5.0
     current_noise_c: float = 2e-4  # in units of the 1C current of the rack
     current_offset_c: float = 5e-4
@@ -56,19 +57,23 @@ class SensorConfig:
     degc_lsb: float = 0.1
     degc_tau_s: float = 20.0  # lag between cell and sensor
     insulation_noise: float = 0.02  # relative
+    flow_noise: float = 0.01  # relative
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if not f.name.endswith(("_error", "offset_c")):
+            if not f.name.endswith(("_error", "offset_c", "_min_v")):
                 require(value >= 0, f"[sensors] {f.name} = {value}: must not be negative")
+        require(
+            self.cell_v_min_v < self.cell_v_max_v, f"[sensors] cell_v_min_v = {self.cell_v_min_v}: above cell_v_max_v"
+        )
         require(self.cells_per_chip >= 1, f"[sensors] cells_per_chip = {self.cells_per_chip}: must be at least 1")
 
     def effective(self) -> SensorConfig:
         """Itself, or with every error gone where `ideal` is set (ranges and the channel order stay)."""
         if not self.ideal:
             return self
-        keep = ("ideal", "cells_per_chip", "cell_v_max_v", "current_max_c")
+        keep = ("ideal", "cells_per_chip", "cell_v_min_v", "cell_v_max_v", "current_max_c")
         zero: dict[str, Any] = {f.name: 0.0 for f in dataclasses.fields(self) if f.name not in keep}
         return dataclasses.replace(self, **zero)
 
@@ -83,16 +88,19 @@ class SensorConfig:
     AT_INSULATION,
     AT_COOLANT_IN,
     AT_COOLANT_OUT,
+    AT_FLOW,
     AT_CELL_QUALITY,
     AT_AMPERE_QUALITY,
     AT_CONTACTORS,
+    AT_BLEEDING,
     AT_SIZE,
-) = range(12)
+) = range(14)
 
 # constants of the sensors
 (
     _C_NOISE_V,
     _C_LSB_V,
+    _C_MIN_V,
     _C_MAX_V,
     _C_NOISE_A,
     _C_OFFSET_A,
@@ -108,9 +116,11 @@ class SensorConfig:
     _C_LSB_T,
     _C_TAU_T,
     _C_NOISE_ISO,
+    _C_NOISE_FLOW,
+    _C_LPM,  # flow for each W/K of the coolant's heat capacity flow
     _C_RANGE_CODE,
     _C_SIZE,
-) = range(19)
+) = range(22)
 
 # rows of a block of temperature sensors: what the lag has left of the cell, error
 _LAGGED, _ERROR, _SENSOR_BLOCK = 0, Y.LANES, 2 * Y.LANES
@@ -155,20 +165,48 @@ def _quantise(value, lsb):
 
 
 @kernel
+def _sense_wires(balance, work, p, late):
+    """Leave in the second flat row of `work` what the bleed currents take off the measured voltages.
+
+    A bleed resistor hangs on the sense wires, and between two groups of a chip there is one wire for both: group k
+    reads v_k - R (2 I_k - I_{k-1} - I_{k+1}). The wires at a chip's ends carry the current of its own group alone.
+    """
+    levels = int(p[Y.P_LEVELS_AT])
+    flat, stride = int(p[Y.P_FLAT_AT]), int(p[Y.P_FLAT_STRIDE])
+    amps = work[flat : flat + stride]  # of group k at place k + 1
+    drop = work[flat + stride : flat + 2 * stride]
+    size = int(p[Y.P_BLOCKS]) * _LANES
+    below, above = late[size : 2 * size], late[2 * size : 3 * size]
+    bleed_s, ohm = p[Y.P_BALANCE_S], p[Y.P_SENSE_OHM]
+    for b in range(int(p[Y.P_BLOCKS])):
+        v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
+        bleed = balance[b * _LANES : (b + 1) * _LANES]
+        for k in range(_LANES):
+            amps[b * _LANES + k + 1] = bleed[k] * bleed_s * v[Y.V_NOW + k]
+    amps[0] = 0.0
+    amps[size + 1] = 0.0
+    for k in range(size):
+        drop[k] = ohm * (2.0 * amps[k + 1] - below[k] * amps[k] - above[k] * amps[k + 2])
+
+
+@kernel
 def _cell_voltages(groups, s, work, p, late, c, values, marks, at_v, at_quality, seed, sequence, rate, dt):
     """Voltages of a rack's groups as its front-ends see them, and their quality."""
     n = int(p[Y.P_N_SERIES])
     levels = int(p[Y.P_LEVELS_AT])
     spare = int(p[Y.P_SPARE_AT])
     t = work[spare : spare + Y.T_SIZE]
-    noise, lsb, top, code = c[_C_NOISE_V], c[_C_LSB_V], c[_C_MAX_V], np.uint8(c[_C_RANGE_CODE])
+    noise, lsb, code = c[_C_NOISE_V], c[_C_LSB_V], np.uint8(c[_C_RANGE_CODE])
+    bottom, top = c[_C_MIN_V], c[_C_MAX_V]
+    drops = int(p[Y.P_FLAT_AT]) + int(p[Y.P_FLAT_STRIDE])
     for b in range(int(p[Y.P_BLOCKS])):
         v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
         g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
         delta = late[b * _LANES : (b + 1) * _LANES]
+        drop = work[drops + b * _LANES : drops + (b + 1) * _LANES]
         for k in range(_LANES):
             earlier_a = rate * min(delta[k], dt)  # by so much the current was lower then
-            volt = v[Y.V_NOW + k] + earlier_a * v[Y.V_EFF_OHM + k]
+            volt = v[Y.V_NOW + k] + earlier_a * v[Y.V_EFF_OHM + k] - drop[k]
             t[Y.T_A + k] = volt * (1.0 + g[Y.G_GAIN + k]) + g[Y.G_OFFSET + k]
         if noise > 0.0:
             first = b * _LANES
@@ -181,9 +219,9 @@ def _cell_voltages(groups, s, work, p, late, c, values, marks, at_v, at_quality,
         out = values[at_v + b * _LANES : at_v + b * _LANES + m]
         quality = marks[at_quality + b * _LANES : at_quality + b * _LANES + m]
         for k in range(m):
-            out[k] = np.float32(min(max(t[Y.T_A + k], 0.0), top))
+            out[k] = np.float32(min(max(t[Y.T_A + k], bottom), top))
         for k in range(m):
-            quality[k] = code if t[Y.T_A + k] > top or t[Y.T_A + k] < 0.0 else np.uint8(0)
+            quality[k] = code if t[Y.T_A + k] > top or t[Y.T_A + k] < bottom else np.uint8(0)
 
 
 @kernel
@@ -223,15 +261,17 @@ def _temperatures(cells, lagged, work, p, sensor_group, c, values, at_degc, seed
 
 @kernel
 def sample_rack(
-    cells, groups, s, logic, work, p, late, lagged, sensor_group, c, places, values, marks, seed, sequence, dt
+    cells, groups, balance, s, logic, work, p, late, lagged, sensor_group, c, places, values, marks, seed, sequence, dt
 ):
     """Take sample number `sequence` of one rack, `dt` after the one before, into its record.
 
-    `values` f4 and `marks` u1 are the same bytes, `places` says where in them. `late` f8[blocks * LANES]: how long
-    before the end of the scan a channel is converted. The levels in `work` must be this rack's.
+    `values` f4 and `marks` u1 are the same bytes, `places` says where in them. `late` f8[3 * blocks * LANES]: how long
+    before the end of the scan a channel is converted; whether the group below, then the one above, is on the same chip
+    (0 or 1). The levels in `work` must be this rack's.
     """
     rate = (s[Y.S_AMPERE] - s[Y.S_PREVIOUS_A]) / dt if dt > 0.0 else 0.0
     at_v, at_quality, at_degc = places[AT_CELL_V], places[AT_CELL_QUALITY], places[AT_SENSOR_DEGC]
+    _sense_wires(balance, work, p, late)
     _cell_voltages(groups, s, work, p, late, c, values, marks, at_v, at_quality, seed, sequence, rate, dt)
     _temperatures(cells, lagged, work, p, sensor_group, c, values, at_degc, seed, sequence, dt)
     first = int(p[Y.P_N_SERIES]) + sensor_group.shape[0]
@@ -252,7 +292,12 @@ def sample_rack(
     values[places[AT_COOLANT_IN]] = np.float32(_quantise(inlet, lsb))
     outlet = s[Y.S_COOLANT_OUT] + noise * gauss(seed, sequence, first + 5)
     values[places[AT_COOLANT_OUT]] = np.float32(_quantise(outlet, lsb))
-    marks[places[AT_CONTACTORS]] = np.uint8(logic[Y.L_REQUESTED] | logic[Y.L_WELDED])
+    flow = s[Y.S_FLOW_W_PER_K] * c[_C_LPM] * max(1.0 + c[_C_NOISE_FLOW] * gauss(seed, sequence, first + 6), 0.0)
+    values[places[AT_FLOW]] = np.float32(flow)
+    marks[places[AT_CONTACTORS]] = np.uint8(logic[Y.L_REQUESTED] & ~logic[Y.L_STUCK] | logic[Y.L_WELDED])
+    n, bleeding = int(p[Y.P_N_SERIES]), places[AT_BLEEDING]
+    for k in range(n):
+        marks[bleeding + k] = balance[k]
 
 
 class SensorBank:
@@ -260,7 +305,8 @@ class SensorBank:
 
     `record` is the structured array (n_racks,) that samples are written to. It is made by the caller with these fields,
     float32 or bytes, aligned: current_a, current_a_quality, pack_v, bus_v, insulation_ohm, coolant_in_degc,
-    coolant_out_degc and contactors in a nested struct `head`, cell_v and cell_v_quality (n_series,), sensor_degc.
+    coolant_out_degc, coolant_flow_lpm and contactors in a nested struct `head`; cell_v, cell_v_quality and bleeding
+    (n_series,); sensor_degc.
     """
 
     def __init__(self, bank: RackBank, config: SensorConfig, range_code: int) -> None:
@@ -277,7 +323,8 @@ class SensorBank:
         last = np.minimum(first + rack.cells_per_sensor, n) - 1
         self.sensor_group: I8 = ((first + last) // 2).astype(np.int64)
         place = np.arange(Y.blocks(n) * Y.LANES) % e.cells_per_chip
-        self.late: F8 = np.asarray(e.scan_s * (1 - (place + 1) / e.cells_per_chip))
+        late = e.scan_s * (1 - (place + 1) / e.cells_per_chip)
+        self.late: F8 = np.concatenate([late, place > 0, place < e.cells_per_chip - 1])
         self.cell_age_s: F4 = self.late[:n].astype(np.float32)
         self.current_age_s = e.current_skew_s
         self.current_max_a = e.current_max_c * one_c
@@ -293,14 +340,16 @@ class SensorBank:
             sensors[_LAGGED] = cells[Y.C_DEGC].reshape(n, -1).mean(axis=1)[self.sensor_group]
             sensors[_ERROR] = e.degc_offset_spread * rng.standard_normal(self.n_sensors)
         c = self.constants = np.zeros(_C_SIZE)
-        c[_C_NOISE_V], c[_C_LSB_V], c[_C_MAX_V] = e.cell_v_noise_v, e.cell_v_lsb_v, e.cell_v_max_v
+        c[_C_NOISE_V], c[_C_LSB_V] = e.cell_v_noise_v, e.cell_v_lsb_v
+        c[_C_MIN_V], c[_C_MAX_V] = e.cell_v_min_v, e.cell_v_max_v
         c[_C_NOISE_A], c[_C_OFFSET_A] = e.current_noise_c * one_c, e.current_offset_c * one_c
         c[_C_GAIN_A], c[_C_LSB_A], c[_C_MAX_A] = e.current_gain_error, e.current_lsb_c * one_c, e.current_max_c * one_c
         c[_C_SKEW_A] = e.current_skew_s
         c[_C_NOISE_PACK], c[_C_GAIN_PACK], c[_C_GAIN_BUS] = e.pack_v_noise, e.pack_v_gain_error, e.bus_v_gain_error
         c[_C_LSB_PACK] = e.pack_v_lsb_v
         c[_C_NOISE_T], c[_C_LSB_T], c[_C_TAU_T] = e.degc_noise, e.degc_lsb, e.degc_tau_s
-        c[_C_NOISE_ISO] = e.insulation_noise
+        c[_C_NOISE_ISO], c[_C_NOISE_FLOW] = e.insulation_noise, e.flow_noise
+        c[_C_LPM] = rack.coolant_flow_lpm / rack.coolant_w_per_k_flow
         c[_C_RANGE_CODE] = range_code
 
     @staticmethod
@@ -313,9 +362,11 @@ class SensorBank:
         head = {name: start + int(entry[1]) for name, entry in fields["head"][0].fields.items()}
         places: I8 = np.zeros(AT_SIZE, np.int64)
         places[AT_CELL_V], places[AT_SENSOR_DEGC] = fields["cell_v"][1] // 4, fields["sensor_degc"][1] // 4
-        names = ("current_a", "pack_v", "bus_v", "insulation_ohm", "coolant_in_degc", "coolant_out_degc")
-        places[AT_AMPERE : AT_COOLANT_OUT + 1] = [head[name] // 4 for name in names]
-        places[AT_CELL_QUALITY] = fields["cell_v_quality"][1]
+        names = (
+            "current_a", "pack_v", "bus_v", "insulation_ohm", "coolant_in_degc", "coolant_out_degc", "coolant_flow_lpm",
+        )  # fmt: skip
+        places[AT_AMPERE : AT_FLOW + 1] = [head[name] // 4 for name in names]
+        places[AT_CELL_QUALITY], places[AT_BLEEDING] = fields["cell_v_quality"][1], fields["bleeding"][1]
         places[AT_AMPERE_QUALITY], places[AT_CONTACTORS] = head["current_a_quality"], head["contactors"]
         rows = record.view(np.uint8).reshape(len(record), -1)
         return rows.view(np.float32), rows, places

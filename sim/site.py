@@ -17,9 +17,11 @@ import numpy.typing as npt
 from sim import duty as duties
 from sim import electronics as E
 from sim import layout as Y
+from sim.breaking import Breaking
 from sim.cell import COL_U, load
 from sim.config import from_table, require
-from sim.environment import EnvironmentConfig, FaultConfig, fault_configs
+from sim.environment import EnvironmentConfig
+from sim.faults import FaultConfig, fault_configs
 from sim.rack import RackBank, RackTwin, rack_config
 from sim.sensors import SensorBank, SensorConfig
 
@@ -91,7 +93,8 @@ class Site:
             tables.get("fault", ()), config.n_series, n_sensors, n_racks
         )
         self.n_racks = n_racks
-        self.bank = bank = RackBank(data, config, n_racks, n_threads)
+        heated = any(fault.kind == "cell_heat" for fault in self.faults)
+        self.bank = bank = RackBank(data, config, n_racks, n_threads, heated)
         self.sensors = SensorBank(bank, sensor_config, qualities[0])
         bank.string[:, Y.S_INSULATION_OHM] = self.environment.insulation_ohm
         if self.config.share_spread > 0.0:
@@ -101,7 +104,9 @@ class Site:
         self.time_s = 0.0
         self.sequence = 0
         self.events: list[Event] = []
-        self._missing = qualities[1]
+        self._breaking: Breaking | None = None
+        if self.faults:
+            self._breaking = Breaking(self.faults, bank, sensor_config.effective(), self.environment, qualities[1])
         self._chunk = min(CHUNK, n_racks)
         self._run_chunks = runner
         self._tally = np.zeros((-(-n_racks // self._chunk), E.TALLY_SIZE))
@@ -116,7 +121,8 @@ class Site:
     def attach(self, record: npt.NDArray[np.void], commands: npt.NDArray[np.void]) -> None:
         """Say where samples go and where commands come from: structured arrays (n_racks,), see `SensorBank.record`.
 
-        A command has in `head`: heartbeat (4 bytes), contactors, four limits, cooling_degc, soc_mean; and balance.
+        A command has in `head`: heartbeat (4 bytes), contactors, four limits, cooling_degc, soc_mean; and the arrays
+        balance and shuttle.
         """
         self._record = record
         self._sample_to = SensorBank.record(record)
@@ -134,6 +140,7 @@ class Site:
             )
         ]  # fmt: skip
         at[E.AT_CONTACTORS], at[E.AT_BALANCE] = head["contactors"], fields["balance"][1]
+        at[E.AT_SHUTTLE] = fields["shuttle"][1]
         rows = commands.view(np.uint8).reshape(len(commands), -1)
         self._command_from = at, rows.view(np.float32), rows.view(np.uint32), rows
         self._bound = False
@@ -148,6 +155,7 @@ class Site:
         )  # fmt: skip
         self._command_racks = E.command_racks.bind(*self._arrays, tally, *self._command_from)
         self._expire_racks = E.expire_racks.bind(*self._arrays, tally)
+        self._refresh_racks = E.refresh_racks.bind(*self._arrays, tally)
         self._release_racks = E.release_racks.bind(*self._arrays, tally)
         self._bound = True
 
@@ -163,6 +171,7 @@ class Site:
             self._bind()
         self.bank.string[:, Y.S_HEARTBEAT_S] = now_s
         self.bank.logic[:, Y.L_EXPIRED] = 0
+        self._break_hardware()
         self._turn(E.SAMPLE, 0, 0.0, 0.0)
 
     def run(self, elapsed_s: float) -> None:
@@ -180,8 +189,7 @@ class Site:
 
     def _advance(self, elapsed: float, sample_s: float) -> None:
         """Advance by `elapsed` in equal sub-steps, and sample at the end where `sample_s` is not 0."""
-        if self.faults:
-            self._break_hardware()
+        self._break_hardware()
         n = max(1, math.ceil(elapsed / self.bank.config.substep_s - 1e-9))
         if n > len(self._requests):
             self._requests = np.zeros(2 * n)
@@ -203,11 +211,12 @@ class Site:
         self._turn(E.ADVANCE | E.SAMPLE if sample_s > 0.0 else E.ADVANCE, n, dt, sample_s, start_s)
 
     def _turn(self, what: int, n_steps: int, dt: float, sample_s: float, start_s: float = 0.0) -> None:
-        kept: list[tuple[FaultConfig, npt.NDArray[np.float32]]] = []
+        breaking = None
         if what & E.SAMPLE:
             self.sequence += 1
-            if self.faults:
-                kept = self._before_sample()
+            breaking = self._breaking
+        if breaking is not None:
+            breaking.before_sample(self.time_s, self._record, self.sequence)
         scalars = (
             what, n_steps, self.duty.in_ampere, dt, self.environment.ambient_at(start_s), sample_s,
             self.bank.config.seed, self.sequence,
@@ -223,8 +232,8 @@ class Site:
                 return -1
 
             self._give(job)
-        if self.faults and what & E.SAMPLE:
-            self._break_sensors(kept)
+        if breaking is not None:
+            breaking.after_sample(self.time_s, self._record)
 
     def _each(self, entry: Callable[..., Any], now: float) -> None:
         """Run a bound entry that needs the time alone on every rack."""
@@ -272,15 +281,27 @@ class Site:
             wrong = run(E.CHECK)
             if wrong < 0:
                 run(E.TAKE)
-        return divmod(wrong, E.WRONG_CODES) if wrong >= 0 else (-1, 0)
+        if wrong >= 0:
+            return divmod(wrong, E.WRONG_CODES)
+        if self._breaking is not None:
+            self._breaking.commanded()
+        return -1, 0
 
     def stop(self) -> None:
         """The electronics are switched off: contactors are asked to open; a last sample is taken."""
         self._each(self._release_racks, self.time_s)
+        if self._breaking is not None:
+            self._breaking.commanded()
+            self._break_hardware()
         self._turn(E.SAMPLE, 0, 0.0, 0.0)
 
+    @property
+    def stalled(self) -> npt.NDArray[np.bool_] | None:
+        """Racks whose record is still that of an earlier sample, time and number included; None where none can be."""
+        return None if self._breaking is None else self._breaking.stalled
+
     def truth(self, out: npt.NDArray[np.void], start_s: float) -> None:
-        """Fill the structured array `out` (n_racks,) with what is true now: `head`, soc, capacity_ah, cell_degc.
+        """Fill the structured array `out` (n_racks,) with what is true now.
 
         `start_s`: the time at which the twin's began. Parallel cells count together, the hottest for the temperature.
         """
@@ -295,12 +316,14 @@ class Site:
         if bank.n_parallel == 1:
             out["soc"] = bank.by_group(Y.C_SOC)[..., 0]
             np.divide(bank.by_group(Y.C_CAPACITY_AS)[..., 0], 3600.0, out=out["capacity_ah"])
+            out["resistance"] = bank.by_group(Y.C_SCALE)[..., 0]
             out["cell_degc"] = bank.by_group(Y.C_DEGC)[..., 0]
             return
         capacity = bank.by_group(Y.C_CAPACITY_AS)
         total = capacity.sum(axis=2)
         out["soc"] = (bank.by_group(Y.C_SOC) * capacity).sum(axis=2) / total
         out["capacity_ah"] = total / 3600.0
+        out["resistance"] = bank.by_group(Y.C_SCALE).mean(axis=2)
         out["cell_degc"] = bank.by_group(Y.C_DEGC).max(axis=2)
 
     # --- rare -----------------------------------------------------------------------------------------------------
@@ -326,69 +349,7 @@ class Site:
             bank.logic[r, Y.L_EVENTS] = 0
         self._tally[:, E.TALLY_EVENTS] = self._totals[E.TALLY_EVENTS] = 0.0
 
-    def _racks(self, fault: FaultConfig) -> Any:
-        """The racks that have a fault, as an index."""
-        return list(fault.rack) if fault.rack else slice(None)
-
     def _break_hardware(self) -> None:
         """Faults that change the hardware, as opposed to what is measured of it."""
-        now, bank = self.time_s, self.bank
-        stopped: npt.NDArray[np.bool_] = np.zeros(self.n_racks, np.bool_)
-        for fault in self.faults:
-            if not fault.active(now):
-                continue
-            racks = self._racks(fault)
-            if fault.kind == "contactor_weld":
-                logic = bank.logic[racks]
-                fresh = logic[:, Y.L_WELDED] == 0
-                logic[fresh, Y.L_WELDED] = logic[fresh, Y.L_REQUESTED] & E.MAINS
-                bank.logic[racks] = logic
-            elif fault.kind == "coolant_stop":
-                stopped[racks] = True
-        bank.string[:, Y.S_FLOW_W_PER_K] = np.where(stopped, 0.0, bank.config.coolant_w_per_k_flow)
-
-    def _before_sample(self) -> list[tuple[FaultConfig, npt.NDArray[np.float32]]]:
-        """Set what is about to be measured wrongly at the source, and keep the voltages that will be frozen."""
-        now, record = self.time_s, self._record
-        insulation = self.bank.string[:, Y.S_INSULATION_OHM]
-        insulation[:] = self.environment.insulation_ohm
-        kept = []
-        for fault in self.faults:
-            if not fault.active(now):
-                continue
-            if fault.kind == "insulation":
-                insulation[self._racks(fault)] = fault.value
-            elif fault.kind == "cell_v_frozen" and self.sequence > 1:
-                kept.append((fault, record["cell_v"][self._racks(fault)][:, list(fault.index)]))
-        return kept
-
-    def _break_sensors(self, kept: list[tuple[FaultConfig, npt.NDArray[np.float32]]]) -> None:
-        """Faults of what is measured."""
-        now, record = self.time_s, self._record
-        head = record["head"]
-        for fault, cell_v in kept:
-            self._put(record["cell_v"], fault, cell_v)
-        head["interlock_closed"] = 1
-        record["sensor_degc_quality"] = 0
-        for fault in self.faults:
-            if not fault.active(now):
-                continue
-            racks = self._racks(fault)
-            if fault.kind == "cell_v_missing":
-                self._put(record["cell_v"], fault, np.nan)
-                self._put(record["cell_v_quality"], fault, self._missing)
-            elif fault.kind == "sensor_missing":
-                self._put(record["sensor_degc"], fault, np.nan)
-                self._put(record["sensor_degc_quality"], fault, self._missing)
-            elif fault.kind == "current_missing":
-                head["current_a"][racks] = np.nan
-                head["current_a_quality"][racks] = self._missing
-            elif fault.kind == "current_offset":
-                head["current_a"][racks] += fault.value
-            elif fault.kind == "interlock_open":
-                head["interlock_closed"][racks] = 0
-
-    def _put(self, field: npt.NDArray[Any], fault: FaultConfig, value: Any) -> None:
-        """Set the channels `fault.index` of the racks that have the fault."""
-        racks = fault.rack or range(self.n_racks)
-        field[np.ix_(list(racks), list(fault.index))] = value
+        if self._breaking is not None and self._breaking.hardware(self.time_s):
+            self._each(self._refresh_racks, self.time_s)

@@ -151,6 +151,9 @@ class SimulatedRack:
         out.copy_from(self._last)
 
     def _stamp(self) -> None:
+        stalled = self.site.stalled
+        if stalled is not None and stalled[0]:
+            return  # the record is an old one
         self._at_s[0] = self.site.time_s + (self._start_s or 0.0)
         self._sequence[0] = self.site.sequence & 0xFFFFFFFF
 
@@ -190,7 +193,7 @@ class SimulatedRack:
     def contactors_closed(self) -> int:
         """What is really closed, as `Contactor` bits."""
         logic = self.site.bank.logic[0]
-        return int(logic[Y.L_REQUESTED] | logic[Y.L_WELDED])
+        return int(logic[Y.L_REQUESTED] & ~logic[Y.L_STUCK] | logic[Y.L_WELDED])
 
     def _need_open(self) -> None:
         if not self._open:
@@ -209,7 +212,16 @@ def rack_info(name: str, site: Site) -> RackInfo:
         cell=cell.head.name,
         sensor_of_cell=site.sensors.sensor_of_cell,
         capabilities=Capabilities(
-            contactors=True, precharge=True, balancing=True, cooling=True, insulation=True, truth=True
+            contactors=True,
+            precharge=True,
+            balancing=True,
+            cooling=True,
+            insulation=True,
+            coolant_flow=True,
+            gas=True,
+            bleed_feedback=True,
+            shuttle=config.shuttle,
+            truth=True,
         ),
     )
 
@@ -230,6 +242,12 @@ def complaint(command: np.void, wrong: int) -> str:
         return f"cooling_degc = {float(head['cooling_degc'])}: no coolant has this temperature"
     if wrong == E.WRONG_BALANCE:
         return f"balance = {int(command['balance'].max())}: the mask holds 0 and 1"
+    if wrong == E.WRONG_SHUTTLE:
+        return f"shuttle = {int(command['shuttle'].max())}: the codes are 0, 1 and 2"
+    if wrong == E.WRONG_SHUTTLE_LAST:
+        return f"shuttle = {int(command['shuttle'][-1])} for the last group: there is no next one"
+    if wrong == E.WRONG_SHUTTLE_ABSENT:
+        return f"shuttle = {int(command['shuttle'].max())}: this rack has no active balancer ([rack] shuttle = true)"
     name = _LIMITS[wrong - E.WRONG_LIMIT]
     return f"{name} = {float(head[name])}: a published limit is a number >= 0"
 

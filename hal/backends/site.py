@@ -137,9 +137,10 @@ class SimulatedSite:
         self.site.truth(out, self._start_s or 0.0)
 
     def _stamp(self) -> None:
-        head = self._last["head"]
-        head["time_s"] = self.site.time_s + (self._start_s or 0.0)
-        head["sequence"] = self.site.sequence & 0xFFFFFFFF
+        head, stalled = self._last["head"], self.site.stalled
+        fresh = slice(None) if stalled is None else ~stalled  # the others' records are old ones
+        head["time_s"][fresh] = self.site.time_s + (self._start_s or 0.0)
+        head["sequence"][fresh] = self.site.sequence & 0xFFFFFFFF
 
     def _need_open(self) -> None:
         if not self._open:

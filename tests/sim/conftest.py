@@ -49,6 +49,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "busbar_ohm": 0.0,
         "main_path_ohm": 1e-9,
         "coolant_w_per_k_flow": 100.0,
+        "coolant_flow_lpm": 12.0,
         "dc_link_f": 1e-12,
         "dc_link_bleed_ohm": 1e15,
         "precharge_ohm": 100.0,

@@ -14,7 +14,9 @@ Plain = Callable[..., RackTwin]
 RANGE = 4
 
 
-SCALARS = ("current_a", "pack_v", "bus_v", "insulation_ohm", "coolant_in_degc", "coolant_out_degc")
+SCALARS = (
+    "current_a", "pack_v", "bus_v", "insulation_ohm", "coolant_in_degc", "coolant_out_degc", "coolant_flow_lpm",
+)  # fmt: skip
 
 
 class Samples:
@@ -31,6 +33,7 @@ class Samples:
             ("head", head),
             ("cell_v", "f4", (n,)),
             ("cell_v_quality", "u1", (n,)),
+            ("bleeding", "u1", (n,)),
             ("sensor_degc", "f4", (self.bank.n_sensors,)),
         ]
         self.record = np.zeros(1, np.dtype(fields, align=True))
@@ -43,8 +46,8 @@ class Samples:
         b, x = self.rack.bank, self.bank
         b.string[0, Y.S_INSULATION_OHM] = insulation_ohm
         S.sample_rack(
-            b.cells[0], b.groups[0], b.string[0], b.logic[0], b.work[0], b.p, x.late, x.lagged[0], x.sensor_group,
-            x.constants, self.places, self.values[0], self.marks[0], self.rack.config.seed, sequence, dt_s,
+            b.cells[0], b.groups[0], b.balance[0], b.string[0], b.logic[0], b.work[0], b.p, x.late, x.lagged[0],
+            x.sensor_group, x.constants, self.places, self.values[0], self.marks[0], self.rack.config.seed, sequence, dt_s,
         )  # fmt: skip
         return {name: float(self.record["head"][name][0]) for name in SCALARS}
 
