@@ -75,12 +75,12 @@ def guard_step(state: GuardState, words: Any, expected: np.uint32, value: F4, wh
     if last == n:
         word[DAMAGED] = np.uint32(0) if word[RUNNING] == expected else np.uint32(1)
     value[_MISMATCH] = f4(0) if word[DIGEST] == expected else f4(1)
-    value[_CONFIG_DAMAGED] = f4(1) if word[DAMAGED] != 0 else f4(0)
+    value[_CONFIG_DAMAGED] = f4(word[DAMAGED])
     value[_RESET] = f4(word[RESET_CAUSE])
     value[_STORE] = f4(word[STORE_VERDICT])
     where[_MISMATCH] = _NOWHERE
     where[_CONFIG_DAMAGED] = _NOWHERE
-    where[_RESET] = np.uint16(min(word[RESET_CAUSE], np.uint32(65535)))
+    where[_RESET] = np.uint16(word[RESET_CAUSE])
     where[_STORE] = _NOWHERE
 
 
