@@ -1,0 +1,226 @@
+"""One configuration for one rack: the settings of all parts, the fault table, and the cell.
+
+`load("lfp_280")` reads a file of this package, `load("path/to/rack.toml")` one of your own; see docs/configuration.md.
+Every table and key has a default, which follows from the cell file where it can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bms import cells
+from bms.cells import CellParameters
+from bms.core.balancing_setup import BalancingSettings
+from bms.core.cooling_setup import CoolingSettings
+from bms.core.faults import Row
+from bms.racks import faults, tables
+from bms.racks.rows import Basis, default_rows
+from bms.racks.settings import RackSettings, TimingSettings
+from hal.contract import RackInfo
+from hal.errors import ConfigError, nearest
+
+FORMAT = 1
+
+
+def _kind(name: str) -> Any:
+    module, _, kind = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), kind)
+    except ModuleNotFoundError:
+        return dataclasses.make_dataclass(kind, [], frozen=True)
+
+
+SignalSettings = _kind("bms.core.signals_setup:SignalSettings")
+MachineSettings = _kind("bms.core.machine_setup:MachineSettings")
+PowerSettings = _kind("bms.core.power_setup:PowerSettings")
+HealthSettings = _kind("bms.core.health_setup:HealthSettings")
+LeakSettings = _kind("bms.core.leak_setup:LeakSettings")
+
+PARTS: dict[str, type] = {
+    "rack": RackSettings,
+    "timing": TimingSettings,
+    "signals": SignalSettings,
+    "machine": MachineSettings,
+    "limits": PowerSettings,
+    "health": HealthSettings,
+    "leak": LeakSettings,
+    "balancing": BalancingSettings,
+    "cooling": CoolingSettings,
+}
+"""Tables of a file, and the settings that they fill; each is an attribute of `RackConfig` of the same name."""
+
+
+@dataclass(frozen=True)
+class RackConfig:
+    """A rack's configuration. Equal where settings and rows are; `source` and `tables` tell where it comes from."""
+
+    rack: RackSettings
+    timing: TimingSettings
+    signals: Any
+    machine: Any
+    limits: Any
+    health: Any
+    leak: Any
+    balancing: BalancingSettings
+    cooling: CoolingSettings
+    rows: tuple[Row, ...]
+    cell: CellParameters = field(compare=False, repr=False)
+    tables: Mapping[str, Any] = field(compare=False, repr=False)
+    source: str = field(compare=False)
+
+    @property
+    def basis(self) -> Basis:
+        """What the default rows follow from."""
+        return _basis(self.cell, {name: getattr(self, name) for name in PARTS})
+
+
+def names() -> list[str]:
+    """Racks whose configuration comes with the package."""
+    return sorted(p.name[:-5] for p in resources.files(__package__).iterdir() if p.name.endswith(".toml"))
+
+
+def load(name_or_path: str | Path, cell: CellParameters | None = None) -> RackConfig:
+    """A configuration by its name in the package, or by path (anything with a '/' or that ends in .toml).
+
+    `cell` replaces the cell that the file names. Raises `ConfigError`: one line that names file, key, value and remedy.
+    """
+    name = str(name_or_path)
+    if isinstance(name_or_path, Path) or name.endswith(".toml") or "/" in name:
+        try:
+            data = Path(name).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"{name}: cannot be read: {error.strerror or error}; give a path that exists or one of: "
+                f"{', '.join(names())}"
+            ) from None
+        source = name
+    else:
+        if name not in names():
+            raise ConfigError(f"unknown rack '{name}'{nearest(name, names())}; or give the path of a .toml file")
+        data = resources.files(__package__).joinpath(f"{name}.toml").read_bytes()
+        source = f"{name}.toml"
+    try:
+        content = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}") from None
+    if content.get("format") != FORMAT:
+        given = tables.shown(content["format"]) if "format" in content else "missing"
+        raise ConfigError(f"{source}: format = {given}: expected format = {FORMAT} at the top of the file")
+    return parse(content, source, cell)
+
+
+def parse(content: Mapping[str, Any], source: str, cell: CellParameters | None = None) -> RackConfig:
+    """Make a configuration of the tables of a file. Raises `ConfigError`.
+
+    `cell` replaces the cell that `[rack]` names, and is needed where it names none.
+    """
+    settings = _check(content, source)
+    rack = settings["rack"]
+    if cell is None:
+        if not rack.cell:
+            raise ConfigError(f'{source}: rack.cell = "": which cell is it? Give one of: {", ".join(cells.names())}')
+        try:
+            cell = cells.load(_cell_path(rack.cell, source))
+        except ConfigError as error:
+            raise ConfigError(f"{source}: rack.cell = {tables.shown(rack.cell)}: {error}") from None
+    rows = faults.apply(default_rows(cell, _basis(cell, settings)), content.get("fault", {}), source)
+    return RackConfig(**settings, rows=tuple(rows), cell=cell, tables=dict(content), source=source)
+
+
+def _cell_path(name: str, source: str) -> str:
+    """A relative path of a cell file counts from the folder of the configuration that names it."""
+    if ("/" in name or name.endswith(".toml")) and not Path(name).is_absolute():
+        return str(Path(source).parent / name)
+    return name
+
+
+def _check(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The settings of all tables; raises `ConfigError` for anything unknown or of the wrong type."""
+    known = ("format", *PARTS, "fault")
+    for key, value in content.items():
+        if key not in known:
+            what = "table" if isinstance(value, Mapping) else "key"
+            raise ConfigError(f"{source}: {key}: unknown {what}{nearest(key, known)}")
+    faults.check(content.get("fault", {}), source)
+    return {name: tables.settings(kind, content.get(name, {}), name, source) for name, kind in PARTS.items()}
+
+
+def _basis(cell: CellParameters, settings: Mapping[str, Any]) -> Basis:
+    rack, timing = settings["rack"], settings["timing"]
+    limits, machine = settings["limits"], settings["machine"]
+    capacity_ah = rack.capacity_ah if rack.capacity_ah is not None else cell.capacity_ah * rack.n_parallel
+    most = []
+    for ours, theirs in (("max_charge_c", cell.limits.max_charge_c), ("max_discharge_c", cell.limits.max_discharge_c)):
+        given = getattr(limits, ours, None)
+        most.append(capacity_ah * (theirs if given is None else min(given, theirs)))
+    return Basis(
+        n_series=rack.n_series,
+        capacity_ah=capacity_ah,
+        charge_a=most[0],
+        discharge_a=most[1],
+        period_s=timing.period_s,
+        precharge_rc_s=getattr(machine, "precharge_ohm", 100.0) * getattr(machine, "link_f", 0.005),
+        precharge_attempts=getattr(machine, "precharge_attempts", 3),
+        coolant_flow_lpm=rack.coolant_flow_lpm or 3.0,
+    )
+
+
+def default(cell: CellParameters, info: RackInfo) -> RackConfig:
+    """The configuration of a rack that has no file: all defaults for its cell and size."""
+    rack = {
+        "name": info.name,
+        "cell": cell.name,
+        "n_series": info.n_cells,
+        "n_parallel": info.n_parallel,
+        "capacity_ah": float(info.capacity_ah),
+    }
+    return parse({"format": FORMAT, "rack": rack}, f"defaults for {info.name}", cell)
+
+
+def overlay(config: RackConfig, changes: Mapping[str, Any], source: str) -> RackConfig:
+    """`config` with the tables `changes`, in the same keys, over its own; default rows follow what they change.
+
+    `source` names the changes in messages. Raises `ConfigError`.
+    """
+    if not changes:
+        return config
+    settings = _check(changes, source)
+    renamed = "cell" in changes.get("rack", {}) and settings["rack"].cell != config.rack.cell
+    return parse(tables.merged(config.tables, changes), source, None if renamed else config.cell)
+
+
+def fitted(config: RackConfig, info: RackInfo) -> RackConfig:
+    """`config` for a rack of the same kind but another size, as twins are: thresholds of the string follow."""
+    size = {"n_series": info.n_cells, "n_parallel": info.n_parallel, "capacity_ah": float(info.capacity_ah)}
+    return dataclasses.replace(overlay(config, {"rack": size}, config.source), source=config.source)
+
+
+def misfit(config: RackConfig, info: RackInfo) -> str:
+    """Why `config` cannot be that of the rack `info`, as a line for people; '' where it can."""
+    for key, ours, theirs in (
+        ("n_series", config.rack.n_series, info.n_cells),
+        ("n_parallel", config.rack.n_parallel, info.n_parallel),
+    ):
+        if ours != theirs:
+            return f"{config.source}: rack.{key} = {ours}: rack '{info.name}' has {theirs}; use the file made for it"
+    return ""
+
+
+def to_tables(config: RackConfig) -> dict[str, Any]:
+    """All settings, and the rows that differ from the defaults, as tables: `parse` makes the same of them."""
+    result: dict[str, Any] = {"format": FORMAT}
+    result.update({name: tables.plain(getattr(config, name)) for name in PARTS})
+    changed = faults.differences(config.rows, default_rows(config.cell, config.basis))
+    return {**result, "fault": changed} if changed else result
+
+
+def dump(config: RackConfig) -> str:
+    """The configuration as the text of a file."""
+    return tables.text(to_tables(config))
