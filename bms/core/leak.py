@@ -1,0 +1,217 @@
+"""The leak of each cell against the rest, from what disappears of its charge.
+
+Per cell a Kalman filter with three states, worked once per `period_s`:
+
+    x' = x - I dt - b          excess of the cell's charge over the middle cell's, Ah; b: what was bled and moved away
+    I' = I                     its leak beyond that of the middle cell, A (random walk)
+    c' = c                     error of its relative capacity (random walk)
+    y  = x + c Q (m - 1/2)     measured: -Q (1 - z) less the common level, with the middle SoC m
+
+An error of the capacity shows as an excess that comes and goes with the SoC, hence c. What is measured is the SoC z of
+the cell's own filter (`bms.core.estimator`), and only where the voltage tells it (flag `OBSERVABLE`): on a plateau the
+filter goes on with what it knew, and would say each minute anew that nothing has disappeared. Its errors last for
+`corr_s`, so each measurement counts as the share period / `corr_s` of one.
+
+An innovation beyond `_GATE` deviations is neither believed at once nor thrown away: its noise is widened, as the
+estimator does. What is told (`value[CELL_LEAK]`, mA) is the largest I - k_sigma std(I) - count_error * (charge that is
+bled and moved in the same time), never below 0: what is uncertain raises no alarm.
+
+The random walk of I is what makes a fresh leak visible among months without; it is also what keeps std(I) from
+shrinking further.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bms.core.balancing import middle, own_noise, share_of
+from bms.core.estimator_layout import OBSERVABLE, SOC, EstimatorState
+from bms.core.faults import Fault
+from bms.core.jit import f4, kernel
+from hal.contract import F4, NO_INDEX, U2, U4, Field
+
+# LeakConfig.setting
+CAPACITY_AH, PERIOD_S, CORR_S, FLOOR_VAR, OWN, COMMON = 0, 1, 2, 3, 4, 5
+PRIOR_A2, WALK_A2_PER_H, PRIOR_C2, WALK_C2_PER_H, K_SIGMA, COUNT_ERROR, FLOW_S = 6, 7, 8, 9, 10, 11, 12
+N_SETTINGS = 13
+
+# LeakState.number
+SINCE_S, WORST_MA = 0, 1
+N_NUMBERS = 2
+
+# LeakState.word
+WORST_AT = 0
+N_WORDS = 1
+
+# rows of LeakState.p, each n_cells long
+XX, XI, II, XC, IC, CC = 0, 1, 2, 3, 4, 5
+N_P = 6
+
+CONFIG_FIELDS: tuple[Field, ...] = (Field("leak_setting", "f4", "settings of the leak detection", f"{N_SETTINGS}"),)
+
+STATE_FIELDS: tuple[Field, ...] = (
+    Field("leak_number", "f4", "numbers of the leak detection", f"{N_NUMBERS}"),
+    Field("leak_excess_ah", "f4", "charge that each cell has more than the middle cell", "cells"),
+    Field("leak_a", "f4", "leak of each cell beyond that of the middle cell, A", "cells"),
+    Field("leak_capacity", "f4", "error of its relative capacity", "cells"),
+    Field("leak_p", "f4", "covariance of the three", f"cells*{N_P}"),
+    Field("leak_bled_ah", "f4", "charge that had been taken from it when it was last looked at", "cells"),
+    Field("leak_flow_a", "f4", "mean size of the current that bleeding and moving take from it or give it", "cells"),
+    Field("leak_work", "f4", "scratch of the leak detection", "cells"),
+    Field("leak_noise", "f4", "scratch of the leak detection", "cells"),
+    Field("leak_word", "u4", "words of the leak detection", f"{N_WORDS}"),
+)
+
+_CELL_LEAK = int(Fault.CELL_LEAK)
+_ZERO, _ONE, _HALF = f4(0.0), f4(1.0), f4(0.5)
+_HUGE = f4(1e30)
+_HOUR = f4(3600.0)
+_UNKNOWN = f4(0.09)  # variance of a SoC of which nothing is known: 0.3^2
+_PER_GATE2 = f4(1.0 / 9.0)
+_VAR_MIN = f4(1e-12)
+_MILLI = f4(1000.0)
+_NO_INDEX = NO_INDEX
+
+
+class LeakConfig(NamedTuple):
+    """Constants: `setting` f4[13]."""
+
+    setting: F4
+
+
+class LeakState(NamedTuple):
+    """Memory of the leak detection: see `STATE_FIELDS`."""
+
+    number: F4
+    excess_ah: F4
+    leak_a: F4
+    capacity: F4
+    p: F4
+    bled_ah: F4
+    flow_a: F4
+    work: F4
+    noise: F4
+    word: U4
+
+
+def leak_state(n_cells: int) -> LeakState:
+    """Arrays of zeros; `leak_init` makes a memory of them."""
+    kind = {"f4": np.float32, "u4": np.uint32}
+    size = {"cells": n_cells, f"cells*{N_P}": N_P * n_cells}
+    return LeakState(*(np.zeros(size.get(f.dims) or int(f.dims), kind[f.kind]) for f in STATE_FIELDS))
+
+
+@kernel
+def leak_init(config: LeakConfig, state: LeakState) -> None:
+    """Fresh memory: no cell is known to leak, and none to be tight."""
+    c = config.setting
+    n = state.leak_a.shape[0]
+    state.number[:] = _ZERO
+    state.excess_ah[:] = _ZERO
+    state.leak_a[:] = _ZERO
+    state.capacity[:] = _ZERO
+    state.p[:] = _ZERO
+    state.p[XX * n : (XX + 1) * n] = c[CAPACITY_AH] * c[CAPACITY_AH] * _UNKNOWN
+    state.p[II * n : (II + 1) * n] = c[PRIOR_A2]
+    state.p[CC * n : (CC + 1) * n] = c[PRIOR_C2]
+    state.bled_ah[:] = _ZERO
+    state.flow_a[:] = _ZERO
+    state.work[:] = _ZERO
+    state.noise[:] = _ZERO
+    state.word[:] = np.uint32(_NO_INDEX)
+
+
+@kernel
+def _predict(config: LeakConfig, state: LeakState, bled_ah: F4, hours: f4) -> None:
+    """Let time pass: what each cell should have lost, and what became uncertain."""
+    c, p = config.setting, state.p
+    n = state.leak_a.shape[0]
+    unknown = c[CAPACITY_AH] * c[CAPACITY_AH] * _UNKNOWN
+    walk_a2, walk_c2 = c[WALK_A2_PER_H] * hours, c[WALK_C2_PER_H] * hours
+    slow = hours / (c[FLOW_S] / _HOUR + hours)
+    for k in range(n):
+        gone = bled_ah[k] - state.bled_ah[k]
+        gone = gone if abs(gone) < c[CAPACITY_AH] else _ZERO  # the counter was set anew
+        state.bled_ah[k] = bled_ah[k]
+        state.flow_a[k] += slow * (abs(gone) / hours - state.flow_a[k])
+        state.excess_ah[k] -= state.leak_a[k] * hours + gone
+    for k in range(n):
+        xi, ii, ic = p[XI * n + k], p[II * n + k], p[IC * n + k]
+        p[XX * n + k] = min(p[XX * n + k] + hours * (hours * ii - xi - xi), unknown)
+        p[XI * n + k] = xi - hours * ii
+        p[XC * n + k] -= hours * ic
+        p[II * n + k] = min(ii + walk_a2, c[PRIOR_A2])
+        p[CC * n + k] = min(p[CC * n + k] + walk_c2, c[PRIOR_C2])
+
+
+@kernel
+def _correct(config: LeakConfig, state: LeakState, estimator: EstimatorState, capacity_rel: F4, period_s: f4) -> None:
+    """Compare with what the filters of the cells have learnt."""
+    c, p = config.setting, state.p
+    n = state.leak_a.shape[0]
+    n_lanes = estimator.flags.shape[0]
+    soc = estimator.out[SOC * n_lanes : (SOC + 1) * n_lanes]
+    lever_ah = c[CAPACITY_AH] * (middle(soc[:n]) - _HALF)
+    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], c[COMMON], state.noise)
+    for k in range(n):
+        u_ah = c[CAPACITY_AH] * share_of(capacity_rel[k]) * (_ONE - soc[k])
+        state.work[k] = -u_ah - state.excess_ah[k] - lever_ah * state.capacity[k]
+    level = middle(state.work)
+    rare = max(c[CORR_S] / period_s, _ONE)
+    for k in range(n):
+        more = state.work[k] - level
+        fine = abs(more) < _HUGE and state.noise[k] < _HUGE and estimator.flags[k] & OBSERVABLE != 0
+        nu = more if fine else _ZERO
+        gx = p[XX * n + k] + lever_ah * p[XC * n + k]
+        gi = p[XI * n + k] + lever_ah * p[IC * n + k]
+        gc = p[XC * n + k] + lever_ah * p[CC * n + k]
+        total = gx + lever_ah * gc + (state.noise[k] + c[FLOOR_VAR]) * rare
+        total = max(total, nu * nu * _PER_GATE2)
+        inv = _ONE / total if fine and total > _ZERO else _ZERO
+        state.excess_ah[k] += gx * inv * nu
+        state.leak_a[k] += gi * inv * nu
+        state.capacity[k] += gc * inv * nu
+        p[XX * n + k] = max(p[XX * n + k] - gx * inv * gx, _VAR_MIN)
+        p[XI * n + k] -= gx * inv * gi
+        p[II * n + k] = max(p[II * n + k] - gi * inv * gi, _VAR_MIN)
+        p[XC * n + k] -= gx * inv * gc
+        p[IC * n + k] -= gi * inv * gc
+        p[CC * n + k] = max(p[CC * n + k] - gc * inv * gc, _VAR_MIN)
+
+
+@kernel
+def leak_step(
+    config: LeakConfig,
+    state: LeakState,
+    estimator: EstimatorState,
+    capacity_rel: F4,
+    bled_ah: F4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> None:
+    """One step. Writes `value[CELL_LEAK]`, mA, and `where[CELL_LEAK]`, each time; they change once per `period_s`.
+
+    `capacity_rel` f4[n_cells] relative to the type's capacity; `bled_ah` f4[n_cells] charge taken from each cell since
+    the start (`BalancingState.bled_ah`), of which the filters have been told.
+    """
+    c, number = config.setting, state.number
+    n = state.leak_a.shape[0]
+    number[SINCE_S] += dt_s
+    if number[SINCE_S] >= c[PERIOD_S]:
+        since_s = number[SINCE_S]
+        number[SINCE_S] = _ZERO
+        _predict(config, state, bled_ah, since_s / _HOUR)
+        _correct(config, state, estimator, capacity_rel, since_s)
+        worst_a, at = _ZERO, _NO_INDEX
+        for k in range(n):
+            std = np.sqrt(state.p[II * n + k])
+            sure_a = state.leak_a[k] - c[K_SIGMA] * std - c[COUNT_ERROR] * state.flow_a[k]
+            if sure_a > worst_a:
+                worst_a, at = sure_a, k
+        number[WORST_MA] = worst_a * _MILLI
+        state.word[WORST_AT] = np.uint32(at)
+    value[_CELL_LEAK] = number[WORST_MA]
+    where[_CELL_LEAK] = np.uint16(state.word[WORST_AT])
