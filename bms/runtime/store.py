@@ -185,7 +185,7 @@ class StateStore:
         unfit = [f"{path.name}: {f.damage}" for path, f in zip(self._slots, found, strict=True) if f.damage and f.there]
         trouble = "; ".join(unfit)
         # a whole file beside a damaged one: which was newer is known only if the head of that one is readable
-        doubtful = best is not None and other.saved is None and other.sequence != best.sequence - 1
+        doubtful = best is not None and other.saved is None and not 0 <= other.sequence < best.sequence
         there = any(f.there for f in found)
         cause = best.next_cause if best is not None and best.sequence else Cause.CRASH if trouble else Cause.FIRST
         self._last = best or files.BLANK
