@@ -38,8 +38,8 @@ from hal.contract import F4, LANES, U1, U4, Field, Shuttle
 # BalancingConfig.setting
 CAPACITY_AH, BLEED_OHM, START_AH, STOP_AH, K_SIGMA, BOARD_W = 0, 1, 2, 3, 4, 5
 ON_S, OFF_S, DECIDE_S, DEGC_STOP, V_STOP, V_MAX = 6, 7, 8, 9, 10, 11
-SHUTTLE_A, SHUTTLE_EFFICIENCY, DRIFT_AH_PER_S, LEARN_S, OWN, COMMON = 12, 13, 14, 15, 16, 17
-N_SETTINGS = 18
+SHUTTLE_A, SHUTTLE_EFFICIENCY, DRIFT_AH_PER_S, LEARN_S, OWN, COMMON, CAPACITY_VAR = 12, 13, 14, 15, 16, 17, 18
+N_SETTINGS = 19
 
 # BalancingConfig.size
 BOARD_CELLS, MODULE_CELLS, BLEED, SHUTTLE = 0, 1, 2, 3
@@ -92,7 +92,7 @@ _S_Z = S_FIRST + Z
 
 
 class BalancingConfig(NamedTuple):
-    """Constants: `setting` f4[18], `size` u4[4]."""
+    """Constants: `setting` f4[19], `size` u4[4]."""
 
     setting: F4
     size: U4
@@ -185,16 +185,21 @@ def cell_volt(v: f4) -> f4:
 
 
 @kernel
-def own_noise(estimator: EstimatorState, capacity_rel: F4, capacity_ah: f4, own: f4, common: f4, noise: F4) -> None:
+def own_noise(
+    estimator: EstimatorState, capacity_rel: F4, capacity_ah: f4, own: f4, common: f4, capacity_var: f4, noise: F4
+) -> None:
     """Variance of -u_k less the common level, Ah^2, for each cell; infinity where the filter knows nothing.
 
     The joint covariance of the filters is P_k for each cell, and s_k s_l m between two cells, with the sensitivities s
     to the bias and its variance m. The difference of cell k from the mean cell has therefore P_k + (s_k - mean s)^2 m.
     Errors of the voltage model are largely alike, so only the share `own` of P_k counts; and the share `common` of the
-    mean P, because they differ where some cells have passed a step of the curve and others not.
+    mean P, because they differ where some cells have passed a step of the curve and others not. The capacity is known
+    with the relative variance `capacity_var`: at SoC z this adds (1 - z)^2 of it, so that what is learnt near full
+    counts more.
     """
     blocks = estimator.blocks
     bias_var = estimator.shared[0].bias_var
+    first_soc = SOC * estimator.flags.shape[0]
     p_sum, s_sum, count = _ZERO, _ZERO, 0
     for k in range(noise.shape[0]):
         at = k // LANES * (BLOCK_ROWS * LANES) + k % LANES
@@ -209,7 +214,8 @@ def own_noise(estimator: EstimatorState, capacity_rel: F4, capacity_ah: f4, own:
         at = k // LANES * (BLOCK_ROWS * LANES) + k % LANES
         p, apart = blocks[at + _VAR_Z * LANES], blocks[at + _S_Z * LANES] - s_mean
         q_ah = capacity_ah * share_of(capacity_rel[k])
-        var = q_ah * q_ah * (own * p + common * p_mean + apart * apart * bias_var)
+        left = _ONE - estimator.out[first_soc + k]
+        var = q_ah * q_ah * (own * p + common * p_mean + apart * apart * bias_var + left * left * capacity_var)
         noise[k] = var if p >= _ZERO and var >= _ZERO else _INFINITE
 
 
@@ -242,7 +248,7 @@ def _remember(
     """
     c = config.setting
     n = state.excess_ah.shape[0]
-    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], c[COMMON], state.noise)
+    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], c[COMMON], c[CAPACITY_VAR], state.noise)
     drift_ah = c[DRIFT_AH_PER_S] * dt_s
     unknown = c[CAPACITY_AH] * c[CAPACITY_AH] * _UNKNOWN
     difference = state.work

@@ -48,6 +48,7 @@ class BalancingSettings:
     k_sigma: float = 2.0  # an excess counts as far as it is beyond this many standard deviations
     own_share: float = 0.5  # share of the filter's variance that is the cell's own; the rest is alike in all cells
     common_share: float = 0.1  # what is left of the mean cell's variance where cells stand at different places
+    capacity_std: float = 0.005  # how well the relative capacity of a cell is known
     learn_s: float = 1200.0  # time constant with which the memory follows measurements that are no better than it, s
     drift_soc_per_day: float = 0.0003  # how far cells may drift apart unseen, share of the capacity a day
     degc_stop: float | None = None  # no bleeding while a sensor is hotter, degC; if left out, degc_max of the cell - 5
@@ -117,6 +118,7 @@ def balancing_config(cell: BalancedCell, info: RackInfo, settings: BalancingSett
     setting[b.SHUTTLE_A], setting[b.SHUTTLE_EFFICIENCY] = s.shuttle_a, s.shuttle_efficiency
     setting[b.DRIFT_AH_PER_S] = s.drift_soc_per_day * ah / _DAY_S
     setting[b.LEARN_S], setting[b.OWN], setting[b.COMMON] = s.learn_s, s.own_share, s.common_share
+    setting[b.CAPACITY_VAR] = s.capacity_std**2
     size = np.zeros(b.N_SIZES, np.uint32)
     size[b.BOARD_CELLS], size[b.MODULE_CELLS] = s.board_cells, s.module_cells
     size[b.BLEED] = info.capabilities.balancing

@@ -154,7 +154,7 @@ def _correct(config: LeakConfig, state: LeakState, estimator: EstimatorState, ca
     n_lanes = estimator.flags.shape[0]
     soc = estimator.out[SOC * n_lanes : (SOC + 1) * n_lanes]
     lever_ah = c[CAPACITY_AH] * (middle(soc[:n]) - _HALF)
-    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], c[COMMON], state.noise)
+    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], c[COMMON], _ZERO, state.noise)
     for k in range(n):
         u_ah = c[CAPACITY_AH] * share_of(capacity_rel[k]) * (_ONE - soc[k])
         state.work[k] = -u_ah - state.excess_ah[k] - lever_ah * state.capacity[k]
