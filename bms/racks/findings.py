@@ -1,0 +1,75 @@
+"""What a lint says: one line that names file, key, value, what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bms.core.faults import Fault, Row
+from bms.racks.config import RackConfig
+from bms.racks.faults import key_of
+from bms.racks.tables import shown
+from hal.contract import Severity
+
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding. `value` is written as the file would write it."""
+
+    severity: str
+    source: str
+    key: str
+    value: str
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.key} = {self.value}: {self.text}; {self.remedy}"
+
+
+class Findings:
+    """Collects findings about one configuration, and answers what lints ask of it."""
+
+    def __init__(self, config: RackConfig) -> None:
+        self.config = config
+        self.found: list[Finding] = []
+        self._rows = {(row.fault, row.severity): row for row in config.rows}
+
+    def row(self, fault: Fault, severity: Severity) -> Row | None:
+        """A row of the table, or None."""
+        return self._rows.get((fault, severity))
+
+    def tiers(self, fault: Fault) -> list[Row]:
+        """The rows of a fault, mildest first."""
+        return [row for severity in Severity if (row := self._rows.get((fault, severity))) is not None]
+
+    def rows(self, severity: Severity) -> Iterator[Row]:
+        """All rows of a severity."""
+        return (row for row in self.config.rows if row.severity is severity)
+
+    def add(self, severity: str, key: str, value: object, text: str, remedy: str) -> None:
+        """Note a finding about `key`."""
+        self.found.append(Finding(severity, self.config.source, key, shown(tidy(value)), text, remedy))
+
+    def error(self, key: str, value: object, text: str, remedy: str) -> None:
+        """Note what must not stay as it is."""
+        self.add(ERROR, key, value, text, remedy)
+
+    def warning(self, key: str, value: object, text: str, remedy: str) -> None:
+        """Note what is probably not meant."""
+        self.add(WARNING, key, value, text, remedy)
+
+    def row_error(self, row: Row, column: str, value: object, text: str, remedy: str) -> None:
+        """Note an error of one column of a row."""
+        self.error(f"fault.{key_of(row)}.{column}", value, text, remedy)
+
+    def row_warning(self, row: Row, column: str, value: object, text: str, remedy: str) -> None:
+        """Note a warning about one column of a row."""
+        self.warning(f"fault.{key_of(row)}.{column}", value, text, remedy)
+
+
+def tidy(value: object) -> object:
+    """Numbers with as many digits as people read."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
