@@ -1,0 +1,319 @@
+"""Which measured values contradict each other, and which contradict the model.
+
+Comparisons of like with like: a cell with the mean cell, a sensor with its neighbours, the sum of the cells with the
+string. `judge` compares with the estimator, whose innovation (measured less expected voltage) is common to all cells
+where the current is wrong, and one cell's own where that cell or its wire is.
+
+Every check gives the largest deviation and its place; NaN and -1 where there was nothing to compare.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bms.core.faults import Fault
+from bms.core.jit import f4, kernel
+from bms.core.mathf import expf
+from bms.core.seen import Seen
+from bms.core.signals_layout import (
+    CALM,
+    CELL_OHM,
+    COMMON_V,
+    COOLANT_W_PER_K,
+    CURRENT_TAU_S,
+    FAST_OHM,
+    HEAT_CAPACITY_J_PER_K,
+    HELD_A,
+    MODEL_ERROR_TAU_S,
+    MODEL_TAU_S,
+    OHM_PER_KELVIN,
+    PER_CELL,
+    RESIDUAL_TAU_S,
+    RISE_TAU_S,
+    SignalConfig,
+    SignalState,
+)
+from hal.contract import F4, NO_INDEX, U1, U2
+
+_NAN = f4(np.nan)
+_ZERO = f4(0)
+_REFERENCE_DEGC = f4(25)
+_COLDEST_DEGC, _HOTTEST_DEGC = f4(-40), f4(80)
+_ABSURD_V = f4(100)
+_S_PER_MIN = f4(60)
+
+_CURRENT_IMPLAUSIBLE, _MODEL_RESIDUAL, _TEMPERATURE_MODEL, _SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
+    int(f)
+    for f in (
+        Fault.CURRENT_IMPLAUSIBLE,
+        Fault.MODEL_RESIDUAL,
+        Fault.TEMPERATURE_MODEL,
+        Fault.SOC_LOW,
+        Fault.SOC_HIGH,
+        Fault.SOC_UNCERTAIN,
+        Fault.ESTIMATE_INVALID,
+    )
+)
+
+
+@kernel
+def put(value: F4, where: U2, fault: int, seen: f4, at: int) -> None:
+    """Write what a fault sees, and where: -1 is nowhere."""
+    value[fault] = seen
+    where[fault] = np.uint16(at) if at >= 0 else np.uint16(NO_INDEX)
+
+
+@kernel
+def extremes(values: F4, use: U1, mask: int) -> tuple[f4, f4, f4, int, int, int]:
+    """(lowest, highest, sum, their number, where lowest, where highest) of the values whose `use` has `mask`.
+
+    Summed in their order, as differences from the first, so that the sum keeps its last digits.
+    """
+    low, high, rest, count, low_at, high_at = f4(np.inf), f4(-np.inf), _ZERO, 0, -1, -1
+    first = values[0]
+    for k in range(values.shape[0]):
+        if use[k] & mask != 0:
+            x = values[k]
+            if count == 0:
+                first = x
+            rest += x - first
+            count += 1
+            if x < low:
+                low = x
+                low_at = k
+            if x > high:
+                high = x
+                high_at = k
+    if count == 0:
+        return _NAN, _NAN, _NAN, 0, -1, -1
+    return low, high, rest + f4(count) * first, count, low_at, high_at
+
+
+@kernel
+def frozen(then: F4, use: U1, mask: int, mean: f4) -> tuple[f4, int]:
+    """How far the mean has moved since a value last changed.
+
+    `then` is the mean at that time, NaN where the value has just changed: it is taken over now.
+    """
+    worst, at, count = _ZERO, -1, 0
+    for k in range(then.shape[0]):
+        if use[k] & mask != 0:
+            if np.isnan(then[k]):
+                then[k] = mean
+            moved = abs(mean - then[k])
+            if not np.isnan(moved):
+                count += 1
+                if moved > worst or at < 0:
+                    worst = moved
+                    at = k
+    return (worst, at) if count > 0 else (_NAN, -1)
+
+
+@kernel
+def open_wire(cell_v: F4, use: U1, mean_v: f4) -> tuple[f4, int]:
+    """How far two neighbours are apart from the mean in opposite directions.
+
+    A sense wire is shared by two neighbours: where it is open their sum is still right, but the border between them
+    drifts. What the two do not have in opposite directions is their own and is taken off; the cell with the lower
+    number is named.
+    """
+    worst, at = _ZERO, -1
+    for k in range(cell_v.shape[0] - 1):
+        if use[k] & use[k + 1] & CALM != 0:
+            this_v = cell_v[k] - mean_v
+            next_v = cell_v[k + 1] - mean_v
+            apart_v = min(abs(this_v), abs(next_v)) - abs(this_v + next_v)
+            if apart_v > worst or at < 0:
+                worst = max(apart_v, _ZERO)
+                at = k
+    return (worst, at) if at >= 0 and not np.isnan(mean_v) else (_NAN, -1)
+
+
+@kernel
+def neighbours(degc: F4, use: U1) -> tuple[f4, int]:
+    """The largest difference of a sensor from the mean of its usable neighbours."""
+    worst, at = _ZERO, -1
+    n = degc.shape[0]
+    for k in range(n):
+        before = k > 0 and use[k - 1] != 0
+        after = k + 1 < n and use[k + 1] != 0
+        if use[k] != 0 and (before or after):
+            if before and after:
+                around = f4(0.5) * (degc[k - 1] + degc[k + 1])
+            else:
+                around = degc[k - 1] if before else degc[k + 1]
+            apart = abs(degc[k] - around)
+            if apart > worst or at < 0:
+                worst = apart
+                at = k
+    return (worst, at) if at >= 0 else (_NAN, -1)
+
+
+@kernel
+def rise(config: SignalConfig, state: SignalState, lost_s: F4, dt_s: f4) -> tuple[f4, int]:
+    """Fastest rise of a sensor, K/min; `lost_s` are the times that the sensors were lost before this sample.
+
+    Two equal low-passes in a row lag a ramp of a K/s by a tau and 2 a tau (backward Euler: exactly, for any step), so
+    that their difference over tau is its slope, averaged over about 2 tau; steps and noise are averaged with it.
+    """
+    tau_s = config.number[RISE_TAU_S]
+    gain = dt_s / (tau_s + dt_s)
+    fastest, at = _ZERO, -1
+    for k in range(state.degc.shape[0]):
+        if state.sensor_use[k] != 0:
+            degc = state.degc[k]
+            fast, slow = state.degc_fast[k], state.degc_slow[k]
+            if np.isnan(fast) or lost_s[k] > tau_s:
+                fast = degc
+                slow = degc
+            fast += gain * (degc - fast)
+            slow += gain * (fast - slow)
+            state.degc_fast[k] = fast
+            state.degc_slow[k] = slow
+            slope = (fast - slow) / tau_s * _S_PER_MIN
+            if slope > fastest or at < 0:
+                fastest = slope
+                at = k
+    return (fastest, at) if at >= 0 else (_NAN, -1)
+
+
+@kernel
+def warmth(config: SignalConfig, degc: f4) -> f4:
+    """Resistance at `degc` relative to that at 25 degC: exponential in temperature, 1 where it is not known."""
+    if np.isnan(degc):
+        return f4(1)
+    degc = min(max(degc, _COLDEST_DEGC), _HOTTEST_DEGC)
+    factor: f4 = expf(config.number[OHM_PER_KELVIN] * (_REFERENCE_DEGC - degc))
+    return factor
+
+
+@kernel
+def thermal(config: SignalConfig, state: SignalState, seen: Seen, dt_s: f4) -> tuple[f4, int]:
+    """The largest difference of a sensor from what a first-order model of its cell expects, K.
+
+    C T' = I^2 r + G (T_coolant - T), drawn to the measured value with a time constant of minutes, because one lump
+    knows nothing of surroundings, entropy and flow: the model sees what changes faster than it can be drawn.
+    Backward Euler, stable for any step.
+    """
+    c = config.number
+    current_a = state.number[HELD_A] * c[PER_CELL]
+    heating = current_a * current_a * c[CELL_OHM] * warmth(config, seen.degc_mean) / c[HEAT_CAPACITY_J_PER_K]
+    coupling = c[COOLANT_W_PER_K] / c[HEAT_CAPACITY_J_PER_K]
+    coolant_degc = seen.coolant_in_degc
+    if np.isnan(coolant_degc):
+        coolant_degc = _ZERO
+        coupling = _ZERO
+    pull = f4(1) / c[MODEL_TAU_S]
+    gain = dt_s / (c[MODEL_ERROR_TAU_S] + dt_s)
+    gained = dt_s * (heating + coupling * coolant_degc)
+    scale = f4(1) / (f4(1) + dt_s * (coupling + pull))
+    alone = f4(1) / (f4(1) + dt_s * coupling)
+    worst, at = _ZERO, -1
+    for k in range(state.degc.shape[0]):
+        degc = state.degc[k]
+        model = state.degc_model[k]
+        if state.sensor_use[k] == 0:
+            state.degc_model[k] = (model + gained) * alone
+            continue
+        if np.isnan(model):
+            model = degc
+        model = (model + gained + dt_s * pull * degc) * scale
+        state.degc_model[k] = model
+        error = state.degc_error[k]
+        error += gain * (degc - model - error)
+        state.degc_error[k] = error
+        if abs(error) > worst or at < 0:
+            worst = abs(error)
+            at = k
+    return (worst, at) if at >= 0 else (_NAN, -1)
+
+
+@kernel
+def _residuals(config: SignalConfig, state: SignalState, innovation: F4, dt_s: f4) -> tuple[f4, f4, int]:
+    """(mean innovation, largest filtered innovation less the mean, its cell) of the cells that can be compared."""
+    total, count = _ZERO, 0
+    n = state.residual_v.shape[0]
+    for k in range(n):
+        if abs(innovation[k]) < _ABSURD_V and state.cell_use[k] & CALM != 0:
+            total += innovation[k]
+            count += 1
+    if count == 0:
+        return _NAN, _NAN, -1
+    mean_v = total / f4(count)
+    gain = dt_s / (config.number[RESIDUAL_TAU_S] + dt_s)
+    worst, at = _ZERO, -1
+    for k in range(n):
+        if abs(innovation[k]) < _ABSURD_V and state.cell_use[k] & CALM != 0:
+            residual = state.residual_v[k]
+            residual += gain * (innovation[k] - mean_v - residual)
+            state.residual_v[k] = residual
+            if abs(residual) > worst or at < 0:
+                worst = abs(residual)
+                at = k
+    return mean_v, worst, at
+
+
+@kernel
+def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
+    """Extremes of the estimates, and how many are none."""
+    low, high, deviation = f4(np.inf), f4(-np.inf), f4(-np.inf)
+    low_at, high_at, deviation_at, invalid_at, invalid = -1, -1, -1, -1, 0
+    for k in range(n):
+        z, std = soc[k], soc_std[k]
+        # x - x is 0 for every number, and NaN for infinities
+        if z - z != _ZERO or std - std != _ZERO:
+            invalid += 1
+            if invalid_at < 0:
+                invalid_at = k
+            continue
+        if z < low:
+            low = z
+            low_at = k
+        if z > high:
+            high = z
+            high_at = k
+        if std > deviation:
+            deviation = std
+            deviation_at = k
+    put(value, where, _SOC_LOW, low if low_at >= 0 else _NAN, low_at)
+    put(value, where, _SOC_HIGH, high if high_at >= 0 else _NAN, high_at)
+    put(value, where, _SOC_UNCERTAIN, deviation if deviation_at >= 0 else _NAN, deviation_at)
+    put(value, where, _ESTIMATE_INVALID, f4(invalid), invalid_at)
+
+
+@kernel
+def judge(
+    config: SignalConfig,
+    state: SignalState,
+    seen: Seen,
+    innovation: F4,
+    soc: F4,
+    soc_std: F4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> None:
+    """After the estimator's step: compare the measurements with what it expected, and look at its estimates.
+
+    `innovation`, `soc`, `soc_std`: f4, at least a place for each cell. Writes the values of CURRENT_IMPLAUSIBLE,
+    MODEL_RESIDUAL, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*.
+
+    The current that the cells' common response asks for is that response over the resistance that answers within
+    seconds. The estimator takes the same response for a bias of the sensor and removes it slowly, so that this sees
+    what is sudden.
+    """
+    if not dt_s > _ZERO:  # also NaN: no time has passed
+        dt_s = _ZERO
+    c = config.number
+    mean_v, residual_v, at = _residuals(config, state, innovation, dt_s)
+    missing_a = _NAN
+    if not np.isnan(mean_v) and not np.isnan(seen.current_a):
+        common_v = state.number[COMMON_V]
+        common_v += dt_s / (c[CURRENT_TAU_S] + dt_s) * (mean_v - common_v)
+        state.number[COMMON_V] = common_v
+        missing_a = abs(common_v) / (c[FAST_OHM] * warmth(config, seen.degc_mean) * c[PER_CELL])
+    put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
+    put(value, where, _MODEL_RESIDUAL, residual_v, at)
+    error, sensor = thermal(config, state, seen, dt_s)
+    put(value, where, _TEMPERATURE_MODEL, error, sensor)
+    _estimates(soc, soc_std, state.residual_v.shape[0], value, where)

@@ -1,0 +1,694 @@
+"""What is measured, looked through once: which values may be used, for how long the others have been missing, and what
+the faults see that need nothing but the measurement.
+
+A value may be used if its quality is good, it is a number inside the range of its sensor, and its age, together with
+the time since the last new sample, is small enough. What may not be used keeps its last usable value where somebody
+needs one, while the time without it counts. A cell that was being bled when it was measured, or next to one, shows its
+voltage less the drop over shared sense wires: it is still watched for over- and under-voltage, but the estimator and
+the comparisons between cells do without it.
+
+A source that the rack does not have is never lost (0), and what it would tell is not known (NaN).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bms.core.faults import Fault
+from bms.core.jit import f4, kernel
+from bms.core.plausibility import extremes, frozen, neighbours, open_wire, put, rise
+from bms.core.seen import Seen
+from bms.core.signals_layout import (
+    BLEED_LOST_S,
+    BUS_LOST_S,
+    BUS_V_HIGH,
+    BUS_V_LOW,
+    CALM,
+    CELL_V_HIGH,
+    CELL_V_LOW,
+    CHARGE_A2S,
+    CHARGE_BUDGET_A2S,
+    CHARGE_RATED_A,
+    COOLANT_HIGH_DEGC,
+    COOLANT_LOST_S,
+    COOLANT_LOW_DEGC,
+    CURRENT_LOST_S,
+    CURRENT_RANGE_A,
+    DEGC_HIGH,
+    DEGC_LOW,
+    DISCHARGE_A2S,
+    DISCHARGE_BUDGET_A2S,
+    DISCHARGE_RATED_A,
+    FEEDBACK_LOST_S,
+    FLOW_LOST_S,
+    FLOW_RANGE_LPM,
+    GAS_LOST_S,
+    HAS_BLEED_FEEDBACK,
+    HAS_CONTACTORS,
+    HAS_COOLANT_FLOW,
+    HAS_COOLING,
+    HAS_GAS,
+    HAS_INSULATION,
+    HAS_PRECHARGE,
+    HELD_A,
+    I2T_TAU_S,
+    INSULATION_LOST_S,
+    INSULATION_MAX_AGE_S,
+    INSULATION_RANGE_OHM,
+    MAX_AGE_S,
+    PACK_LOST_S,
+    PACK_V_HIGH,
+    PACK_V_LOW,
+    PERIOD_S,
+    REST_A,
+    SAMPLE_AGE_S,
+    SEEN,
+    SEQUENCE,
+    SPREAD_A,
+    START_DEGC,
+    SUM_FLOOR_V,
+    USABLE,
+    SignalConfig,
+    SignalState,
+)
+from bms.core.views import MeasurementView
+from hal.contract import F4, U1, U2, Contactor, Quality
+
+_NAN = f4(np.nan)
+_INF = f4(np.inf)
+_ZERO = f4(0)
+_ONE = f4(1)
+_STALE = np.uint8(Quality.STALE)
+_OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
+_ALL_CONTACTORS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE | Contactor.PRECHARGE)
+_DT_MAX_S = f4(1e6)
+_ABSURD_A = f4(1e6)
+_I2T_LARGEST = f4(10)
+
+# what a source says of itself
+_GONE, _USABLE, _OUTSIDE = 0, 1, 2
+
+# plain integers, because kernels know no enumerations
+_F = Fault
+_OVERVOLTAGE, _UNDERVOLTAGE, _DEEP = int(_F.CELL_OVERVOLTAGE), int(_F.CELL_UNDERVOLTAGE), int(_F.DEEP_DISCHARGE)
+_PACK_OVER, _PACK_UNDER, _SPREAD = int(_F.PACK_OVERVOLTAGE), int(_F.PACK_UNDERVOLTAGE), int(_F.VOLTAGE_SPREAD)
+_DISCHARGE, _CHARGE, _SHORT = int(_F.DISCHARGE_CURRENT), int(_F.CHARGE_CURRENT), int(_F.SHORT_CIRCUIT)
+_DISCHARGE_I2T, _CHARGE_I2T = int(_F.DISCHARGE_I2T), int(_F.CHARGE_I2T)
+_DISCHARGE_LIMIT, _CHARGE_LIMIT = int(_F.DISCHARGE_LIMIT), int(_F.CHARGE_LIMIT)
+_CHARGE_HOT, _DISCHARGE_HOT = int(_F.CHARGE_HOT), int(_F.DISCHARGE_HOT)
+_CHARGE_COLD, _DISCHARGE_COLD = int(_F.CHARGE_COLD), int(_F.DISCHARGE_COLD)
+_RISE, _DEGC_SPREAD = int(_F.TEMPERATURE_RISE), int(_F.TEMPERATURE_SPREAD)
+_INSULATION, _INSULATION_INVALID = int(_F.INSULATION), int(_F.INSULATION_INVALID)
+_RAILS = (int(_F.INSULATION), int(_F.INSULATION_POSITIVE), int(_F.INSULATION_NEGATIVE))
+_INTERLOCK, _STOP, _GAS = int(_F.INTERLOCK_OPEN), int(_F.EMERGENCY_STOP), int(_F.GAS_ALARM)
+_FLOW, _COOLANT_HOT, _COOLANT_COLD = int(_F.COOLANT_FLOW), int(_F.COOLANT_HOT), int(_F.COOLANT_COLD)
+_CELL_LOST, _DEGC_LOST, _CURRENT_LOST = int(_F.CELL_VOLTAGE_LOST), int(_F.TEMPERATURE_LOST), int(_F.CURRENT_LOST)
+_PACK_LOST, _BUS_LOST, _FEEDBACK_LOST = int(_F.PACK_VOLTAGE_LOST), int(_F.BUS_VOLTAGE_LOST), int(_F.FEEDBACK_LOST)
+_COOLANT_LOST, _GAS_LOST, _BLEED_LOST = int(_F.COOLANT_LOST), int(_F.GAS_LOST), int(_F.BLEED_LOST)
+_SAMPLE_LOST, _DEADLINE = int(_F.SAMPLE_LOST), int(_F.DEADLINE_MISSED)
+_OPEN_WIRE, _CELL_FROZEN, _DEGC_FROZEN = (
+    int(_F.OPEN_SENSE_WIRE),
+    int(_F.CELL_VOLTAGE_FROZEN),
+    int(_F.TEMPERATURE_FROZEN),
+)
+_SUM, _NEIGHBOUR = int(_F.SUM_IMPLAUSIBLE), int(_F.TEMPERATURE_NEIGHBOUR)
+_RANGE, _INVALID = int(_F.VALUE_OUT_OF_RANGE), int(_F.FEEDBACK_INVALID)
+_STUCK_ON, _STUCK_OFF = int(_F.BLEED_STUCK_ON), int(_F.BLEED_STUCK_OFF)
+
+
+@kernel
+def signals_init(config: SignalConfig, state: SignalState) -> None:
+    """Fresh memory: nothing seen yet, every cell taken to have the start temperature. All of `state` is written."""
+    state.number[:] = _ZERO
+    state.cell_v[:] = _NAN
+    state.cell_lost_s[:] = _ZERO
+    state.cell_mean_v[:] = _NAN
+    state.residual_v[:] = _ZERO
+    state.cell_degc[:] = config.number[START_DEGC]
+    state.degc[:] = config.number[START_DEGC]
+    state.degc_lost_s[:] = _ZERO
+    state.degc_mean[:] = _NAN
+    state.degc_fast[:] = _NAN
+    state.degc_slow[:] = _NAN
+    state.degc_model[:] = _NAN
+    state.degc_error[:] = _ZERO
+    state.word[:] = np.uint32(0)
+    state.cell_use[:] = np.uint8(0)
+    state.cell_quality[:] = _STALE
+    state.sensor_use[:] = np.uint8(0)
+
+
+@kernel
+def _sample_age(state: SignalState, sequence: int, dt_s: f4) -> f4:
+    """Time since the rack delivered a new sample, s."""
+    if state.word[SEEN] != 0 and state.word[SEQUENCE] == sequence:
+        state.number[SAMPLE_AGE_S] += dt_s
+    else:
+        state.number[SAMPLE_AGE_S] = _ZERO
+    state.word[SEEN] = np.uint32(1)
+    state.word[SEQUENCE] = np.uint32(sequence)
+    age_s: f4 = state.number[SAMPLE_AGE_S]
+    return age_s
+
+
+@kernel
+def _source(seen: f4, quality: int, age_s: f4, limit_s: f4, low: f4, high: f4) -> int:
+    """Whether a single value is gone, usable, or outside what its sensor can measure."""
+    if quality & _OUT_OF_RANGE != 0:
+        return _OUTSIDE
+    if quality != 0 or not abs(age_s) <= limit_s:
+        return _GONE
+    return _USABLE if seen >= low and seen <= high else _OUTSIDE
+
+
+@kernel
+def _lost(state: SignalState, at: int, usable: bool, dt_s: f4) -> f4:
+    """Count the time without a source, s."""
+    state.number[at] = _ZERO if usable else state.number[at] + dt_s
+    lost_s: f4 = state.number[at]
+    return lost_s
+
+
+@kernel
+def _mark_bleeding(use: U1, asked: U1) -> int:
+    """Write to `use` 1 for every cell that is being bled or next to one; returns how many are being bled."""
+    n = use.shape[0]
+    bled = 0
+    for k in range(n):
+        use[k] = np.uint8(asked[k] != 0)
+        bled += int(asked[k] != 0)
+    if bled > 0:
+        for k in range(n - 1):
+            use[k] |= np.uint8(asked[k + 1] != 0)
+        for k in range(n - 1):
+            use[k + 1] |= np.uint8(asked[k] != 0)
+    return bled
+
+
+@kernel
+def _read_cells(
+    cell_v: F4,
+    age_s: F4,
+    quality: U1,
+    held_v: F4,
+    lost_s: F4,
+    then_v: F4,
+    use: U1,
+    told: U1,
+    low: f4,
+    high: f4,
+    limit_s: f4,
+    dt_s: f4,
+) -> int:
+    """Take over the usable voltages; returns how many lie outside their range. `use` is 1 where a cell is disturbed.
+
+    `then_v` becomes NaN where the value has changed. One pass without branches.
+    """
+    outside = 0
+    for k in range(use.shape[0]):
+        v = cell_v[k]
+        inside = (v >= low) & (v <= high)
+        fresh = (quality[k] == 0) & (abs(age_s[k]) <= limit_s)
+        usable = inside & fresh
+        outside += int((fresh & (not inside)) | (quality[k] & _OUT_OF_RANGE != 0))
+        calm = usable & (use[k] == 0)
+        then_v[k] = then_v[k] if usable & (v == held_v[k]) else _NAN
+        held_v[k] = v if usable else held_v[k]
+        lost_s[k] = _ZERO if usable else lost_s[k] + dt_s
+        told[k] = np.uint8(0) if calm else quality[k] | _STALE
+        use[k] = np.uint8(usable) + np.uint8(2) * np.uint8(calm)
+    return outside
+
+
+@kernel
+def _read_sensors(
+    degc: F4,
+    age_s: F4,
+    quality: U1,
+    held: F4,
+    then: F4,
+    use: U1,
+    low: f4,
+    high: f4,
+    limit_s: f4,
+) -> int:
+    """Take over the usable temperatures; returns how many lie outside their range."""
+    outside = 0
+    for k in range(use.shape[0]):
+        t = degc[k]
+        inside = (t >= low) & (t <= high)
+        fresh = (quality[k] == 0) & (abs(age_s[k]) <= limit_s)
+        usable = inside & fresh
+        outside += int((fresh & (not inside)) | (quality[k] & _OUT_OF_RANGE != 0))
+        then[k] = then[k] if usable & (t == held[k]) else _NAN
+        held[k] = t if usable else held[k]
+        use[k] = np.uint8(usable)
+    return outside
+
+
+@kernel
+def _longest(lost_s: F4) -> tuple[f4, int]:
+    """The longest time, and where; nowhere if it is 0."""
+    longest, at = _ZERO, -1
+    for k in range(lost_s.shape[0]):
+        if lost_s[k] > longest:
+            longest = lost_s[k]
+            at = k
+    return longest, at
+
+
+@kernel
+def _first_outside(cell_v: F4, age_s: F4, quality: U1, low: f4, high: f4, limit_s: f4) -> int:
+    """The first cell whose value lies outside its range, or -1."""
+    for k in range(cell_v.shape[0]):
+        if _source(cell_v[k], int(quality[k]), age_s[k], limit_s, low, high) == _OUTSIDE:
+            return k
+    return -1
+
+
+@kernel
+def _heat(heat_a2s: f4, drawn_a: f4, other_a: f4, rated_a: f4, budget_a2s: f4, tau_s: f4, dt_s: f4) -> f4:
+    """Heat from current beyond the rated one: (I^2 - I_rated^2) dt, decaying; at most ten times the budget, A^2 s.
+
+    `drawn_a` is the current in the direction looked at. Current in the other direction heats the same metal: it keeps
+    it from cooling, but adds nothing here.
+    """
+    square_a2 = drawn_a * drawn_a - rated_a * rated_a
+    if drawn_a <= _ZERO:
+        square_a2 = min(other_a * other_a - rated_a * rated_a, _ZERO)
+    heat_a2s = (heat_a2s + square_a2 * dt_s) / (_ONE + dt_s / tau_s)
+    return min(max(heat_a2s, _ZERO), _I2T_LARGEST * budget_a2s)
+
+
+@kernel
+def _current(
+    config: SignalConfig,
+    state: SignalState,
+    head: Any,
+    limit_s: f4,
+    limit_discharge_a: f4,
+    limit_charge_a: f4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> tuple[f4, int]:
+    """(current or NaN, `_USABLE` or why not), and what the faults of the current see.
+
+    A sensor at the end of its range still says that the current is at least that large.
+    """
+    c = config.number
+    measured_a = head["current_a"]
+    source = _source(
+        measured_a,
+        int(head["current_a_quality"]),
+        head["current_a_age_s"],
+        limit_s,
+        -c[CURRENT_RANGE_A],
+        c[CURRENT_RANGE_A],
+    )
+    current_a = measured_a if source == _USABLE else _NAN
+    at_least_a = current_a
+    if source == _OUTSIDE and not np.isnan(measured_a):
+        at_least_a = min(max(measured_a, -_ABSURD_A), _ABSURD_A)
+    put(value, where, _CURRENT_LOST, _lost(state, CURRENT_LOST_S, source == _USABLE, dt_s), -1)
+    if source == _USABLE:
+        state.number[HELD_A] = current_a
+    if not np.isnan(at_least_a):
+        state.number[DISCHARGE_A2S] = _heat(
+            state.number[DISCHARGE_A2S],
+            at_least_a,
+            -at_least_a,
+            c[DISCHARGE_RATED_A],
+            c[DISCHARGE_BUDGET_A2S],
+            c[I2T_TAU_S],
+            dt_s,
+        )
+        state.number[CHARGE_A2S] = _heat(
+            state.number[CHARGE_A2S],
+            -at_least_a,
+            at_least_a,
+            c[CHARGE_RATED_A],
+            c[CHARGE_BUDGET_A2S],
+            c[I2T_TAU_S],
+            dt_s,
+        )
+    put(value, where, _DISCHARGE, at_least_a, -1)
+    put(value, where, _CHARGE, -at_least_a, -1)
+    put(value, where, _SHORT, abs(at_least_a), -1)
+    put(value, where, _DISCHARGE_I2T, state.number[DISCHARGE_A2S] / c[DISCHARGE_BUDGET_A2S], -1)
+    put(value, where, _CHARGE_I2T, state.number[CHARGE_A2S] / c[CHARGE_BUDGET_A2S], -1)
+    put(value, where, _DISCHARGE_LIMIT, at_least_a - limit_discharge_a, -1)
+    put(value, where, _CHARGE_LIMIT, -at_least_a - limit_charge_a, -1)
+    return current_a, source
+
+
+@kernel
+def _insulation(
+    config: SignalConfig, state: SignalState, head: Any, sample_age_s: f4, value: F4, where: U2, dt_s: f4
+) -> int:
+    """What the insulation monitor says, for the rail that it names; returns why it is not usable."""
+    c = config.number
+    for fault in _RAILS:
+        put(value, where, fault, _NAN, -1)
+    put(value, where, _INSULATION_INVALID, _ZERO, -1)
+    if config.has[HAS_INSULATION] == 0:
+        return _USABLE
+    ohm = head["insulation_ohm"]
+    source = _source(
+        ohm,
+        int(head["insulation_ohm_quality"]),
+        head["insulation_ohm_age_s"],
+        c[INSULATION_MAX_AGE_S] - sample_age_s,
+        _ZERO,
+        c[INSULATION_RANGE_OHM],
+    )
+    put(value, where, _INSULATION_INVALID, _lost(state, INSULATION_LOST_S, source == _USABLE, dt_s), -1)
+    if source == _USABLE:
+        # what is said of one rail, or of none, ends what was said of the others
+        rail = int(head["insulation_rail"])
+        rail = rail if rail <= 2 else 0
+        for fault in _RAILS:
+            put(value, where, fault, _INF, -1)
+        put(value, where, _INSULATION + rail, ohm, rail if rail > 0 else -1)
+    return source
+
+
+@kernel
+def _coolant(
+    config: SignalConfig, state: SignalState, head: Any, limit_s: f4, value: F4, where: U2, dt_s: f4
+) -> tuple[f4, int]:
+    """(temperature at the inlet, how many values lie outside their range), and what the faults of the coolant see."""
+    c = config.number
+    lost_s, outside = _ZERO, 0
+    inlet_degc, flow_lpm = _NAN, _NAN
+    if config.has[HAS_COOLING] != 0:
+        source = _source(
+            head["coolant_in_degc"],
+            int(head["coolant_in_degc_quality"]),
+            head["coolant_in_degc_age_s"],
+            limit_s,
+            c[COOLANT_LOW_DEGC],
+            c[COOLANT_HIGH_DEGC],
+        )
+        if source == _USABLE:
+            inlet_degc = head["coolant_in_degc"]
+        outside += int(source == _OUTSIDE)
+        lost_s = _lost(state, COOLANT_LOST_S, source == _USABLE, dt_s)
+    if config.has[HAS_COOLANT_FLOW] != 0:
+        source = _source(
+            head["coolant_flow_lpm"],
+            int(head["coolant_flow_lpm_quality"]),
+            head["coolant_flow_lpm_age_s"],
+            limit_s,
+            _ZERO,
+            c[FLOW_RANGE_LPM],
+        )
+        if source == _USABLE:
+            flow_lpm = head["coolant_flow_lpm"]
+        outside += int(source == _OUTSIDE)
+        lost_s = max(lost_s, _lost(state, FLOW_LOST_S, source == _USABLE, dt_s))
+    put(value, where, _COOLANT_LOST, lost_s, -1)
+    put(value, where, _FLOW, flow_lpm, -1)
+    put(value, where, _COOLANT_HOT, inlet_degc, -1)
+    put(value, where, _COOLANT_COLD, inlet_degc, -1)
+    return inlet_degc, outside
+
+
+@kernel
+def _bleeding(
+    config: SignalConfig,
+    state: SignalState,
+    seen: U1,
+    asked: U1,
+    fresh: bool,
+    quality: int,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> bool:
+    """Compare the bleed switches with what was asked of them; True if one has a value that does not exist."""
+    put(value, where, _BLEED_LOST, _ZERO, -1)
+    put(value, where, _STUCK_ON, _NAN, -1)
+    put(value, where, _STUCK_OFF, _NAN, -1)
+    if config.has[HAS_BLEED_FEEDBACK] == 0:
+        return False
+    usable = fresh and quality == 0
+    put(value, where, _BLEED_LOST, _lost(state, BLEED_LOST_S, usable, dt_s), -1)
+    if not usable:
+        return False
+    apart, invalid = 0, 0
+    for k in range(seen.shape[0]):
+        apart += int((seen[k] != 0) != (asked[k] != 0))
+        invalid += int(seen[k] > 1)
+    on_at, off_at = -1, -1
+    if apart > 0:
+        for k in range(seen.shape[0]):
+            if seen[k] != 0 and asked[k] == 0 and on_at < 0:
+                on_at = k
+            if seen[k] == 0 and asked[k] != 0 and off_at < 0:
+                off_at = k
+    put(value, where, _STUCK_ON, _ONE if on_at >= 0 else _ZERO, on_at)
+    put(value, where, _STUCK_OFF, _ONE if off_at >= 0 else _ZERO, off_at)
+    return invalid > 0
+
+
+@kernel
+def _temperatures(
+    config: SignalConfig, state: SignalState, m: MeasurementView, limit_s: f4, value: F4, where: U2, dt_s: f4
+) -> tuple[f4, f4, f4, int, int, int, int]:
+    """(lowest, highest, mean, where lowest, where highest, how many usable, how many outside their range)."""
+    c = config.number
+    outside = _read_sensors(
+        m.sensor_degc,
+        m.sensor_degc_age_s,
+        m.sensor_degc_quality,
+        state.degc,
+        state.degc_mean,
+        state.sensor_use,
+        c[DEGC_LOW],
+        c[DEGC_HIGH],
+        limit_s,
+    )
+    low, high, total, n_usable, low_at, high_at = extremes(state.degc, state.sensor_use, USABLE)
+    mean = total / f4(n_usable)  # NaN where there is none
+    fastest, fastest_at = rise(config, state, state.degc_lost_s, dt_s)
+    for k in range(state.degc_lost_s.shape[0]):
+        state.degc_lost_s[k] = _ZERO if state.sensor_use[k] != 0 else state.degc_lost_s[k] + dt_s
+    lost_s, lost_at = _longest(state.degc_lost_s)
+    still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean)
+    apart, apart_at = neighbours(state.degc, state.sensor_use)
+    put(value, where, _CHARGE_HOT, high, high_at)
+    put(value, where, _DISCHARGE_HOT, high, high_at)
+    put(value, where, _CHARGE_COLD, low, low_at)
+    put(value, where, _DISCHARGE_COLD, low, low_at)
+    put(value, where, _RISE, fastest, fastest_at)
+    put(value, where, _DEGC_SPREAD, high - low, high_at if high - mean > mean - low else low_at)
+    put(value, where, _DEGC_LOST, lost_s, lost_at)
+    put(value, where, _DEGC_FROZEN, still, still_at)
+    put(value, where, _NEIGHBOUR, apart, apart_at)
+    for k in range(state.cell_degc.shape[0]):
+        state.cell_degc[k] = state.degc[config.sensor_of_cell[k]]
+    return low, high, mean, low_at, high_at, n_usable, outside
+
+
+@kernel
+def _cells(
+    config: SignalConfig,
+    state: SignalState,
+    m: MeasurementView,
+    bleeding_asked: U1,
+    resting: bool,
+    limit_s: f4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> tuple[f4, f4, f4, f4, int, int, int, int]:
+    """(lowest, highest, mean, sum, where lowest, where highest, how many usable, how many outside their range).
+
+    The sum is NaN unless every cell is usable.
+    """
+    c = config.number
+    low, high = c[CELL_V_LOW], c[CELL_V_HIGH]
+    bled = _mark_bleeding(state.cell_use, bleeding_asked)
+    outside = _read_cells(
+        m.cell_v,
+        m.cell_v_age_s,
+        m.cell_v_quality,
+        state.cell_v,
+        state.cell_lost_s,
+        state.cell_mean_v,
+        state.cell_use,
+        state.cell_quality,
+        low,
+        high,
+        limit_s,
+        dt_s,
+    )
+    outside_at = -1
+    if outside > 0:
+        outside_at = _first_outside(m.cell_v, m.cell_v_age_s, m.cell_v_quality, low, high, limit_s)
+    put(value, where, _RANGE, f4(outside), outside_at)
+    v_low, v_high, total, n_usable, low_at, high_at = extremes(state.cell_v, state.cell_use, USABLE)
+    mean_v = total / f4(n_usable)
+    calm_low, calm_high, calm_mean, calm_low_at, calm_high_at = v_low, v_high, mean_v, low_at, high_at
+    if bled > 0:
+        calm_low, calm_high, calm_total, n_calm, calm_low_at, calm_high_at = extremes(
+            state.cell_v, state.cell_use, CALM
+        )
+        calm_mean = calm_total / f4(n_calm)
+    lost_s, lost_at = _ZERO, -1
+    if n_usable < state.cell_v.shape[0]:
+        lost_s, lost_at = _longest(state.cell_lost_s)
+        total = _NAN
+    still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, calm_mean)
+    apart_v, apart_at = open_wire(state.cell_v, state.cell_use, calm_mean)
+    put(value, where, _OVERVOLTAGE, v_high, high_at)
+    put(value, where, _UNDERVOLTAGE, v_low, low_at)
+    put(value, where, _DEEP, v_low, low_at)
+    put(
+        value,
+        where,
+        _SPREAD,
+        calm_high - calm_low if resting else _NAN,
+        calm_high_at if calm_high - calm_mean > calm_mean - calm_low else calm_low_at,
+    )
+    put(value, where, _CELL_LOST, lost_s, lost_at)
+    put(value, where, _CELL_FROZEN, still_v, still_at)
+    put(value, where, _OPEN_WIRE, apart_v, apart_at)
+    return v_low, v_high, mean_v, total, low_at, high_at, n_usable, outside
+
+
+@kernel
+def inspect(
+    config: SignalConfig,
+    state: SignalState,
+    measurement: MeasurementView,
+    bleeding_asked: U1,
+    limit_discharge_a: f4,
+    limit_charge_a: f4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> Seen:
+    """Look through a measurement, first of all in a step; returns what the other parts need to know of it.
+
+    `bleeding_asked` u1[n_cells] and the two limits, magnitudes in A, are those of the last step, which the measurement
+    has been taken under. Afterwards `state.cell_quality` is what the estimator is to be told of each voltage, and
+    `state.cell_degc` its temperature. Nothing that is measured stops it: see the faults' `value` and `where`.
+    """
+    c = config.number
+    head = measurement.head[0]
+    put(value, where, _DEADLINE, dt_s / c[PERIOD_S], -1)
+    if not dt_s > _ZERO:  # also NaN: no time has passed
+        dt_s = _ZERO
+    dt_s = min(dt_s, _DT_MAX_S)
+    sample_age_s = _sample_age(state, head["sequence"], dt_s)
+    put(value, where, _SAMPLE_LOST, sample_age_s, -1)
+    # an unchanged sample ages with us: subtracting from the limit is adding to every age
+    limit_s = c[MAX_AGE_S] - sample_age_s
+    fresh = bool(limit_s >= _ZERO)
+
+    current_a, source = _current(config, state, head, limit_s, limit_discharge_a, limit_charge_a, value, where, dt_s)
+    complete = source == _USABLE
+    outside = int(source == _OUTSIDE)
+
+    v_low, v_high, v_mean, sum_v, v_low_at, v_high_at, n_usable, n_outside = _cells(
+        config, state, measurement, bleeding_asked, bool(abs(current_a) < c[SPREAD_A]), limit_s, value, where, dt_s
+    )
+    complete = complete and n_usable == state.cell_v.shape[0]
+    outside += n_outside
+
+    degc_low, degc_high, degc_mean, degc_low_at, degc_high_at, n_usable, n_outside = _temperatures(
+        config, state, measurement, limit_s, value, where, dt_s
+    )
+    complete = complete and n_usable == state.degc.shape[0]
+    outside += n_outside
+
+    source = _source(
+        head["pack_v"], int(head["pack_v_quality"]), head["pack_v_age_s"], limit_s, c[PACK_V_LOW], c[PACK_V_HIGH]
+    )
+    pack_v = head["pack_v"] if source == _USABLE else sum_v
+    complete = complete and source == _USABLE
+    outside += int(source == _OUTSIDE)
+    put(value, where, _PACK_LOST, _lost(state, PACK_LOST_S, source == _USABLE, dt_s), -1)
+    put(value, where, _PACK_OVER, pack_v, -1)
+    put(value, where, _PACK_UNDER, pack_v, -1)
+    put(value, where, _SUM, abs(sum_v - pack_v) / max(abs(pack_v), c[SUM_FLOOR_V]) if source == _USABLE else _NAN, -1)
+
+    bus_v = _NAN
+    put(value, where, _BUS_LOST, _ZERO, -1)
+    if config.has[HAS_PRECHARGE] != 0:
+        source = _source(
+            head["bus_v"], int(head["bus_v_quality"]), head["bus_v_age_s"], limit_s, c[BUS_V_LOW], c[BUS_V_HIGH]
+        )
+        if source == _USABLE:
+            bus_v = head["bus_v"]
+        complete = complete and source == _USABLE
+        outside += int(source == _OUTSIDE)
+        put(value, where, _BUS_LOST, _lost(state, BUS_LOST_S, source == _USABLE, dt_s), -1)
+
+    source = _insulation(config, state, head, sample_age_s, value, where, dt_s)
+    outside += int(source == _OUTSIDE)
+    coolant_degc, n_outside = _coolant(config, state, head, limit_s, value, where, dt_s)
+    outside += n_outside
+    value[_RANGE] = f4(outside)
+
+    invalid = bool(head["insulation_rail"] > 2)
+    closed = 0
+    put(value, where, _FEEDBACK_LOST, _ZERO, -1)
+    if config.has[HAS_CONTACTORS] != 0:
+        closed = -1
+        if int(head["contactors"]) > _ALL_CONTACTORS:
+            invalid = True
+        elif head["contactors_quality"] == 0 and fresh:
+            closed = int(head["contactors"])
+        complete = complete and closed >= 0
+        put(value, where, _FEEDBACK_LOST, _lost(state, FEEDBACK_LOST_S, closed >= 0, dt_s), -1)
+
+    # a digital input with a value that does not exist is read as the safe one
+    interlock_open = bool(head["interlock_closed"] != 1)
+    stopped = bool(head["emergency_stop"] != 0)
+    invalid = invalid or head["interlock_closed"] > 1 or head["emergency_stop"] > 1
+    put(value, where, _INTERLOCK, _ONE if interlock_open else _ZERO, -1)
+    put(value, where, _STOP, _ONE if stopped else _ZERO, -1)
+    put(value, where, _GAS, _NAN, -1)
+    put(value, where, _GAS_LOST, _ZERO, -1)
+    if config.has[HAS_GAS] != 0:
+        known = bool(fresh and head["gas_alarm_quality"] == 0)
+        if known:
+            invalid = invalid or head["gas_alarm"] > 1
+            put(value, where, _GAS, _ONE if head["gas_alarm"] != 0 else _ZERO, -1)
+        put(value, where, _GAS_LOST, _lost(state, GAS_LOST_S, known, dt_s), -1)
+    wrong_bleed = _bleeding(
+        config, state, measurement.bleeding, bleeding_asked, fresh, int(head["bleeding_quality"]), value, where, dt_s
+    )
+    invalid = invalid or wrong_bleed
+    put(value, where, _INVALID, _ONE if invalid else _ZERO, -1)
+
+    held_a = state.number[HELD_A]
+    flow = 0
+    if abs(held_a) >= c[REST_A]:
+        flow = 1 if held_a > _ZERO else -1
+    whole = bool(complete and outside == 0 and not invalid and not interlock_open)
+    return Seen(
+        f4(current_a),
+        f4(pack_v),
+        f4(bus_v),
+        f4(v_low),
+        f4(v_high),
+        f4(v_mean),
+        int(v_low_at),
+        int(v_high_at),
+        f4(degc_low),
+        f4(degc_high),
+        f4(degc_mean),
+        int(degc_low_at),
+        int(degc_high_at),
+        f4(coolant_degc),
+        int(closed),
+        int(flow),
+        whole,
+        stopped,
+    )

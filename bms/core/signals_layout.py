@@ -1,0 +1,152 @@
+"""Layout of the signals: settings, memory, and the places in their flat arrays. See `bms.core.signals`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hal.contract import F4, U1, U2, U4, Field
+
+# SignalConfig.number
+(
+    PERIOD_S,
+    MAX_AGE_S,
+    INSULATION_MAX_AGE_S,
+    START_DEGC,
+    CELL_V_LOW,
+    CELL_V_HIGH,
+    DEGC_LOW,
+    DEGC_HIGH,
+    CURRENT_RANGE_A,
+    PACK_V_LOW,
+    PACK_V_HIGH,
+    BUS_V_LOW,
+    BUS_V_HIGH,
+    INSULATION_RANGE_OHM,
+    COOLANT_LOW_DEGC,
+    COOLANT_HIGH_DEGC,
+    FLOW_RANGE_LPM,
+    REST_A,
+    SPREAD_A,
+    DISCHARGE_RATED_A,
+    CHARGE_RATED_A,
+    DISCHARGE_BUDGET_A2S,
+    CHARGE_BUDGET_A2S,
+    I2T_TAU_S,
+    SUM_FLOOR_V,
+    RISE_TAU_S,
+    MODEL_TAU_S,
+    MODEL_ERROR_TAU_S,
+    HEAT_CAPACITY_J_PER_K,
+    COOLANT_W_PER_K,
+    PER_CELL,
+    CELL_OHM,
+    FAST_OHM,
+    OHM_PER_KELVIN,
+    CURRENT_TAU_S,
+    RESIDUAL_TAU_S,
+    N_NUMBERS,
+) = range(37)
+
+# SignalConfig.has
+(
+    HAS_CONTACTORS,
+    HAS_PRECHARGE,
+    HAS_INSULATION,
+    HAS_COOLING,
+    HAS_COOLANT_FLOW,
+    HAS_GAS,
+    HAS_BLEED_FEEDBACK,
+    N_HAS,
+) = range(8)
+
+# SignalState.number
+(
+    SAMPLE_AGE_S,
+    CURRENT_LOST_S,
+    PACK_LOST_S,
+    BUS_LOST_S,
+    FEEDBACK_LOST_S,
+    INSULATION_LOST_S,
+    COOLANT_LOST_S,
+    FLOW_LOST_S,
+    GAS_LOST_S,
+    BLEED_LOST_S,
+    HELD_A,
+    DISCHARGE_A2S,
+    CHARGE_A2S,
+    COMMON_V,
+    N_STATE_NUMBERS,
+) = range(15)
+
+# SignalState.word
+SEEN, SEQUENCE, N_WORDS = 0, 1, 2
+
+# bits of SignalState.cell_use
+USABLE = 1  # may be used
+CALM = 2  # and neither this cell nor a neighbour was being bled when it was measured
+
+CONFIG_FIELDS = (
+    Field("signal_number", "f4", "ranges, times and ratings of the signals", f"{N_NUMBERS}"),
+    Field("sensor_of_cell", "u2", "temperature sensor that stands for each cell", "cells"),
+    Field("signal_has", "u1", "1 = the rack has this source", f"{N_HAS}"),
+)
+
+STATE_FIELDS = (
+    Field("signal_number", "f4", "times without each source, held values, heat of the fuse", f"{N_STATE_NUMBERS}"),
+    Field("signal_cell_v", "f4", "last usable voltage of each cell", "cells"),
+    Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),
+    Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
+    Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
+    Field("signal_cell_degc", "f4", "temperature that each cell is taken to have", "cells"),
+    Field("signal_degc", "f4", "last usable value of each sensor", "sensors"),
+    Field("signal_degc_lost_s", "f4", "time since it was usable", "sensors"),
+    Field("signal_degc_mean", "f4", "mean sensor when this one's value last changed", "sensors"),
+    Field("signal_degc_fast", "f4", "filtered once, for the rise", "sensors"),
+    Field("signal_degc_slow", "f4", "filtered twice", "sensors"),
+    Field("signal_degc_model", "f4", "what the thermal model expects of each sensor", "sensors"),
+    Field("signal_degc_error", "f4", "filtered difference between the two", "sensors"),
+    Field("signal_word", "u4", "a sample was seen, its sequence number", f"{N_WORDS}"),
+    Field("signal_cell_use", "u1", "1 = usable, 2 = and not disturbed by bleeding", "cells"),
+    Field("signal_cell_quality", "u1", "quality of each voltage as the estimator is told", "cells"),
+    Field("signal_sensor_use", "u1", "1 = usable", "sensors"),
+)
+
+
+class SignalConfig(NamedTuple):
+    """Constants of the signals: see `CONFIG_FIELDS`."""
+
+    number: F4
+    sensor_of_cell: U2
+    has: U1
+
+
+class SignalState(NamedTuple):
+    """Memory of the signals, owned by the caller: see `STATE_FIELDS`."""
+
+    number: F4
+    cell_v: F4
+    cell_lost_s: F4
+    cell_mean_v: F4
+    residual_v: F4
+    cell_degc: F4
+    degc: F4
+    degc_lost_s: F4
+    degc_mean: F4
+    degc_fast: F4
+    degc_slow: F4
+    degc_model: F4
+    degc_error: F4
+    word: U4
+    cell_use: U1
+    cell_quality: U1
+    sensor_use: U1
+
+
+def signals_state(n_cells: int, n_sensors: int) -> SignalState:
+    """Room for the memory of a rack; `signals.signals_init` fills it."""
+    size = {"cells": n_cells, "sensors": n_sensors}
+    return SignalState(
+        *(np.zeros(size[f.dims] if f.dims in size else int(f.dims), np.dtype(f.kind)) for f in STATE_FIELDS)
+    )

@@ -1,0 +1,238 @@
+"""Settings of the signals, and from them the constants that their kernels take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bms.core import signals_layout as s
+from bms.core.signals_layout import SignalConfig
+from hal.contract import RackInfo
+
+_REFERENCE_DEGC = 25.0
+_POSITIVE = frozenset(
+    {
+        "period_s",
+        "max_age_s",
+        "insulation_max_age_s",
+        "current_range_c",
+        "rest_c",
+        "spread_c",
+        "rated_charge_c",
+        "rated_discharge_c",
+        "overload_s",
+        "i2t_tau_s",
+        "sum_floor_v",
+        "rise_tau_s",
+        "model_tau_s",
+        "model_error_tau_s",
+        "heat_capacity_j_per_k",
+        "current_tau_s",
+        "residual_tau_s",
+    }
+)
+
+
+class _Limits(Protocol):
+    """The limits of a cell file that the signals need."""
+
+    @property
+    def max_charge_c(self) -> float:
+        """Largest continuous charge current, 1/h."""
+        ...
+
+    @property
+    def max_discharge_c(self) -> float:
+        """Largest continuous discharge current, 1/h."""
+        ...
+
+
+class SignalCell(Protocol):
+    """What the signals need of a cell file (`bms.cells.CellParameters` has it all)."""
+
+    @property
+    def limits(self) -> _Limits:
+        """Limits for continuous use."""
+        ...
+
+    @property
+    def capacity_ah(self) -> float:
+        """Capacity at 25 degC, Ah."""
+        ...
+
+    @property
+    def degc(self) -> npt.NDArray[np.float64]:
+        """Nodes over temperature, rising, (n_degc,)."""
+        ...
+
+    @property
+    def r0_ohm(self) -> npt.NDArray[np.float64]:
+        """Ohmic resistance, (n_degc, n_soc_r)."""
+        ...
+
+    @property
+    def rct_ohm(self) -> npt.NDArray[np.float64]:
+        """Charge-transfer resistance at small current, (n_degc, n_soc_r)."""
+        ...
+
+    @property
+    def r_ohm(self) -> npt.NDArray[np.float64]:
+        """Resistances of the RC pairs, the fastest first, (4, n_degc, n_soc_r)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SignalSettings:
+    """Ranges, times and ratings. Names ending in `_c` are relative to the capacity of the rack: 1 = the 1 h current."""
+
+    period_s: float = 1.0  # wanted time between two steps
+    max_age_s: float = 2.0  # an older value is not used
+    insulation_max_age_s: float = 60.0  # insulation monitors take their time
+    start_degc: float = 25.0  # temperature of a cell before its sensor has told one
+
+    # what the sensors can show: values outside are refused, and reported
+    cell_v_min_v: float = -0.5  # a sodium-ion cell at 0 V is a legal cell
+    cell_v_max_v: float = 5.5
+    sensor_min_degc: float = -50.0
+    sensor_max_degc: float = 120.0
+    current_range_c: float = 3.5
+    pack_v_min_v: float | None = None  # string voltage; default: that of cells at the ends of their range
+    pack_v_max_v: float | None = None
+    bus_v_min_v: float = -50.0  # an empty link may read a little below 0
+    bus_v_max_v: float | None = None  # default: as for the string
+    insulation_max_ohm: float = 1e9
+    coolant_min_degc: float = -50.0
+    coolant_max_degc: float = 120.0
+    flow_max_lpm: float = 1e4
+
+    # current
+    rest_c: float = 0.01  # a smaller current is neither charge nor discharge
+    spread_c: float = 0.02  # cells are compared for spread below this current
+    rated_charge_c: float | None = None  # continuous rating of fuse and contactors; default: the cell's largest current
+    rated_discharge_c: float | None = None
+    overload: float = 1.5  # times the rated current ...
+    overload_s: float = 10.0  # ... for so long fills the heat budget of fuse and contactors
+    i2t_tau_s: float = 120.0  # their thermal time constant
+    current_tau_s: float = 5.0  # the cells' common voltage response is averaged over this time
+    residual_tau_s: float = 30.0  # and each cell's own over this
+
+    # temperature
+    sum_floor_v: float | None = None  # sum check: string voltages below count as this; default 0.5 V a cell
+    rise_tau_s: float = 15.0  # the rise of a sensor is averaged over about twice this time
+    heat_capacity_j_per_k: float | None = None  # of one cell; default 19 J/K per Ah
+    coolant_w_per_k: float | None = None  # from one cell to the coolant; default 0.009 W/K per Ah
+    model_tau_s: float = 300.0  # the thermal model is drawn to the measured temperature within this time
+    model_error_tau_s: float = 20.0  # its difference from it is averaged over this
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a setting that no controller can work with."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{f.name} = {value!r}: must be a number")
+            if f.name in _POSITIVE and value <= 0:
+                raise ValueError(f"{f.name} = {value}: must be greater than 0")
+        for low, high in (
+            ("cell_v_min_v", "cell_v_max_v"),
+            ("sensor_min_degc", "sensor_max_degc"),
+            ("coolant_min_degc", "coolant_max_degc"),
+            ("pack_v_min_v", "pack_v_max_v"),
+            ("bus_v_min_v", "bus_v_max_v"),
+        ):
+            below, above = getattr(self, low), getattr(self, high)
+            if below is not None and above is not None and below >= above:
+                raise ValueError(f"{low} = {below}: must be below {high} = {above}")
+        for name in ("insulation_max_ohm", "flow_max_lpm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be greater than 0")
+        if self.coolant_w_per_k is not None and self.coolant_w_per_k < 0:
+            raise ValueError(f"coolant_w_per_k = {self.coolant_w_per_k}: must not be negative")
+        if self.overload <= 1:
+            raise ValueError(f"overload = {self.overload}: must be greater than 1")
+        if not self.start_degc > -273.15:
+            raise ValueError(f"start_degc = {self.start_degc}: must be above absolute zero")
+
+
+def _at_reference(cell: SignalCell, table: npt.NDArray[np.float64]) -> float:
+    """Resistance at 25 degC, the median over SoC: the ends of the window are steeper than what is met most."""
+    return float(np.interp(_REFERENCE_DEGC, cell.degc, np.median(table, axis=1)))
+
+
+def _per_kelvin(cell: SignalCell, table: npt.NDArray[np.float64]) -> float:
+    """Relative rise of the resistance for each kelvin that it gets colder, over the temperatures that were measured."""
+    if cell.degc.size < 2:
+        return 0.0
+    middle = np.median(table, axis=1)
+    return float(np.log(middle[0] / middle[-1]) / (cell.degc[-1] - cell.degc[0]))
+
+
+def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | None = None) -> SignalConfig:
+    """Constants of the signals for `cell` in the rack `info`. Raises `ValueError` where the two do not fit."""
+    t = settings or SignalSettings()
+    sensors = np.asarray(info.sensor_of_cell, np.int64)
+    if sensors.size != info.n_cells or sensors.size == 0 or sensors.min() < 0 or sensors.max() >= info.n_sensors:
+        raise ValueError(f"sensor_of_cell: must name one of {info.n_sensors} sensors for each of {info.n_cells} cells")
+    rack_c = info.capacity_ah
+    fast_ohm = cell.r0_ohm + cell.rct_ohm + cell.r_ohm[0]
+    whole_ohm = fast_ohm + cell.r_ohm[1:].sum(axis=0)
+    pack_low = info.n_cells * t.cell_v_min_v if t.pack_v_min_v is None else t.pack_v_min_v
+    pack_high = info.n_cells * t.cell_v_max_v if t.pack_v_max_v is None else t.pack_v_max_v
+    charge_c = cell.limits.max_charge_c if t.rated_charge_c is None else t.rated_charge_c
+    discharge_c = cell.limits.max_discharge_c if t.rated_discharge_c is None else t.rated_discharge_c
+    # (k^2 - 1) I_rated^2 t with cooling on the way: what constant overload leaves after its time
+    filled = (t.overload**2 - 1) * t.i2t_tau_s * (1 - math.exp(-t.overload_s / t.i2t_tau_s))
+    heat_j_per_k = 19.0 * cell.capacity_ah if t.heat_capacity_j_per_k is None else t.heat_capacity_j_per_k
+    coolant_w_per_k = 0.009 * cell.capacity_ah if t.coolant_w_per_k is None else t.coolant_w_per_k
+
+    number = np.empty(s.N_NUMBERS, np.float32)
+    for at, value in {
+        s.PERIOD_S: t.period_s,
+        s.MAX_AGE_S: t.max_age_s,
+        s.INSULATION_MAX_AGE_S: t.insulation_max_age_s,
+        s.START_DEGC: t.start_degc,
+        s.CELL_V_LOW: t.cell_v_min_v,
+        s.CELL_V_HIGH: t.cell_v_max_v,
+        s.DEGC_LOW: t.sensor_min_degc,
+        s.DEGC_HIGH: t.sensor_max_degc,
+        s.CURRENT_RANGE_A: t.current_range_c * rack_c,
+        s.PACK_V_LOW: pack_low,
+        s.PACK_V_HIGH: pack_high,
+        s.BUS_V_LOW: t.bus_v_min_v,
+        s.BUS_V_HIGH: pack_high if t.bus_v_max_v is None else t.bus_v_max_v,
+        s.INSULATION_RANGE_OHM: t.insulation_max_ohm,
+        s.COOLANT_LOW_DEGC: t.coolant_min_degc,
+        s.COOLANT_HIGH_DEGC: t.coolant_max_degc,
+        s.FLOW_RANGE_LPM: t.flow_max_lpm,
+        s.REST_A: t.rest_c * rack_c,
+        s.SPREAD_A: t.spread_c * rack_c,
+        s.DISCHARGE_RATED_A: discharge_c * rack_c,
+        s.CHARGE_RATED_A: charge_c * rack_c,
+        s.DISCHARGE_BUDGET_A2S: filled * (discharge_c * rack_c) ** 2,
+        s.CHARGE_BUDGET_A2S: filled * (charge_c * rack_c) ** 2,
+        s.I2T_TAU_S: t.i2t_tau_s,
+        s.SUM_FLOOR_V: 0.5 * info.n_cells if t.sum_floor_v is None else t.sum_floor_v,
+        s.RISE_TAU_S: t.rise_tau_s,
+        s.MODEL_TAU_S: t.model_tau_s,
+        s.MODEL_ERROR_TAU_S: t.model_error_tau_s,
+        s.HEAT_CAPACITY_J_PER_K: heat_j_per_k,
+        s.COOLANT_W_PER_K: coolant_w_per_k,
+        s.PER_CELL: 1.0 / info.n_parallel,
+        s.CELL_OHM: _at_reference(cell, whole_ohm),
+        s.FAST_OHM: _at_reference(cell, fast_ohm),
+        s.OHM_PER_KELVIN: _per_kelvin(cell, fast_ohm),
+        s.CURRENT_TAU_S: t.current_tau_s,
+        s.RESIDUAL_TAU_S: t.residual_tau_s,
+    }.items():
+        number[at] = value
+    can = info.capabilities
+    has = np.zeros(s.N_HAS, np.uint8)
+    has[s.HAS_CONTACTORS], has[s.HAS_PRECHARGE] = can.contactors, can.precharge
+    has[s.HAS_INSULATION], has[s.HAS_COOLING] = can.insulation, can.cooling
+    has[s.HAS_COOLANT_FLOW], has[s.HAS_GAS], has[s.HAS_BLEED_FEEDBACK] = can.coolant_flow, can.gas, can.bleed_feedback
+    return SignalConfig(number, sensors.astype(np.uint16), has)
