@@ -1,0 +1,598 @@
+"""The state machine of the rack: which contactors are asked for, and what their faults look at.
+
+`machine_signals` writes the values of the faults about contactors, precharge, weld test and transport, ahead of the
+diagnosis; `machine_advance` makes one transition at most, by the table of `bms.core.machine_table`, and returns the
+contactors to ask for. Both are called once a step, in this order. `machine_context` tells the diagnosis which faults
+to look at.
+
+Nothing here decides by name of a state: what a node asks for, waits for and leads to travels in the configuration.
+A word that no table knows (damaged memory) leads to FAULT with open contactors.
+
+Times longer than a few hours are counted in whole seconds beside a fraction: float32 alone would stand still.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bms.core.faults import Context, Fault, Reaction
+from bms.core.jit import f4, i4, kernel
+from bms.core.machine_table import (
+    BOTH_MAINS,
+    CLEAR,
+    N_NODES,
+    NODE_COLUMNS,
+    NODE_CONTACTORS,
+    NODE_DRAIN,
+    NODE_FIRST,
+    NODE_HOLD,
+    NODE_HOLD_NOT,
+    NODE_LAST,
+    NODE_LIMITS,
+    NODE_STATE,
+    NODE_TRANSPORT,
+    ROW_COLUMNS,
+    ROW_END,
+    ROW_FORBID,
+    ROW_NEED,
+    SET,
+    TABLE,
+    Input,
+    Limits,
+    Node,
+    Request,
+)
+from bms.core.mathf import expf, one_minus_exp
+from bms.core.seen import Seen
+from hal.contract import F4, NO_INDEX, U2, U4, Contactor, Field
+
+# MachineConfig.setting
+OPEN_A, PRECHARGE_RATIO, PRECHARGE_FLOOR_V, PRECHARGE_A, SUM_RATIO = range(5)
+PRECHARGE_OHM, LINK_F, LINK_TAU_S, LINK_FINAL, ACTUATION_S = range(5, 10)
+RESISTOR_J, RESISTOR_TAU_S, RESISTOR_RESTART, PACK_MAX_V = range(10, 14)
+WELD_FALL, WELD_MATCH, WELD_LOW = range(14, 17)
+RATED_A, LOAD_OPERATIONS, MECHANICAL_OPERATIONS = range(17, 20)
+TRANSPORT_V, FILLED_V, WINDOW_V, BEHIND_V, TRANSPORT_CHARGE_A = range(20, 25)
+N_SETTINGS = 25
+
+# MachineConfig.time, for each node
+TIME_OUT_S, HOLD_TIME_S = 0, 1
+TIME_COLUMNS = 2
+
+# MachineConfig.flag
+CONTACTOR_MASK, ATTEMPTS_MAX, TRANSPORT_ALLOWED, WELD_TESTED, N_CELLS = range(5)
+N_FLAGS = 5
+
+# MachineState.number
+MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A = range(7)
+N_NUMBERS = 7
+
+# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE
+NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW = range(11)
+OPERATIONS = 11
+N_CONTACTORS = 3
+N_WORDS = OPERATIONS + N_CONTACTORS
+
+# MachineState.word[WELD]
+WELD_RUNNING, WELD_PASSED, WELD_HELD = range(3)
+
+NO_ROW = len(TABLE)
+"""`word[ROW]` as long as no transition was made."""
+
+CONFIG_FIELDS: tuple[Field, ...] = (
+    Field("machine_setting", "f4", "settings of the state machine", f"{N_SETTINGS}"),
+    Field("machine_time", "f4", "time-out and hold time of each node, s", f"{N_NODES}*{TIME_COLUMNS}"),
+    Field("machine_transition", "u4", "table of transitions: from, need, forbid, to", f"{len(TABLE)}*{ROW_COLUMNS}"),
+    Field("machine_node", "u4", "what holds in each node", f"{N_NODES}*{NODE_COLUMNS}"),
+    Field("machine_flag", "u4", "whole numbers of the state machine", f"{N_FLAGS}"),
+)
+
+STATE_FIELDS: tuple[Field, ...] = (
+    Field("machine_number", "f4", "numbers of the state machine", f"{N_NUMBERS}"),
+    Field("machine_wear", "f4", "wear of each contactor, 1 = end of life", f"{N_CONTACTORS}"),
+    Field("machine_word", "u4", "words of the state machine", f"{N_WORDS}"),
+)
+
+# plain integers, because kernels know no enumerations
+_MAIN_POSITIVE, _MAIN_NEGATIVE, _PRECHARGE = (
+    int(c) for c in (Contactor.MAIN_POSITIVE, Contactor.MAIN_NEGATIVE, Contactor.PRECHARGE)
+)
+_MAINS = int(BOTH_MAINS)
+_R_OPEN, _R_CONNECT, _R_RESET, _R_MAINTENANCE, _R_TRANSPORT, _R_STOP = (int(r) for r in Request)
+_I_OPEN, _I_CONNECT, _I_RESET, _I_MAINTENANCE, _I_TRANSPORT, _I_STOP = (int(b) for b in list(Input)[:6])
+_MUST_OPEN, _MUST_RAMP, _NO_CLOSE, _FATAL = (
+    int(b) for b in (Input.MUST_OPEN, Input.MUST_RAMP, Input.NO_CLOSE, Input.FATAL)
+)
+_COMPLETE, _FOLLOWED, _QUIET, _CHARGED = (int(b) for b in (Input.COMPLETE, Input.FOLLOWED, Input.QUIET, Input.CHARGED))
+_SETTLED, _TIME_OUT, _ATTEMPTS_LEFT, _COOL = (
+    int(b) for b in (Input.SETTLED, Input.TIME_OUT, Input.ATTEMPTS_LEFT, Input.COOL)
+)
+_ALLOWED, _TRANSPORTED, _EMPTY, _FILLED = (
+    int(b) for b in (Input.ALLOWED, Input.TRANSPORTED, Input.EMPTY, Input.FILLED)
+)
+_N_INIT, _N_CONNECTED, _N_FAULT, _N_OPENING, _N_RAMP_DOWN = (
+    int(n) for n in (Node.INIT, Node.CONNECTED, Node.FAULT, Node.OPENING, Node.RAMP_DOWN)
+)
+_N_WELD_TEST, _N_TRANSPORT, _N_TRANSPORT_CHARGE = (
+    int(n) for n in (Node.WELD_TEST, Node.TRANSPORT, Node.TRANSPORT_CHARGE)
+)
+_FIRST_STAGE, _LAST_STAGE = int(Node.PRECHARGE_NEGATIVE), int(Node.PRECHARGE_RELEASE)
+_FIRST_TRANSPORT_STAGE, _LAST_TRANSPORT_STAGE = int(Node.TRANSPORT_NEGATIVE), int(Node.TRANSPORT_RELEASE)
+_LINK, _TRANSPORT_LINK = int(Node.PRECHARGE_LINK), int(Node.TRANSPORT_LINK)
+_SET, _CLEAR = SET, CLEAR
+_FULL = int(Limits.FULL)
+
+_C_CHARGING, _C_DISCHARGING, _C_RESTING = (int(c) for c in (Context.CHARGING, Context.DISCHARGING, Context.RESTING))
+_C_CLOSED, _C_OPENED, _C_PRECHARGING = (int(c) for c in (Context.CLOSED, Context.OPENED, Context.PRECHARGING))
+_C_WINDOW, _C_ALWAYS, _C_TRANSPORT = (int(c) for c in (Context.WINDOW, Context.ALWAYS, Context.TRANSPORT))
+_OPEN_REACTION, _RAMP_REACTION, _NO_CLOSE_REACTION = (
+    int(r) for r in (Reaction.OPEN, Reaction.RAMP_OPEN, Reaction.NO_CLOSE)
+)
+
+_EMERGENCY_STOP, _WELDED, _STUCK_OPEN = (
+    int(f) for f in (Fault.EMERGENCY_STOP, Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN)
+)
+_WELD_CURRENT, _WELD_VOLTAGE, _STUCK_OPEN_VOLTAGE, _WORN = (
+    int(f) for f in (Fault.WELD_CURRENT, Fault.WELD_VOLTAGE, Fault.STUCK_OPEN_VOLTAGE, Fault.CONTACTOR_WORN)
+)
+_PRECHARGE_TIMEOUT, _PRECHARGE_VOLTAGE, _PRECHARGE_CURRENT, _PRECHARGE_RESISTOR, _PRECHARGE_ATTEMPTS = (
+    int(f)
+    for f in (
+        Fault.PRECHARGE_TIMEOUT,
+        Fault.PRECHARGE_VOLTAGE,
+        Fault.PRECHARGE_CURRENT,
+        Fault.PRECHARGE_RESISTOR,
+        Fault.PRECHARGE_ATTEMPTS,
+    )
+)
+_REVERSED, _TRANSPORT_HIGH = int(Fault.TRANSPORT_REVERSED), int(Fault.TRANSPORT_VOLTAGE)
+
+_NO_PLACE = np.uint16(NO_INDEX)
+_NAN = f4(np.nan)
+_LONGEST_STEP_S = f4(1e5)
+_LARGEST_A = f4(1e6)
+_SMALL = 10  # below so many times the floor a voltage is no measure for shares
+
+
+class MachineConfig(NamedTuple):
+    """Constants of the state machine, made by `bms.core.machine_setup.machine_config`; see `CONFIG_FIELDS`."""
+
+    setting: F4
+    time: F4
+    transition: U4
+    node: U4
+    flag: U4
+
+
+class MachineState(NamedTuple):
+    """Memory of the state machine, owned by the caller; see `STATE_FIELDS`.
+
+    To be kept over a restart: `wear`, and of `word` OPERATIONS, TRANSPORTED and ATTEMPTS.
+    """
+
+    number: F4
+    wear: F4
+    word: U4
+
+
+def machine_state() -> MachineState:
+    """Zeros of the right size; `machine_init` makes a memory of them."""
+    return MachineState(
+        np.zeros(N_NUMBERS, np.float32), np.zeros(N_CONTACTORS, np.float32), np.zeros(N_WORDS, np.uint32)
+    )
+
+
+@kernel
+def machine_init(config: MachineConfig, state: MachineState) -> None:
+    """Fresh memory: INIT, contactors open, nothing worn, not in transport."""
+    state.number[:] = f4(0)
+    state.wear[:] = f4(0)
+    state.word[:] = np.uint32(0)
+    state.word[ROW] = NO_ROW
+    state.word[MODE] = config.node[_N_INIT * NODE_COLUMNS + NODE_STATE]
+    state.number[HOLD_S] = f4(-1)
+    state.number[BUS_V] = _NAN
+
+
+@kernel
+def node_of(state: MachineState) -> int:
+    """The present node; FAULT if the word is none."""
+    node = i4(state.word[NODE])
+    return int(node) if 0 <= node < N_NODES else _N_FAULT
+
+
+@kernel
+def mode_s(state: MachineState) -> f4:
+    """Time since the present node was entered, s."""
+    return f4(f4(state.word[MODE_SECONDS]) + state.number[MODE_FRACTION_S])
+
+
+@kernel
+def _sane(dt_s: f4) -> f4:
+    """The time step, in 0..1e5 s even if it is not a number."""
+    if dt_s > f4(0):
+        return min(dt_s, _LONGEST_STEP_S)
+    return f4(0)
+
+
+@kernel
+def _tick(state: MachineState, dt_s: f4) -> None:
+    fraction = state.number[MODE_FRACTION_S] + dt_s
+    if not (f4(0) <= fraction < f4(1e6)):  # damaged memory
+        fraction = f4(0)
+    whole = i4(fraction)
+    state.number[MODE_FRACTION_S] = fraction - f4(whole)
+    if state.word[MODE_SECONDS] < np.uint32(2_000_000_000):  # 63 years, and no further
+        state.word[MODE_SECONDS] += np.uint32(whole)
+
+
+@kernel
+def _precharges(node: int) -> bool:
+    """True in the stages of closing."""
+    return bool(_FIRST_STAGE <= node <= _LAST_STAGE or _FIRST_TRANSPORT_STAGE <= node <= _LAST_TRANSPORT_STAGE)
+
+
+@kernel
+def _followed(config: MachineConfig, state: MachineState, seen: Seen) -> bool:
+    """True if the feedback is what was asked for in the last step."""
+    mask = int(i4(config.flag[CONTACTOR_MASK]))
+    closed = int(i4(seen.closed))
+    return bool(mask == 0 or (closed >= 0 and closed & mask == int(i4(state.word[ASKED]))))
+
+
+@kernel
+def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> None:
+    """Heat of the precharge resistor: E' = P - E/tau, solved over the step for a constant P.
+
+    While it carries current, the heat of the step is the largest of three: what is left of the string's energy when
+    the link has risen, C dV (V - mean of the link), which is exact however long the step; what the voltage across the
+    resistor makes of it, and what the current does, which see a link that does not rise. What is not known counts as
+    the worst.
+    """
+    c, number = config.setting, state.number
+    asked = int(i4(state.word[ASKED]))
+    heat_j = f4(0)
+    bus_v = f4(seen.bus_v)
+    if asked & _PRECHARGE != 0 and asked & _MAIN_POSITIVE == 0:
+        pack_v = f4(seen.pack_v)
+        if np.isnan(pack_v):
+            pack_v = c[PACK_MAX_V]
+        across_v = pack_v if np.isnan(bus_v) else pack_v - bus_v
+        heat_j = across_v * across_v / c[PRECHARGE_OHM] * dt_s
+        current_a = f4(seen.current_a)
+        if not np.isnan(current_a):
+            heat_j = max(heat_j, current_a * current_a * c[PRECHARGE_OHM] * dt_s)
+        before_v = number[BUS_V]
+        if not np.isnan(bus_v) and not np.isnan(before_v):
+            risen_j = c[LINK_F] * (bus_v - before_v) * (pack_v - f4(0.5) * (bus_v + before_v))
+            heat_j = max(heat_j, risen_j)
+    number[BUS_V] = bus_v
+    if dt_s > f4(0):
+        # the gain is the mean of exp(-t/tau) over the step, 1 for short ones
+        share = one_minus_exp(dt_s / c[RESISTOR_TAU_S])
+        gain = share * c[RESISTOR_TAU_S] / dt_s
+        stored_j = number[RESISTOR_HEAT_J] * (f4(1) - share) + heat_j * gain
+        number[RESISTOR_HEAT_J] = stored_j if stored_j < f4(1e30) else f4(1e30)  # not a number counts as hot
+
+
+@kernel
+def _weld_test(config: MachineConfig, state: MachineState, seen: Seen, node: int) -> None:
+    """Judge the link after an opening: with open contactors it discharges through its own resistor.
+
+    Welded mains hold it at the string's voltage. The evidence is a link that has fallen by less than a share of what
+    its RC predicts for the duration of the test, and still stands at the string's voltage. It passes as soon as it has
+    fallen so far; evidence is taken back when the link falls later on. A link that was low already, that is shared
+    with other sources (`WELD_TESTED` = 0) or is not measured proves nothing.
+    """
+    c, word = config.setting, state.word
+    bus_v, pack_v, from_v = f4(seen.bus_v), f4(seen.pack_v), state.number[WELD_FROM_V]
+    fallen = bool(bus_v <= from_v * (f4(1) - c[WELD_FALL]))
+    if node == _N_WELD_TEST:
+        if config.flag[WELD_TESTED] == 0 or not from_v > c[WELD_LOW] * pack_v or fallen:
+            word[WELD] = WELD_PASSED
+        elif mode_s(state) >= config.time[node * TIME_COLUMNS + TIME_OUT_S]:
+            holds = abs(bus_v - pack_v) <= c[WELD_MATCH] * pack_v
+            word[WELD] = WELD_HELD if holds else WELD_PASSED
+    elif word[WELD] == WELD_HELD and fallen:
+        word[WELD] = WELD_PASSED
+
+
+@kernel
+def _share_of(config: MachineConfig, pack_v: f4) -> f4:
+    """What voltages are related to: the string's, but not so little that noise would become a large share."""
+    return max(pack_v, f4(_SMALL) * config.setting[PRECHARGE_FLOOR_V])
+
+
+@kernel
+def _precharge_values(config: MachineConfig, state: MachineState, seen: Seen, node: int, value: F4) -> None:
+    """Values of the faults about precharge: link against RC curve, current against Ohm's law, time, heat, attempts.
+
+    The curve is V(t) = F - (F - V0) exp(-(t - d)/tau), F = V_pack R_b/(R + R_b), tau = C R R_b/(R + R_b): the link C
+    with its own resistor R_b behind the precharge resistor R, after the actuation time d.
+    """
+    c = config.setting
+    pack_v, bus_v = f4(seen.pack_v), f4(seen.bus_v)
+    precharges = int(i4(config.flag[CONTACTOR_MASK])) & _PRECHARGE != 0
+    value[_PRECHARGE_TIMEOUT] = mode_s(state) if _precharges(node) and precharges else f4(0)
+    value[_PRECHARGE_VOLTAGE] = f4(0)
+    value[_PRECHARGE_CURRENT] = f4(0)
+    if precharges and node in (_LINK, _TRANSPORT_LINK):
+        flowing_s = max(mode_s(state) - c[ACTUATION_S], f4(0))
+        final_v = pack_v * c[LINK_FINAL]
+        expected_v = final_v - (final_v - state.number[LINK_FROM_V]) * expf(-(flowing_s / c[LINK_TAU_S]))
+        value[_PRECHARGE_VOLTAGE] = (expected_v - bus_v) / _share_of(config, pack_v)
+        if np.isnan(pack_v) or np.isnan(bus_v) or np.isnan(expected_v):
+            value[_PRECHARGE_VOLTAGE] = _NAN
+        if np.isnan(pack_v):
+            value[_PRECHARGE_CURRENT] = _NAN
+        else:
+            value[_PRECHARGE_CURRENT] = abs(f4(seen.current_a)) / max(pack_v / c[PRECHARGE_OHM], c[PRECHARGE_A])
+    value[_PRECHARGE_RESISTOR] = state.number[RESISTOR_HEAT_J] / c[RESISTOR_J] if precharges else f4(0)
+    value[_PRECHARGE_ATTEMPTS] = f4(state.word[ATTEMPTS])
+
+
+@kernel
+def _place_of(bits: int) -> np.uint16:
+    """The first of the contactors in `bits`, as its bit."""
+    if bits == 0:
+        return _NO_PLACE
+    return np.uint16(bits & -bits)
+
+
+@kernel
+def machine_signals(
+    config: MachineConfig, state: MachineState, seen: Seen, request: int, value: F4, where: U2, dt_s: f4
+) -> None:
+    """Count the time, follow resistor and weld test, and write the values of the machine's own faults.
+
+    To be called once a step, ahead of the diagnosis and of `machine_advance`. A value that cannot be formed is NaN.
+    An emergency stop that is requested adds to the measured one.
+    """
+    c, word = config.setting, state.word
+    dt_s = _sane(dt_s)
+    node = node_of(state)
+    _tick(state, dt_s)
+    if request == _R_RESET:
+        word[ATTEMPTS] = 0  # here, so that the diagnosis can let go of the fault in the same step
+    _warm(config, state, seen, dt_s)
+    _weld_test(config, state, seen, node)
+
+    current_a, pack_v, bus_v = f4(seen.current_a), f4(seen.pack_v), f4(seen.bus_v)
+    if not np.isnan(current_a):
+        state.number[LAST_A] = current_a
+    mask, asked, closed = int(i4(config.flag[CONTACTOR_MASK])), int(i4(word[ASKED])), int(i4(seen.closed))
+    if request == _R_STOP:
+        value[_EMERGENCY_STOP] = f4(1)
+
+    welded, stuck = closed & ~asked & mask, asked & ~closed & mask
+    if mask == 0:
+        welded, stuck = 0, 0
+    value[_WELDED], where[_WELDED] = f4(1) if welded != 0 else f4(0), _place_of(welded)
+    value[_STUCK_OPEN], where[_STUCK_OPEN] = f4(1) if stuck != 0 else f4(0), _place_of(stuck)
+    if mask != 0 and closed < 0:
+        value[_WELDED], where[_WELDED] = _NAN, _NO_PLACE
+        value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE
+
+    for fault in range(_WELD_CURRENT, _PRECHARGE_ATTEMPTS + 1):
+        where[fault] = _NO_PLACE  # these concern the rack
+    value[_WELD_CURRENT] = abs(current_a) if mask != 0 else f4(0)
+    value[_WELD_VOLTAGE] = f4(1) if word[WELD] == WELD_HELD else f4(0)
+    value[_STUCK_OPEN_VOLTAGE] = f4(0)
+    if mask & _PRECHARGE != 0:  # without it there is no voltage of the link
+        value[_STUCK_OPEN_VOLTAGE] = abs(pack_v - bus_v) / _share_of(config, pack_v)
+        if np.isnan(pack_v):
+            value[_STUCK_OPEN_VOLTAGE] = _NAN
+    value[_WORN] = max(state.wear[0], state.wear[1])
+    _precharge_values(config, state, seen, node, value)
+
+    # a cell that stays low while the mean is inside the window again counts as if it were reversed
+    low_v = f4(seen.cell_v_low)
+    if node == _N_TRANSPORT_CHARGE and f4(seen.cell_v_mean) >= c[WINDOW_V]:
+        low_v -= c[BEHIND_V]
+    value[_REVERSED] = low_v
+    where[_REVERSED] = np.uint16(seen.cell_low_at) if seen.cell_low_at >= 0 else _NO_PLACE
+    value[_TRANSPORT_HIGH] = f4(seen.cell_v_high) if node == _N_TRANSPORT else f4(0)
+    where[_TRANSPORT_HIGH] = _NO_PLACE
+    if node == _N_TRANSPORT and seen.cell_high_at >= 0:
+        where[_TRANSPORT_HIGH] = np.uint16(seen.cell_high_at)
+
+
+@kernel
+def machine_context(state: MachineState, flow: int) -> int:
+    """Bits of `faults.Context` for the diagnosis; `flow` is -1 charging, 0 resting, 1 discharging."""
+    asked = int(i4(state.word[ASKED]))
+    context = _C_ALWAYS
+    if flow < 0:
+        context |= _C_CHARGING
+    elif flow > 0:
+        context |= _C_DISCHARGING
+    else:
+        context |= _C_RESTING
+    if asked & _MAINS == _MAINS:
+        context |= _C_CLOSED
+    if asked == 0:
+        context |= _C_OPENED
+    if _precharges(node_of(state)):
+        context |= _C_PRECHARGING
+    context |= _C_WINDOW if state.word[TRANSPORTED] == 0 else _C_TRANSPORT
+    return context
+
+
+@kernel
+def _request_bit(request: int) -> int:
+    """The input of a request; what no request is counts as OPEN."""
+    if request == _R_CONNECT:
+        return _I_CONNECT
+    if request == _R_RESET:
+        return _I_RESET
+    if request == _R_MAINTENANCE:
+        return _I_MAINTENANCE
+    if request == _R_TRANSPORT:
+        return _I_TRANSPORT
+    if request == _R_STOP:
+        return _I_STOP
+    return _I_OPEN
+
+
+@kernel
+def link_charged(config: MachineConfig, seen: Seen) -> bool:
+    """True if the link stands at the string's voltage and the precharge current has decayed.
+
+    The string voltage must agree with the cells, or a sensor that reads 0 V would call an empty link charged.
+    """
+    c = config.setting
+    if int(i4(config.flag[CONTACTOR_MASK])) & _PRECHARGE == 0:
+        return True
+    pack_v = f4(seen.pack_v)
+    sum_v = f4(seen.cell_v_mean) * f4(config.flag[N_CELLS])
+    near_v = max(c[PRECHARGE_RATIO] * pack_v, c[PRECHARGE_FLOOR_V])
+    return bool(
+        abs(pack_v - f4(seen.bus_v)) <= near_v
+        and abs(pack_v - sum_v) <= c[SUM_RATIO] * abs(sum_v) + c[PRECHARGE_FLOOR_V]
+        and abs(f4(seen.current_a)) <= c[PRECHARGE_A]
+    )
+
+
+@kernel
+def machine_inputs(
+    config: MachineConfig, state: MachineState, seen: Seen, reaction: int, fatal: bool, request: int
+) -> int:
+    """Word of `machine_table.Input` for this step, without SETTLED and TIME_OUT, which belong to a node."""
+    c, word, flag = config.setting, state.word, config.flag
+    bits = _request_bit(request)
+    if seen.emergency_stop != 0:
+        bits |= _I_STOP
+    if reaction & _OPEN_REACTION != 0:
+        bits |= _MUST_OPEN
+    if reaction & _RAMP_REACTION != 0:
+        bits |= _MUST_RAMP
+    if reaction & _NO_CLOSE_REACTION != 0:
+        bits |= _NO_CLOSE
+    if fatal:
+        bits |= _FATAL
+    if seen.complete:
+        bits |= _COMPLETE
+        if f4(seen.cell_v_high) <= c[TRANSPORT_V]:
+            bits |= _EMPTY
+        if f4(seen.cell_v_low) >= c[FILLED_V]:
+            bits |= _FILLED
+    if _followed(config, state, seen):
+        bits |= _FOLLOWED
+    if abs(f4(seen.current_a)) <= c[OPEN_A]:
+        bits |= _QUIET
+    if link_charged(config, seen):
+        bits |= _CHARGED
+    if word[ATTEMPTS] < flag[ATTEMPTS_MAX]:
+        bits |= _ATTEMPTS_LEFT
+    if state.number[RESISTOR_HEAT_J] <= c[RESISTOR_RESTART] * c[RESISTOR_J] or flag[CONTACTOR_MASK] == 0:
+        bits |= _COOL
+    if flag[TRANSPORT_ALLOWED] != 0:
+        bits |= _ALLOWED
+    if word[TRANSPORTED] != 0:
+        bits |= _TRANSPORTED
+    return bits
+
+
+@kernel
+def _waiting(config: MachineConfig, state: MachineState, node: int, bits: int, dt_s: f4) -> int:
+    """SETTLED and TIME_OUT. What is about to settle is not cut off by a time-out: steps may be long."""
+    number = state.number
+    hold = int(i4(config.node[node * NODE_COLUMNS + NODE_HOLD]))
+    hold_not = int(i4(config.node[node * NODE_COLUMNS + NODE_HOLD_NOT]))
+    more = 0
+    if hold != 0 and bits & hold == hold and bits & hold_not == 0:
+        number[HOLD_S] = number[HOLD_S] + dt_s if number[HOLD_S] >= f4(0) else f4(0)
+        if number[HOLD_S] >= config.time[node * TIME_COLUMNS + HOLD_TIME_S]:
+            more |= _SETTLED
+    else:
+        number[HOLD_S] = f4(-1)
+        if mode_s(state) >= config.time[node * TIME_COLUMNS + TIME_OUT_S]:
+            more |= _TIME_OUT
+    if node == _N_WELD_TEST and state.word[WELD] != WELD_RUNNING:
+        more |= _TIME_OUT
+    return more
+
+
+@kernel
+def _enter(config: MachineConfig, state: MachineState, seen: Seen, node: int, bits: int) -> None:
+    """Take over a new node, and what entering it means for attempts, link and transport."""
+    word, number = state.word, state.number
+    left = node_of(state)
+    if (_precharges(left) or left == _N_TRANSPORT_CHARGE) and node in (_N_OPENING, _N_RAMP_DOWN):
+        if bits & (_I_CONNECT | _I_RESET) != 0:  # it failed: nobody wanted it to end
+            word[ATTEMPTS] += np.uint32(1)
+    elif node == _N_CONNECTED:
+        word[ATTEMPTS] = 0
+    if node in (_LINK, _TRANSPORT_LINK):
+        number[LINK_FROM_V] = f4(seen.bus_v)
+    elif node == _N_WELD_TEST:
+        number[WELD_FROM_V] = f4(seen.bus_v)
+        word[WELD] = WELD_RUNNING
+    transport = config.node[node * NODE_COLUMNS + NODE_TRANSPORT]
+    if transport == _SET:
+        word[TRANSPORTED] = 1
+    elif transport == _CLEAR:
+        word[TRANSPORTED] = 0
+    word[FROM] = left
+    word[NODE] = node
+    word[MODE_SECONDS] = 0
+    number[MODE_FRACTION_S] = f4(0)
+    number[HOLD_S] = f4(-1)
+
+
+@kernel
+def _wear(config: MachineConfig, state: MachineState, asked: int) -> None:
+    """Count the contactors that open now: each operation costs a share of the mechanical life, and one under load a
+    share of the electrical, which falls with the square of the current that is interrupted.
+    """
+    c = config.setting
+    opens = int(i4(state.word[ASKED])) & ~asked
+    load = min(abs(state.number[LAST_A]), _LARGEST_A) / c[RATED_A]
+    for k in range(N_CONTACTORS):
+        if opens >> k & 1 != 0:
+            state.word[OPERATIONS + k] += np.uint32(1)
+            state.wear[k] += f4(1) / c[MECHANICAL_OPERATIONS] + load * load / c[LOAD_OPERATIONS]
+
+
+@kernel
+def machine_advance(
+    config: MachineConfig,
+    state: MachineState,
+    seen: Seen,
+    reaction: int,
+    fatal: bool,
+    request: int,
+    dt_s: f4,
+) -> int:
+    """Make one transition at most; returns the contactors to ask for.
+
+    `reaction` are bits of `faults.Reaction`, `fatal` whether a fatal fault is active or latched, `request` a
+    `machine_table.Request`. Writes NODE, MODE, ASKED, LIMITS (`machine_table.Limits`) and DRAIN of `state.word`.
+    """
+    word = state.word
+    if i4(word[NODE]) != node_of(state):
+        _enter(config, state, seen, _N_FAULT, 0)
+    node = node_of(state)
+    bits = machine_inputs(config, state, seen, reaction, fatal, request)
+    bits |= _waiting(config, state, node, bits, _sane(dt_s))
+    first = int(i4(config.node[node * NODE_COLUMNS + NODE_FIRST]))
+    last = int(i4(config.node[node * NODE_COLUMNS + NODE_LAST]))
+    for row in range(first, last):
+        at = row * ROW_COLUMNS
+        need = int(i4(config.transition[at + ROW_NEED]))
+        forbid = int(i4(config.transition[at + ROW_FORBID]))
+        if bits & need == need and bits & forbid == 0:
+            _enter(config, state, seen, int(i4(config.transition[at + ROW_END])), bits)
+            word[ROW] = row
+            break
+    node = node_of(state)
+    at = node * NODE_COLUMNS
+    asked: int = int(i4(config.node[at + NODE_CONTACTORS])) & int(i4(config.flag[CONTACTOR_MASK]))
+    _wear(config, state, asked)
+    word[ASKED] = asked
+    word[MODE] = config.node[at + NODE_STATE]
+    word[LIMITS] = config.node[at + NODE_LIMITS]
+    word[DRAIN] = config.node[at + NODE_DRAIN]
+    return asked
