@@ -238,7 +238,8 @@ def examine(path: Path) -> Found:
         return found if found.saved is not None else Found(True, damage=f"{error.strerror}; {found.damage}")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names of a folder on the disk. Raises `OSError`."""
     if sys.platform != "win32":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -283,7 +284,7 @@ def create_file(path: Path, saved: Saved) -> None:
         if busy:
             raise sqlite3.OperationalError("the new file could not be completed")
     os.replace(new, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def move_aside(path: Path) -> Path:

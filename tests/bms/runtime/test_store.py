@@ -450,7 +450,7 @@ def test_a_start_that_dies_while_it_mends_loses_nothing(folder: Path, monkeypatc
 
             put(folder, {**image, **damage})
             with monkeypatch.context() as patch:
-                for name in ("write", "create_file", "move_aside", "_sync_folder", "empty_wal"):
+                for name in ("write", "create_file", "move_aside", "sync_folder", "empty_wal"):
                     patch.setattr(files, name, dying(getattr(files, name)))
                 patch.setattr(files.os, "replace", dying(files.os.replace))
                 store = StateStore(folder / "s")
