@@ -170,12 +170,18 @@ def _sense_wires(balance, work, p, late):
 
     A bleed resistor hangs on the sense wires, and between two groups of a chip there is one wire for both: group k
     reads v_k - R (2 I_k - I_{k-1} - I_{k+1}). The wires at a chip's ends carry the current of its own group alone.
+    Returns whether any group is bled.
     """
+    size = int(p[Y.P_BLOCKS]) * _LANES
+    any_on = np.uint8(0)
+    for k in range(size):
+        any_on |= balance[k]
+    if any_on == 0:
+        return False
     levels = int(p[Y.P_LEVELS_AT])
     flat, stride = int(p[Y.P_FLAT_AT]), int(p[Y.P_FLAT_STRIDE])
     amps = work[flat : flat + stride]  # of group k at place k + 1
     drop = work[flat + stride : flat + 2 * stride]
-    size = int(p[Y.P_BLOCKS]) * _LANES
     below, above = late[size : 2 * size], late[2 * size : 3 * size]
     bleed_s, ohm = p[Y.P_BALANCE_S], p[Y.P_SENSE_OHM]
     for b in range(int(p[Y.P_BLOCKS])):
@@ -187,10 +193,11 @@ def _sense_wires(balance, work, p, late):
     amps[size + 1] = 0.0
     for k in range(size):
         drop[k] = ohm * (2.0 * amps[k + 1] - below[k] * amps[k] - above[k] * amps[k + 2])
+    return True
 
 
 @kernel
-def _cell_voltages(groups, s, work, p, late, c, values, marks, at_v, at_quality, seed, sequence, rate, dt):
+def _cell_voltages(groups, balance, s, work, p, late, c, values, marks, at_v, at_quality, seed, sequence, rate, dt):
     """Voltages of a rack's groups as its front-ends see them, and their quality."""
     n = int(p[Y.P_N_SERIES])
     levels = int(p[Y.P_LEVELS_AT])
@@ -199,15 +206,19 @@ def _cell_voltages(groups, s, work, p, late, c, values, marks, at_v, at_quality,
     noise, lsb, code = c[_C_NOISE_V], c[_C_LSB_V], np.uint8(c[_C_RANGE_CODE])
     bottom, top = c[_C_MIN_V], c[_C_MAX_V]
     drops = int(p[Y.P_FLAT_AT]) + int(p[Y.P_FLAT_STRIDE])
+    bled = _sense_wires(balance, work, p, late)
     for b in range(int(p[Y.P_BLOCKS])):
         v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
         g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
         delta = late[b * _LANES : (b + 1) * _LANES]
-        drop = work[drops + b * _LANES : drops + (b + 1) * _LANES]
         for k in range(_LANES):
             earlier_a = rate * min(delta[k], dt)  # by so much the current was lower then
-            volt = v[Y.V_NOW + k] + earlier_a * v[Y.V_EFF_OHM + k] - drop[k]
+            volt = v[Y.V_NOW + k] + earlier_a * v[Y.V_EFF_OHM + k]
             t[Y.T_A + k] = volt * (1.0 + g[Y.G_GAIN + k]) + g[Y.G_OFFSET + k]
+        if bled:
+            drop = work[drops + b * _LANES : drops + (b + 1) * _LANES]
+            for k in range(_LANES):
+                t[Y.T_A + k] -= drop[k] * (1.0 + g[Y.G_GAIN + k])
         if noise > 0.0:
             first = b * _LANES
             for k in range(_LANES):
@@ -271,8 +282,7 @@ def sample_rack(
     """
     rate = (s[Y.S_AMPERE] - s[Y.S_PREVIOUS_A]) / dt if dt > 0.0 else 0.0
     at_v, at_quality, at_degc = places[AT_CELL_V], places[AT_CELL_QUALITY], places[AT_SENSOR_DEGC]
-    _sense_wires(balance, work, p, late)
-    _cell_voltages(groups, s, work, p, late, c, values, marks, at_v, at_quality, seed, sequence, rate, dt)
+    _cell_voltages(groups, balance, s, work, p, late, c, values, marks, at_v, at_quality, seed, sequence, rate, dt)
     _temperatures(cells, lagged, work, p, sensor_group, c, values, at_degc, seed, sequence, dt)
     first = int(p[Y.P_N_SERIES]) + sensor_group.shape[0]
     a = (s[Y.S_AMPERE] - rate * min(c[_C_SKEW_A], dt)) * (1.0 + c[_C_GAIN_A]) + c[_C_OFFSET_A]

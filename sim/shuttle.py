@@ -7,8 +7,14 @@ converter, outside the cells. Currents follow from the state at the start of eac
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from sim import layout as Y
 from sim.jit import kernel
+
+F8 = npt.NDArray[np.float64]
+U1 = npt.NDArray[np.uint8]
 
 NONE, TO_NEXT, FROM_NEXT = 0, 1, 2
 
@@ -19,26 +25,26 @@ _LANES = Y.LANES
 
 
 @kernel
-def _place(p, g, row):
+def _place(p: F8, g: int, row: int) -> int:
     """Where in `work` row `row` of the levels has group `g`."""
     return int(p[Y.P_LEVELS_AT]) + g // _LANES * Y.V_BLOCK + row + g % _LANES
 
 
 @kernel
-def _currents(work, p):
+def _currents(p: F8) -> int:
     """Where in `work` the balancer's currents stand, out of each group, until the coolant needs the place."""
     return int(p[Y.P_FLAT_AT]) + 2 * int(p[Y.P_FLAT_STRIDE])
 
 
 @kernel
-def move_charge(balance, work, p, volt_row, ohm_row):
+def move_charge(balance: U1, work: F8, p: F8, volt_row: int, ohm_row: int) -> float:
     """Let the balancer load the groups: their voltages `volt_row` fall by its current times `ohm_row`.
 
     Leaves the currents in `work`. Returns the sum of what the voltages fell by.
     """
     n = int(p[Y.P_N_SERIES])
     codes = int(p[Y.P_BLOCKS]) * _LANES
-    amps = _currents(work, p)
+    amps = _currents(p)
     ampere, efficiency = p[Y.P_SHUTTLE_A], p[Y.P_SHUTTLE_EFFICIENCY]
     for g in range(n):
         work[amps + g] = 0.0
@@ -62,9 +68,9 @@ def move_charge(balance, work, p, volt_row, ohm_row):
 
 
 @kernel
-def lost_w(work, p, volt_row):
+def lost_w(work: F8, p: F8, volt_row: int) -> float:
     """What the converters take out of all groups together, at the voltages in `volt_row`: their heat."""
-    amps = _currents(work, p)
+    amps = _currents(p)
     watt = 0.0
     for g in range(int(p[Y.P_N_SERIES])):
         watt += work[amps + g] * work[_place(p, g, volt_row)]

@@ -65,6 +65,10 @@ def test_constant() -> None:
     assert duty.make({"kind": "constant", "power_w": -5e3, "start_s": 10.0}, RATING).request(9.0, UP) == 0.0
     assert duty.make({"kind": "constant", "power_w": -5e3, "start_s": 10.0}, RATING).request(10.0, UP) == -5e3
     assert duty.make({"kind": "constant", "c_rate": 0.5}, RATING).request(0.0, UP) == 140e3
+    power = duty.make({"kind": "constant", "c_rate": 0.5}, RATING)
+    current = duty.make({"kind": "constant", "current_a": -7.0, "start_s": 10.0}, RATING)
+    assert (power.in_ampere, current.in_ampere) == (False, True)
+    assert [current.request(t, UP) for t in (9.0, 10.0)] == [0.0, -7.0]
 
 
 def test_cycle_goes_on_when_the_limits_end_a_charge() -> None:
@@ -163,7 +167,8 @@ def test_a_day_of_the_car() -> None:
         ({"kind": "cyle"}, "[duty] kind = 'cyle' (did you mean 'cycle'?)"),
         ({"kind": 3}, "kind = 3"),
         ({"kind": "constant", "power": 3.0}, "unknown key 'power'"),
-        ({"kind": "constant", "power_w": 3.0, "c_rate": 1.0}, "exclude each other"),
+        ({"kind": "constant", "power_w": 3.0, "c_rate": 1.0}, "power_w and c_rate exclude each other"),
+        ({"kind": "constant", "c_rate": 1.0, "current_a": 3.0}, "c_rate and current_a exclude each other"),
         ({"kind": "cycle", "start_with": "charg"}, "did you mean 'charge'"),
         ({"kind": "cycle", "charge_c": 0.0}, "must be positive"),
         ({"kind": "cycle", "soc_low": 0.9, "soc_high": 0.5}, "soc_low < soc_high"),

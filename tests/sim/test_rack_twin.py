@@ -138,6 +138,18 @@ def test_spread_is_as_asked_for() -> None:
     assert 0.2 < leak.std() / leak.mean() < 0.4
 
 
+def test_an_aged_rack_has_so_much_less_charge_and_so_much_more_resistance() -> None:
+    data = cell.load("nmc_ev")
+    new, old = (
+        RackTwin(data, rack_config(data, table)) for table in ({}, {"capacity_factor": 0.8, "resistance_factor": 1.5})
+    )
+    np.testing.assert_allclose(old.cells[Y.C_CAPACITY_AS], 0.8 * new.cells[Y.C_CAPACITY_AS], rtol=1e-14)
+    np.testing.assert_allclose(old.cells[Y.C_SCALE], 1.5 * new.cells[Y.C_SCALE], rtol=1e-14)
+    np.testing.assert_allclose(old.derived[Y.D_R0], 1.5 * new.derived[Y.D_R0], rtol=1e-12)
+    np.testing.assert_allclose(old.derived[Y.D_KP], 1.5 * new.derived[Y.D_KP], rtol=1e-12)
+    np.testing.assert_array_equal(old.cells[Y.C_SOC], new.cells[Y.C_SOC])
+
+
 def test_what_is_drawn_for_one_quantity_tells_nothing_of_another() -> None:
     rack = RackTwin("lfp_280")
     rows = (Y.C_CAPACITY_AS, Y.C_SCALE, Y.C_SOC, Y.C_DEGC, Y.C_COOLANT_SHARE)
@@ -186,6 +198,10 @@ def test_the_racks_are_those_of_the_task() -> None:
         ({"seed": -1}, "seed = -1"),
         ({"initial_hysteresis": 2.0}, "initial_hysteresis = 2.0"),
         ({"n_series": 70000}, "at most 65,535"),
+        ({"sense_ohm": -0.1}, "sense_ohm = -0.1: must not be negative"),
+        ({"capacity_factor": 0.0}, "capacity_factor = 0.0: must be positive"),
+        ({"resistance_factor": -1.0}, "resistance_factor = -1.0: must be positive"),
+        ({"coolant_flow_lpm": 0.0}, "coolant_flow_lpm = 0.0: must be positive"),
     ],
 )
 def test_bad_tables_are_refused(table: dict[str, object], message: str) -> None:

@@ -175,6 +175,69 @@ def test_skew_shows_the_current_of_earlier(plain: Plain, hold: Callable[..., Non
     np.testing.assert_allclose(samples.cell_v, 3.3 - 2e-2, rtol=1e-7)
 
 
+@pytest.mark.parametrize("n_series", [6, 40])
+def test_bleed_currents_take_their_share_of_the_measured_voltages(plain: Plain, n_series: int) -> None:
+    """Chips of three channels, 33 ohm, 0.5 ohm a wire: by hand. 3.3 V over 33 ohm is 100 mA, 50 mV on a wire."""
+    rack = plain(rack={"n_series": n_series, "bleed_ohm": 33.0, "sense_ohm": 0.5})
+    mask = np.zeros(n_series, np.uint8)
+    mask[[0, 2, 3, 4]] = 1
+    rack.set_balance(mask)
+    rack.settle()
+    samples = Samples(rack, **quiet(cells_per_chip=3))
+    samples.take()
+    volt = rack.levels[Y.V_NOW]
+    amp = volt / 33.0 * mask
+    expected = volt.copy()
+    expected[0] -= 0.5 * 2 * amp[0]  # its own two wires
+    expected[1] += 0.5 * (amp[0] + amp[2])  # both its wires carry a neighbour's current, the other way round
+    expected[2] -= 0.5 * 2 * amp[2]  # the next group is on another chip, with a wire of its own
+    expected[3] -= 0.5 * (2 * amp[3] - amp[4])
+    expected[4] -= 0.5 * (2 * amp[4] - amp[3])
+    expected[5] += 0.5 * amp[4]
+    np.testing.assert_allclose(samples.cell_v, expected, rtol=1e-7)
+    assert expected[0] - volt[0] == pytest.approx(-0.1, abs=1e-3)
+    assert samples.record["bleeding"][0].tolist() == mask.tolist()
+    rack.set_balance(np.zeros(n_series, np.uint8))
+    samples.take(2)
+    np.testing.assert_allclose(samples.cell_v, volt, rtol=1e-4)
+    assert not samples.record["bleeding"].any()
+
+
+def test_neighbours_across_the_blocks_of_the_memory_share_their_wire(plain: Plain) -> None:
+    rack = plain(rack={"n_series": 40, "sense_ohm": 0.5})
+    mask = np.zeros(40, np.uint8)
+    mask[31] = 1
+    rack.set_balance(mask)
+    rack.settle()
+    samples = Samples(rack, **quiet(cells_per_chip=40))
+    samples.take()
+    shift = (samples.cell_v - rack.levels[Y.V_NOW]) / (0.5 * rack.levels[Y.V_NOW, 31] / 33.0)
+    np.testing.assert_allclose(shift[[29, 30, 31, 32, 33]], [0, 1, -2, 1, 0], atol=1e-5)
+
+
+def test_the_flow_is_that_of_the_rack_and_stands_with_the_pump(plain: Plain) -> None:
+    samples = Samples(plain(), **quiet())
+    assert samples.take()["coolant_flow_lpm"] == 12.0
+    noisy = Samples(samples.rack, **quiet(flow_noise=0.02))
+    read = np.array([noisy.take(k)["coolant_flow_lpm"] for k in range(2000)])
+    assert read.mean() == pytest.approx(12.0, abs=4 * 0.24 / np.sqrt(2000))
+    assert read.std() == pytest.approx(0.24, rel=0.07)
+    samples.rack.string[Y.S_FLOW_W_PER_K] = 0.0
+    assert noisy.take()["coolant_flow_lpm"] == 0.0
+
+
+def test_reversed_cells_are_seen_down_to_the_end_of_the_range(plain: Plain) -> None:
+    rack = plain(rack={"n_series": 3})
+    rack.cells[Y.C_SOC] = [0.5, -6.0, -20.0]  # 3 V and 0.6 V per unit: -0.6 V and -9 V
+    rack.settle()
+    samples = Samples(rack, **quiet())
+    samples.take()
+    np.testing.assert_allclose(samples.cell_v, [3.3, -0.6, -2.0], rtol=1e-6)
+    assert samples.quality.tolist() == [0, 0, RANGE]
+    with pytest.raises(TwinError, match=r"\[sensors\] cell_v_min_v = 6.0: above cell_v_max_v"):
+        SensorConfig(cell_v_min_v=6.0)
+
+
 def test_temperature_sensors_lag(plain: Plain) -> None:
     rack = plain(rack={"n_series": 4, "cells_per_sensor": 4})
     samples = Samples(rack, **quiet(degc_tau_s=20.0))
