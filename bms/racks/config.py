@@ -7,7 +7,6 @@ Every table and key has a default, which follows from the cell file where it can
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,11 @@ from bms.cells import CellParameters
 from bms.core.balancing_setup import BalancingSettings
 from bms.core.cooling_setup import CoolingSettings
 from bms.core.faults import Row
+from bms.core.health_setup import HealthSettings
+from bms.core.leak_setup import LeakSettings
+from bms.core.machine_setup import MachineSettings
+from bms.core.power_setup import DERATINGS, PowerSettings
+from bms.core.signals_setup import SignalSettings
 from bms.racks import faults, tables
 from bms.racks.rows import Basis, default_rows
 from bms.racks.settings import RackSettings, TimingSettings
@@ -27,23 +31,11 @@ from hal.contract import RackInfo
 from hal.errors import ConfigError, nearest
 
 FORMAT = 1
+FLOW_LPM = 3.0
+"""Coolant flow that is expected of a rack whose nominal flow is not known."""
 
 
-def _kind(name: str) -> Any:
-    module, _, kind = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), kind)
-    except ModuleNotFoundError:
-        return dataclasses.make_dataclass(kind, [], frozen=True)
-
-
-SignalSettings = _kind("bms.core.signals_setup:SignalSettings")
-MachineSettings = _kind("bms.core.machine_setup:MachineSettings")
-PowerSettings = _kind("bms.core.power_setup:PowerSettings")
-HealthSettings = _kind("bms.core.health_setup:HealthSettings")
-LeakSettings = _kind("bms.core.leak_setup:LeakSettings")
-
-PARTS: dict[str, type] = {
+PARTS: dict[str, type[Any]] = {
     "rack": RackSettings,
     "timing": TimingSettings,
     "signals": SignalSettings,
@@ -56,6 +48,12 @@ PARTS: dict[str, type] = {
 }
 """Tables of a file, and the settings that they fill; each is an attribute of `RackConfig` of the same name."""
 
+TAKEN_OVER = {
+    ("signals", "period_s"): "timing.period_s",
+    ("machine", "transport_charge_c"): "limits.transport_charge_c",
+}
+"""Keys of settings that are told once for all parts, and where."""
+
 
 @dataclass(frozen=True)
 class RackConfig:
@@ -63,11 +61,11 @@ class RackConfig:
 
     rack: RackSettings
     timing: TimingSettings
-    signals: Any
-    machine: Any
-    limits: Any
-    health: Any
-    leak: Any
+    signals: SignalSettings
+    machine: MachineSettings
+    limits: PowerSettings
+    health: HealthSettings
+    leak: LeakSettings
     balancing: BalancingSettings
     cooling: CoolingSettings
     rows: tuple[Row, ...]
@@ -130,6 +128,11 @@ def parse(content: Mapping[str, Any], source: str, cell: CellParameters | None =
             cell = cells.load(_cell_path(rack.cell, source))
         except ConfigError as error:
             raise ConfigError(f"{source}: rack.cell = {tables.shown(rack.cell)}: {error}") from None
+    if cell.chemistry not in DERATINGS:
+        raise ConfigError(
+            f"{source}: rack.cell = {tables.shown(cell.name)}: chemistry {tables.shown(cell.chemistry)} is not known"
+            f"{nearest(cell.chemistry, DERATINGS)}; correct the cell file"
+        )
     rows = faults.apply(default_rows(cell, _basis(cell, settings)), content.get("fault", {}), source)
     return RackConfig(**settings, rows=tuple(rows), cell=cell, tables=dict(content), source=source)
 
@@ -149,26 +152,41 @@ def _check(content: Mapping[str, Any], source: str) -> dict[str, Any]:
             what = "table" if isinstance(value, Mapping) else "key"
             raise ConfigError(f"{source}: {key}: unknown {what}{nearest(key, known)}")
     faults.check(content.get("fault", {}), source)
-    return {name: tables.settings(kind, content.get(name, {}), name, source) for name, kind in PARTS.items()}
+    for (name, key), instead in TAKEN_OVER.items():
+        value = content.get(name, {})
+        if isinstance(value, Mapping) and key in value:
+            given = tables.shown(value[key])
+            raise ConfigError(f"{source}: {name}.{key} = {given}: told in another place; give {instead} instead")
+    settings = {name: tables.settings(kind, content.get(name, {}), name, source) for name, kind in PARTS.items()}
+    for (name, key), instead in TAKEN_OVER.items():
+        table, other = instead.split(".")
+        settings[name] = dataclasses.replace(settings[name], **{key: getattr(settings[table], other)})
+    return settings
 
 
 def _basis(cell: CellParameters, settings: Mapping[str, Any]) -> Basis:
-    rack, timing = settings["rack"], settings["timing"]
-    limits, machine = settings["limits"], settings["machine"]
+    rack: RackSettings = settings["rack"]
+    limits: PowerSettings = settings["limits"]
+    machine: MachineSettings = settings["machine"]
+    signals: SignalSettings = settings["signals"]
     capacity_ah = rack.capacity_ah if rack.capacity_ah is not None else cell.capacity_ah * rack.n_parallel
     most = []
-    for ours, theirs in (("max_charge_c", cell.limits.max_charge_c), ("max_discharge_c", cell.limits.max_discharge_c)):
-        given = getattr(limits, ours, None)
-        most.append(capacity_ah * (theirs if given is None else min(given, theirs)))
+    for most_c, own_c, own_a, pulse in (
+        (cell.limits.max_charge_c, limits.max_charge_c, limits.max_charge_a, limits.pulse_charge),
+        (cell.limits.max_discharge_c, limits.max_discharge_c, limits.max_discharge_a, limits.pulse_discharge),
+    ):
+        rated_a = capacity_ah * (most_c if own_c is None else min(own_c, most_c))
+        most.append(pulse * (rated_a if own_a is None else min(rated_a, own_a)))
     return Basis(
         n_series=rack.n_series,
         capacity_ah=capacity_ah,
         charge_a=most[0],
         discharge_a=most[1],
-        period_s=timing.period_s,
-        precharge_rc_s=getattr(machine, "precharge_ohm", 100.0) * getattr(machine, "link_f", 0.005),
-        precharge_attempts=getattr(machine, "precharge_attempts", 3),
-        coolant_flow_lpm=rack.coolant_flow_lpm or 3.0,
+        period_s=settings["timing"].period_s,
+        current_range_a=signals.current_range_c * capacity_ah,
+        precharge_rc_s=machine.precharge_ohm * machine.link_f,
+        precharge_attempts=machine.precharge_attempts,
+        coolant_flow_lpm=rack.coolant_flow_lpm or FLOW_LPM,
     )
 
 
@@ -217,6 +235,8 @@ def to_tables(config: RackConfig) -> dict[str, Any]:
     """All settings, and the rows that differ from the defaults, as tables: `parse` makes the same of them."""
     result: dict[str, Any] = {"format": FORMAT}
     result.update({name: tables.plain(getattr(config, name)) for name in PARTS})
+    for name, key in TAKEN_OVER:
+        del result[name][key]
     changed = faults.differences(config.rows, default_rows(config.cell, config.basis))
     return {**result, "fault": changed} if changed else result
 

@@ -41,17 +41,18 @@ SODIUM = ("na_layered", "na_pba", "na_nfpp")
 class Basis:
     """What the thresholds follow from, besides the cell.
 
-    `capacity_ah`, `charge_a` and `discharge_a` (the largest continuous currents, magnitudes) are the string's.
+    `capacity_ah`, `charge_a` and `discharge_a` (the largest currents allowed, magnitudes) are the string's.
     """
 
     n_series: int
     capacity_ah: float
     charge_a: float
     discharge_a: float
-    period_s: float = 1.0
-    precharge_rc_s: float = 0.5
-    precharge_attempts: int = 3
-    coolant_flow_lpm: float = 0.0  # nominal; 0 = not known
+    period_s: float
+    current_range_a: float  # what the current sensor can show
+    precharge_rc_s: float
+    precharge_attempts: int
+    coolant_flow_lpm: float  # nominal
 
 
 Tier = tuple[float, float, float, float, Reaction]
@@ -176,14 +177,15 @@ def _currents(t: _Table, basis: Basis) -> None:
         )
     # the fuse is faster; this keeps the rack open after it, and acts where the arc of a bad contact limits the current
     worst = max(basis.charge_a, basis.discharge_a)
-    t.add(_F.SHORT_CIRCUIT, fatal=(3.0 * worst, worst, 0.0, 10.0, _SERVICE), ftti_s=2.0)
+    short = min(3.0 * worst, max(0.9 * basis.current_range_a, 1.3 * worst))
+    t.add(_F.SHORT_CIRCUIT, fatal=(short, worst, 0.0, 10.0, _SERVICE), ftti_s=2.0)
     for fault in (_F.DISCHARGE_LIMIT, _F.CHARGE_LIMIT):
         t.add(
             fault,
             (0.05 * c, 0.02 * c, 5.0, 10.0, _R.NONE),
             (0.1 * c, 0.05 * c, 10.0, 10.0, _R.DERATE),
             # an inverter that does not follow: what it still does is inside every other limit, hence the time
-            (0.2 * c, 0.05 * c, 20.0, 10.0, _RAMP),
+            (0.2 * c, 0.05 * c, 15.0, 10.0, _RAMP),
             30.0,
         )
 
@@ -278,14 +280,13 @@ def _safety(t: _Table, cell: CellParameters, basis: Basis) -> None:
     t.add(_F.INTERLOCK_OPEN, fatal=on, ftti_s=2.0)
     t.add(_F.EMERGENCY_STOP, fatal=on, ftti_s=2.0)
     t.add(_F.GAS_ALARM, fatal=(0.5, 0.5, 2.0, 60.0, _SERVICE | _R.COOL), ftti_s=5.0)
+    # no fatal tier: what lost cooling does to cells, their temperatures tell in time (IEC 62619 8.2.4)
     flow = basis.coolant_flow_lpm
-    if flow > 0:
-        # no fatal tier: what lost cooling does to cells, their temperatures tell in time (IEC 62619 8.2.4)
-        t.add(
-            _F.COOLANT_FLOW,
-            (0.7 * flow, 0.8 * flow, 30.0, 30.0, _R.NONE),
-            (0.4 * flow, 0.5 * flow, 30.0, 30.0, _R.DERATE),
-        )
+    t.add(
+        _F.COOLANT_FLOW,
+        (0.7 * flow, 0.8 * flow, 30.0, 30.0, _R.NONE),
+        (0.4 * flow, 0.5 * flow, 30.0, 30.0, _R.DERATE),
+    )
     t.add(
         _F.COOLANT_HOT,
         (47.0, 45.0, 60.0, 60.0, _R.COOL),
@@ -371,7 +372,7 @@ def _lost(t: _Table, basis: Basis) -> None:
     lost(_F.BUS_VOLTAGE_LOST, 5.0, 10.0, 300.0, 360.0, _R.NONE, _R.DERATE | _R.NO_CLOSE)
     lost(_F.FEEDBACK_LOST, 3.0, 5.0, 30.0, 60.0, stop=_R.DERATE | _R.NO_CLOSE)
     lost(_F.COOLANT_LOST, 60.0, 300.0, None, None, _R.NONE, _R.DERATE)  # temperatures of the cells remain
-    lost(_F.GAS_LOST, 60.0, 300.0, 3600.0, 4000.0, _R.NONE, _R.DERATE | _R.NO_CLOSE)
+    lost(_F.GAS_LOST, 60.0, 300.0, 3600.0, 4200.0, _R.NONE, _R.DERATE | _R.NO_CLOSE)
     lost(_F.BLEED_LOST, 60.0, 300.0, None, None, _R.NONE, _R.NO_BALANCING)
     lost(_F.SAMPLE_LOST, 2.0, 3.0, 5.0, 15.0)
 

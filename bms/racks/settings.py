@@ -15,7 +15,8 @@ class RackSettings:
     n_series: int = 1  # groups in series
     n_parallel: int = 1  # cells in a group
     capacity_ah: float | None = None  # nominal capacity of the string, Ah; left out, that of the cell file
-    coolant_flow_lpm: float | None = None  # nominal coolant flow of the rack, l/min; left out, at least 3 is expected
+    coolant_flow_lpm: float | None = None  # nominal coolant flow of the rack, l/min; left out, 3 are expected
+    contactor_break_a: float | None = None  # largest current that the main contactors break, A; only `bms check` asks
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for what no rack can be."""
@@ -23,7 +24,7 @@ class RackSettings:
             value = getattr(self, name)
             if not 1 <= value <= most:
                 raise ValueError(f"{name} = {value}: must be in 1..{most}")
-        for name in ("capacity_ah", "coolant_flow_lpm"):
+        for name in ("capacity_ah", "coolant_flow_lpm", "contactor_break_a"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} = {value}: must be greater than 0; leave it out where it is not known")
