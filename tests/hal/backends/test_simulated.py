@@ -85,6 +85,11 @@ def test_it_is_a_rack_with_truth() -> None:
     assert info.sensor_of_cell.tolist() == [k // 6 for k in range(96)]
     assert info.capabilities.balancing
     assert info.capabilities.truth
+    assert info.capabilities.coolant_flow
+    assert info.capabilities.gas
+    assert info.capabilities.bleed_feedback
+    assert not info.capabilities.shuttle
+    assert SimulatedRack("nmc_ev", query={"shuttle": "true"}).info.capabilities.shuttle
     assert set(cell_names()) == {"lfp_280", "na_185", "nmc_ev"}
 
 
@@ -211,6 +216,7 @@ def test_truth_adds_up() -> None:
     np.testing.assert_allclose(truth.capacity_ah, capacity.sum(axis=1) / 3600)
     np.testing.assert_allclose(truth.soc, (soc * capacity).sum(axis=1) / capacity.sum(axis=1))
     np.testing.assert_array_equal(truth.cell_degc, degc.max(axis=1))
+    np.testing.assert_allclose(truth.resistance, twin.by_group(Y.C_SCALE).mean(axis=1))
     assert head["pack_v"][0] == pytest.approx(bench.m.head["pack_v"][0], rel=1e-6)
 
 
@@ -228,6 +234,34 @@ def test_balancing_bleeds_the_chosen_groups() -> None:
     bench.run(3600.0, 10.0)
     lost = before - bench.truth().soc
     assert lost[3] == pytest.approx(lost[0], rel=0.05)  # self-discharge alone, by capacity
+
+
+def test_an_aged_rack_says_so_in_its_truth_and_keeps_its_nameplate() -> None:
+    factors = {"capacity_factor": 0.85, "resistance_factor": 1.4}
+    for cell, capacity_ah in (("lfp_280", 280.0), ("nmc_ev", 112.6)):
+        bench = Bench(cell, capacity_spread=0.0, resistance_spread=0.0, **factors)
+        np.testing.assert_allclose(bench.truth().capacity_ah, 0.85 * capacity_ah)
+        np.testing.assert_allclose(bench.truth().resistance, 1.4)
+        assert bench.rack.info.capacity_ah == pytest.approx(capacity_ah)
+
+
+def test_what_a_healthy_rack_reports_beside_its_values() -> None:
+    bench = Bench(cells_per_sensor=4)
+    bench.command.balance[[0, 15]] = 1
+    bench.write()
+    m = bench.run(1.0)
+    assert np.flatnonzero(m.bleeding).tolist() == [0, 15]
+    # 0.1 ohm a wire, 0.1 A: the bled group reads 20 mV low, its neighbour 10 mV high
+    shift = m.cell_v - np.array(bench.rack.twin.levels[Y.V_NOW])
+    np.testing.assert_allclose(shift[[0, 1, 2, 14, 15]], [-0.02, 0.01, 0, 0.01, -0.02], atol=5e-4)
+    head = m.head
+    assert head["coolant_flow_lpm"][0] == pytest.approx(40.0)
+    for name in ("insulation_rail", "emergency_stop", "gas_alarm"):
+        assert head[name][0] == 0
+    assert head["interlock_closed"][0] == 1
+    for name in head.dtype.names or ():
+        if name.endswith("_quality"):
+            assert head[name][0] == Quality.GOOD
 
 
 def test_cooling_follows_the_set_point_within_the_chiller() -> None:
@@ -292,11 +326,13 @@ class Clock:
     def now_s(self):
         return self.now
 
+OPTIONS = {"duty": {"start_s": 0.0}, "fault": [{"kind": "cell_heat", "index": [3], "value": 5.0}]}
 clock = Clock()
-rack = SimulatedRack("nmc_ev", query={"n_series": "34", "seed": "5"}, clock=clock, options={"duty": {"start_s": 0.0}})
+rack = SimulatedRack("nmc_ev", query={"n_series": "34", "seed": "5", "shuttle": "true"}, clock=clock, options=OPTIONS)
 rack.open()
 m, c, t = (kind(rack.info.n_cells, rack.info.n_sensors) for kind in (Measurement, Command, Truth))
 c.balance[::3] = 1
+c.shuttle[[2, 7, 31]] = [1, 2, 1]
 c.head["cooling_degc"], c.head["soc_mean"] = 20.0, 0.5
 c.head["limit_discharge_a"] = c.head["limit_charge_a"] = 90.0
 c.head["limit_discharge_w"] = c.head["limit_charge_w"] = 1e5
@@ -366,6 +402,32 @@ def test_a_mask_that_is_none_is_refused() -> None:
         bench.rack.truth(Truth(3, 1))
 
 
+@pytest.mark.parametrize(
+    ("shuttle", "group", "code", "message"),
+    [
+        (False, 3, 1, r"shuttle = 1: this rack has no active balancer \(\[rack\] shuttle = true\)"),
+        (True, 3, 3, "shuttle = 3: the codes are 0, 1 and 2"),
+        (True, 15, 1, "shuttle = 1 for the last group: there is no next one"),
+        (True, 15, 2, "shuttle = 2 for the last group: there is no next one"),
+    ],
+)
+def test_an_impossible_balancer_is_refused(shuttle: bool, group: int, code: int, message: str) -> None:
+    bench = Bench(shuttle=shuttle)
+    bench.command.shuttle[group] = code
+    with pytest.raises(ValueError, match=message):
+        bench.write()
+
+
+def test_charge_is_moved_between_neighbours() -> None:
+    bench = Bench(shuttle=True, self_discharge_spread=0.0, capacity_spread=0.0)
+    before = bench.truth().soc.copy()
+    bench.command.shuttle[4] = 1
+    bench.write()
+    bench.run(3600.0, 10.0)
+    moved_ah = (bench.truth().soc - before) * 280.0
+    np.testing.assert_allclose(moved_ah[3:7] - moved_ah[3], [0, -2.0, 1.8, 0], atol=0.02)
+
+
 def test_unknown_soc_is_no_error() -> None:
     bench = Bench()
     bench.command.head["soc_mean"] = math.nan
@@ -429,10 +491,13 @@ def test_frozen_voltages_keep_their_value() -> None:
     assert seen[8] != seen[6]
 
 
-def test_an_offset_of_the_current_is_not_flagged() -> None:
-    bench = with_faults({"kind": "current_offset", "value": 3.0})
-    assert bench.run(2.0).head["current_a"][0] == pytest.approx(3.0)
-    assert bench.m.head["current_a_quality"][0] == 0
+def test_a_stalled_device_gives_its_last_sample_again() -> None:
+    bench = Bench(options={"sensors": {}, "fault": [{"kind": "scan_stalled", "at_s": 3.0, "until_s": 6.0}]})
+    seen = [(bench.run(1.0).raw.tobytes(), int(bench.m.head["sequence"][0]), float(bench.m.head["time_s"][0]))
+            for _ in range(8)]  # fmt: skip
+    assert len({raw for raw, _, _ in seen[1:5]}) == 1
+    assert [sequence for _, sequence, _ in seen] == [2, 3, 3, 3, 3, 7, 8, 9]
+    assert [time_s for _, _, time_s in seen] == [101, 102, 102, 102, 102, 106, 107, 108]
 
 
 def test_current_beyond_the_range_is_flagged() -> None:
@@ -443,14 +508,6 @@ def test_current_beyond_the_range_is_flagged() -> None:
     bench.run(3.0)
     assert bench.m.head["current_a_quality"][0] == Quality.OUT_OF_RANGE
     assert bench.m.head["current_a"][0] == pytest.approx(28.0)
-
-
-def test_a_welded_contactor_stays_closed() -> None:
-    bench = with_faults({"kind": "contactor_weld", "at_s": 20.0})
-    bench.connect()
-    bench.run(12.0)
-    bench.write(0)
-    assert bench.run(2.0).head["contactors"][0] == MAINS
 
 
 def test_without_coolant_the_cells_warm_up() -> None:

@@ -68,6 +68,13 @@ FAULTS = [
     {"kind": "cell_v_missing", "index": [2], "at_s": 30.0, "until_s": 40.0},
     {"kind": "current_offset", "value": 2.0, "at_s": 35.0},
     {"kind": "coolant_stop", "at_s": 25.0, "until_s": 50.0},
+    {"kind": "cell_leak", "index": [33], "value": 2.0, "at_s": 12.0},
+    {"kind": "cell_heat", "index": [34], "value": 20.0, "at_s": 12.0},
+    {"kind": "bleed_stuck_on", "index": [36], "at_s": 12.0, "until_s": 60.0},
+    {"kind": "contactor_stuck_open", "index": [0], "at_s": 20.0, "until_s": 22.0},
+    {"kind": "pcs_ignores_limits", "value": -160.0, "at_s": 26.0, "until_s": 30.0},
+    {"kind": "scan_stalled", "at_s": 41.0, "until_s": 43.0},
+    {"kind": "link_load", "value": 5000.0, "at_s": 44.0},
 ]
 
 
@@ -76,14 +83,17 @@ FAULTS = [
 def test_a_rack_of_a_site_gives_the_bits_of_a_rack_of_its_own(cell: str, racks: int, threads: int) -> None:
     """Rack k is `sim:CELL` with the seed + k: through precharge, faults, a silent controller, balancing and closing."""
     tables: dict[str, Any] = {"duty": {"kind": "constant", "c_rate": -0.4}, "fault": FAULTS}
+    small = {**SMALL, "shuttle": True}
+    tables["rack"] = small
     bench = Bench(racks, {"cell": cell, "threads": str(threads), "seed": "7"}, **tables)
     clock = Time()
     single = []
     for k in range(racks):
-        rack = SimulatedRack(cell, query={"seed": str(7 + k)}, clock=clock, options={**tables, "rack": SMALL})
+        rack = SimulatedRack(cell, query={"seed": str(7 + k)}, clock=clock, options=tables)
         rack.open()
         single.append((rack, Measurement(37, 10), Command(37, 10), Truth(37, 10)))
     bench.commands["balance"][:, 5] = 1
+    bench.commands["shuttle"][:, [3, 31, 34]] = [1, 2, 1]
     script = [(MAINS & 2, 1, 0.5, True), (PRECHARGE, 8, 1.0, True), (MAINS, 40, 1.0, True), (MAINS, 7, 1.0, False),
               (PRECHARGE, 10, 0.7, True), (MAINS, 20, 2.5, True)]  # fmt: skip
     for contactors, steps, step_s, beat in script:
