@@ -244,11 +244,11 @@ def _ask(config: PowerConfig, estimator: EstimatorConfig, direction: int, horizo
         c[KELVIN_PER_J],
         estimator.scalars[0].bend_a,
         estimator.scalars[0].nodes_per_soc,
-        SOC_U[direction],
-        OCV_U[direction],
-        PER_AS[direction],
-        LEFT_V[horizon],
-        OHM[horizon],
+        SOC_U + np.uint64(direction) * _LANES,
+        OCV_U + np.uint64(direction) * _LANES,
+        PER_AS + np.uint64(direction) * _LANES,
+        LEFT_V + np.uint64(horizon) * _LANES,
+        OHM + np.uint64(horizon) * _LANES,
     )
 
 
@@ -283,7 +283,8 @@ def _scan(
     estimator: EstimatorConfig,
     estimator_state: EstimatorState,
     cell_degc: F4,
-    ceiling_a: tuple[f4, f4],
+    discharge_a: f4,
+    charge_a: f4,
     dt_s: f4,
 ) -> None:
     """Test the next slice of cells against the limits as they stand, all cells in the first step."""
@@ -306,7 +307,7 @@ def _scan(
         for pair in range(N_PAIRS):
             ask = _ask(config, estimator, pair // N_HORIZONS, pair % N_HORIZONS)
             if not check(w, line, estimator.nodes, ask, number[CELL_A + pair]):
-                most_a = ceiling_a[pair // N_HORIZONS]
+                most_a = discharge_a if pair < N_HORIZONS else charge_a
                 for c in range(LANES):
                     if not holds(w, c):
                         a = bears(w, line, estimator.nodes, c, ask, most_a, number[CELL_A + pair])[0]
@@ -331,7 +332,8 @@ def _weakest(
     estimator_state: EstimatorState,
     seen: Seen,
     cell_degc: F4,
-    ceiling_a: tuple[f4, f4],
+    discharge_a: f4,
+    charge_a: f4,
     dt_s: f4,
 ) -> tuple[f4, f4]:
     """Solve anew for the cells that limit; the limits of the cells rise towards that, or fall to it.
@@ -353,7 +355,7 @@ def _weakest(
         cells[N_PAIRS + 1] = i4(high)
     prepare(w, line, cells, estimator, estimator_state, cell_degc, config.horizon, config.number[SOC_SIGMAS])
     for pair in range(N_PAIRS):
-        most_a = ceiling_a[pair // N_HORIZONS]
+        most_a = discharge_a if pair < N_HORIZONS else charge_a
         was_a = number[CELL_A + pair] if state.word[STARTED] != 0 else most_a
         if int(state.limiting[pair]) < n:
             _solve(config, state, estimator, pair, pair, int(state.limiting[pair]), most_a)
@@ -361,7 +363,7 @@ def _weakest(
             number[SOLVED_A + pair] = most_a
         risen_a = was_a + config.number[RISE] * dt_s * most_a
         number[CELL_A + pair] = min(number[SOLVED_A + pair], risen_a)
-    ohm = OHM[int(config.number[IN_FORCE])]
+    ohm = OHM + np.uint64(int(config.number[IN_FORCE])) * _LANES
     first, second = np.uint64(N_PAIRS), np.uint64(N_PAIRS + 1)
     return w[ohm + first] + w[BENT_OHM + first], w[ohm + second] + w[BENT_OHM + second]
 
@@ -462,9 +464,11 @@ def power_limits(
     n = cell_degc.shape[0]
     if not dt_s > _ZERO:
         dt_s = _ZERO
-    ceiling_a = (c[RATED_A] * c[PULSE] * per_cell, c[RATED_A + 1] * c[PULSE + 1] * per_cell)
-    low_ohm, high_ohm = _weakest(config, state, estimator, estimator_state, seen, cell_degc, ceiling_a, dt_s)
-    _scan(config, state, estimator, estimator_state, cell_degc, ceiling_a, dt_s)
+    discharge_a, charge_a = c[RATED_A] * c[PULSE] * per_cell, c[RATED_A + 1] * c[PULSE + 1] * per_cell
+    low_ohm, high_ohm = _weakest(
+        config, state, estimator, estimator_state, seen, cell_degc, discharge_a, charge_a, dt_s
+    )
+    _scan(config, state, estimator, estimator_state, cell_degc, discharge_a, charge_a, dt_s)
     soc = estimator_state.out[SOC * estimator_state.flags.shape[0] :]
     soc_low, soc_high, wrong_at = _soc_extremes(state.work, soc, n)
     now_a = seen.current_a if abs(seen.current_a) < _HUGE else _ZERO

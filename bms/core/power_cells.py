@@ -51,8 +51,9 @@ def _offsets(first: int, count: int) -> tuple[np.uint64, ...]:
 _BLENDED = u8(NODE * LANES)
 _ROWS = 2 * NODE
 OK, FT, DEGC, BASE, BENT_OHM, SETTLED_OHM, H_NOW = _offsets(_ROWS, 7)
-SOC_U, OCV_U, PER_AS = _offsets(_ROWS + 7, 2), _offsets(_ROWS + 9, 2), _offsets(_ROWS + 11, 2)
-LEFT_V, OHM = _offsets(_ROWS + 13, N_HORIZONS), _offsets(_ROWS + 17, N_HORIZONS)
+# the first of a row for each direction, or for each horizon
+SOC_U, OCV_U, PER_AS = u8((_ROWS + 7) * LANES), u8((_ROWS + 9) * LANES), u8((_ROWS + 11) * LANES)
+LEFT_V, OHM = u8((_ROWS + 13) * LANES), u8((_ROWS + 17) * LANES)
 _HOLDS, LOW, HIGH, WRONG = _offsets(_ROWS + 21, 4)
 _FZ = _HOLDS  # needed before there is anything to hold
 WORK = (_ROWS + 25) * LANES
@@ -139,8 +140,8 @@ def prepare(
         w[_FZ + c] = at - f4(k)
         line[c] = t * i4(N_SOC) + k
         std = soc_sigmas * out[n_lanes + cell]
-        w[SOC_U[0] + c] = _within(z - std, _Z_MIN, _Z_MAX)
-        w[SOC_U[1] + c] = _within(z + std, _Z_MIN, _Z_MAX)
+        w[SOC_U + c] = _within(z - std, _Z_MIN, _Z_MAX)
+        w[SOC_U + _LANES + c] = _within(z + std, _Z_MIN, _Z_MAX)
         v1, v2, v3, v4 = (
             blocks[row + V1 * LANES],
             blocks[row + (V1 + 1) * LANES],
@@ -153,14 +154,14 @@ def prepare(
         w[H_NOW + c] = h
         w[BASE + c] = blocks[row + W * LANES]
         # what is left of one state is not a number if any of them is not
-        w[PER_AS[0] + c] = _ONE - blocks[row + RELATIVE * LANES]
+        w[PER_AS + c] = _ONE - blocks[row + RELATIVE * LANES]
         w[BENT_OHM + c] = e
         for j in range(N_HORIZONS):
             left = horizons[j * HORIZON + LEFT1] * v1 + horizons[j * HORIZON + LEFT2] * v2
             left += horizons[j * HORIZON + LEFT3] * v3 + horizons[j * HORIZON + LEFT4] * v4
-            w[LEFT_V[j] + c] = e * left
+            w[LEFT_V + u8(j) * _LANES + c] = e * left
         numbers = (((v1 + v2) + (v3 + v4)) + (h + r)) + (blocks[row + Z * LANES] + w[BASE + c])
-        w[OK + c] = _ONE if abs((numbers + w[PER_AS[0] + c]) + (std + degc)) < _INFINITE else _ZERO
+        w[OK + c] = _ONE if abs((numbers + w[PER_AS + c]) + (std + degc)) < _INFINITE else _ZERO
     below = u8(N_SOC * NODE)
     for c in range(_LANES):
         low = u8(line[c]) * _NODE
@@ -175,19 +176,20 @@ def prepare(
     for c in range(_LANES):
         line[c] = line[c] // i4(N_SOC) * i4(N_SOC)
         for side in range(2):
-            w[OCV_U[side] + c] = _ocv(nodes, line[c], w[FT + c], w[SOC_U[side] + c] * nodes_per_soc)
+            place = u8(side) * _LANES + c
+            w[OCV_U + place] = _ocv(nodes, line[c], w[FT + c], w[SOC_U + place] * nodes_per_soc)
     for c in range(_LANES):
-        e, per_as = w[BENT_OHM + c], w[PER_AS[0] + c] * w[_P_RATE + c]
+        e, per_as = w[BENT_OHM + c], w[PER_AS + c] * w[_P_RATE + c]
         r0, r1, r2, r3, r4 = w[_P_R0 + c], w[_P_R1 + c], w[_P_R2 + c], w[_P_R3 + c], w[_P_R4 + c]
         for j in range(N_HORIZONS):
             s1, s2 = _ONE - horizons[j * HORIZON + LEFT1], _ONE - horizons[j * HORIZON + LEFT2]
             s3, s4 = _ONE - horizons[j * HORIZON + LEFT3], _ONE - horizons[j * HORIZON + LEFT4]
-            w[OHM[j] + c] = e * (r0 + ((r1 * s1 + r2 * s2) + (r3 * s3 + r4 * s4)))
+            w[OHM + u8(j) * _LANES + c] = e * (r0 + ((r1 * s1 + r2 * s2) + (r3 * s3 + r4 * s4)))
         w[BENT_OHM + c] = e * w[_P_RCT + c]
         w[SETTLED_OHM + c] = e * ((r0 + w[_P_RCT + c]) + ((r1 + r2) + (r3 + r4)))
         w[BASE + c] += w[_P_OCV + c]
-        w[PER_AS[0] + c] = per_as
-        w[PER_AS[1] + c] = per_as * w[_P_ETA + c]
+        w[PER_AS + c] = per_as
+        w[PER_AS + _LANES + c] = per_as * w[_P_ETA + c]
 
 
 @kernel
@@ -287,6 +289,6 @@ def sum_ohm(w: Any, horizons: Any, j: int, count: int) -> f4:
     total = _ZERO
     for k in range(count):
         c = u8(k)
-        moved = w[PER_AS[0] + c] * horizons[j * HORIZON + SECONDS]
-        total += (w[OHM[j] + c] + w[BENT_OHM + c]) + w[_P_SLOPE + c] * moved
+        moved = w[PER_AS + c] * horizons[j * HORIZON + SECONDS]
+        total += (w[OHM + u8(j) * _LANES + c] + w[BENT_OHM + c]) + w[_P_SLOPE + c] * moved
     return total
