@@ -23,10 +23,15 @@ filter's SoC, which contains its own idea of the capacity, is not used: the esti
 found is handed to the filter as its q. The charge is counted as measured; the bias that the filter knows at the end of
 a pair is taken off for its whole time.
 
-**Resistance.** The filter's r (logarithm of one scale on all resistances) is averaged over the moments with enough
-current, weighted by what the filter knew.
+**Resistance.** What the voltage answers within a second or three to a change of the current, regressed on what the
+parameters of the type answer (ohmic resistance, charge transfer, RC pairs of the filter; the OCV moves by its slope)::
 
-Cells are looked at one after the other, each once per `PERIOD_S`.
+    dv - OCV' dz = -R d(R0 i + Rct i_b asinh(i / i_b) + v_1 + .. + v_4)
+
+by least squares with fading memory, a few cells at a time. Where no such changes are seen (samples too far apart), the
+filter's r (logarithm of one scale on all resistances) stands in, averaged over the moments with enough current.
+
+For the capacity, cells are looked at one after the other, each once per `PERIOD_S`.
 """
 
 from __future__ import annotations
@@ -76,7 +81,8 @@ from hal.contract import F4, LANES, NO_INDEX, U2, U4, Field
 PERIOD_S, MEMORY_H, R_MEMORY_H, MIN_SWING, MAX_STD, PRIOR_STD = 0, 1, 2, 3, 4, 5
 DROP_SHARE, OFFSET_V, WHITE_V, GAIN_STD, EFFICIENCY_STD, LEAK_PER_H = 6, 7, 8, 9, 10, 11
 LEAVE, LEAVE_H, Q_MIN, Q_MAX, KNOWN_STD, R_MIN_A, R_STD, PER_CELL = 12, 13, 14, 15, 16, 17, 18, 19
-N_NUMBERS = 20
+MODEL_ERROR_V, CHANGE_A = 20, 21
+N_NUMBERS = 22
 
 # HealthConfig.word
 FEED = 0  # 1 = hand capacities to the filter
@@ -85,22 +91,26 @@ N_WORDS = 1
 # HealthState.number, of the string
 COUNT, COUNT_LOW, CHARGED, HOURS, HOURS_LOW, GAP, LAST_A, CREDIT = 0, 1, 2, 3, 4, 5, 6, 7
 SWEEP_H, FADE, R_FADE, LOWEST, HIGHEST = 8, 9, 10, 11, 12
-CAPACITY_LOW, RESISTANCE_HIGH = 13, 14
-N_STATE_NUMBERS = 15
+CAPACITY_LOW, RESISTANCE_HIGH, BEFORE_S, BEFORE_A = 13, 14, 15, 16
+N_STATE_NUMBERS = 17
 
 # HealthState.word
-NEXT, STARTED, LOWEST_AT, HIGHEST_AT, CAPACITY_AT, RESISTANCE_AT = 0, 1, 2, 3, 4, 5
-N_STATE_WORDS = 6
+NEXT, STARTED, LOWEST_AT, HIGHEST_AT, CAPACITY_AT, RESISTANCE_AT, BEFORE_AT, WATCHING = 0, 1, 2, 3, 4, 5, 6, 7
+N_STATE_WORDS = 8
 
 # HealthState.cell: numbers of one cell side by side. The sums of AWTLS, and of its deviation,
 C1, C2, C3, C_PASSING, C_LASTING, PAIRS = 0, 1, 2, 3, 4, 5
 # of the resistance, what was bled, and two moments of known SoC: the older one, and the best of this visit
-R_WEIGHT, R_MEAN, R_VAR, BLED = 6, 7, 8, 9
+R_WEIGHT, R_MEAN, R_VAR, STEP_DD, STEP_DV, BLED = 6, 7, 8, 9, 10, 11
 MOMENT = 8
-OLDER, NEWER = 10, 10 + MOMENT
-ROWS = 10 + 2 * MOMENT
+OLDER, NEWER = 12, 12 + MOMENT
+ROWS = 12 + 2 * MOMENT
 # of a moment; `M_PASSING` 0 = there is none
 M_SOC, M_PASSING, M_LASTING, M_COUNT, M_CHARGED, M_HOURS, M_GAP, M_BLED = range(MOMENT)
+
+# HealthState.before: a few cells before a change of the current
+WATCHED = 4
+B_VOLT, B_DROP, B_SOC = 0, WATCHED, 2 * WATCHED
 
 CONFIG_FIELDS = (
     Field("health_number", "f4", "settings of the state of health", f"{N_NUMBERS}"),
@@ -115,6 +125,7 @@ STATE_FIELDS = (
     Field("health_bled_as", "f4", "bled since the cell was looked at, A s", "cells"),
     Field("health_cell", "f4", "sums and moments of each cell", f"cells*{ROWS}"),
     Field("health_count", "f4", "charge and time of the string, the sweep", f"{N_STATE_NUMBERS}"),
+    Field("health_before", "f4", "a few cells before a change of the current", f"{3 * WATCHED}"),
     Field("health_place", "u4", "places of the sweep", f"{N_STATE_WORDS}"),
 )
 
@@ -132,6 +143,8 @@ _DEGC_UNKNOWN = f4(25.0)
 _FILTER_Q_MAX = f4(0.2)  # what the filter takes
 _FILTER_STD_MIN = f4(0.003)
 _NEAR = 2  # nodes to each side within which the curve must be as steep
+_STEP_MIN_S, _STEP_MAX_S = f4(0.9), f4(3.1)  # between the two samples of a change
+_STEP_MAX_V = f4(2.0)
 _STEPS = 8  # halvings that find one of 2**8 > N_SOC nodes
 _CAPACITY_LOW, _RESISTANCE_HIGH = int(Fault.CAPACITY_LOW), int(Fault.RESISTANCE_HIGH)
 _NONE = np.uint32(NO_INDEX)
@@ -140,7 +153,7 @@ _WITH_Q = tuple(p_row(j, Q) for j in range(NX) if j != Q)
 
 
 class HealthConfig(NamedTuple):
-    """Constants: `number` f4[20] and `word` u4[1], by the index constants of this module."""
+    """Constants: `number` f4[22] and `word` u4[1], by the index constants of this module."""
 
     number: F4
     word: U4
@@ -149,7 +162,7 @@ class HealthConfig(NamedTuple):
 class HealthState(NamedTuple):
     """What is published: `capacity`, `capacity_std`, `resistance`, `resistance_std` f4[n_cells], all relative.
 
-    And the memory: `bled_as` f4[n_cells], `cell` f4[n_cells * ROWS], `number` f4[15], `word` u4[6].
+    And the memory: `bled_as` f4[n_cells], `cell` f4[n_cells * ROWS], `number` f4[17], `before` f4[12], `word` u4[8].
     """
 
     capacity: F4
@@ -159,6 +172,7 @@ class HealthState(NamedTuple):
     bled_as: F4
     cell: F4
     number: F4
+    before: F4
     word: U4
 
 
@@ -173,6 +187,7 @@ def health_state(n_cells: int) -> HealthState:
         bled_as,
         np.zeros(n_cells * ROWS, np.float32),
         np.zeros(N_STATE_NUMBERS, np.float32),
+        np.zeros(3 * WATCHED, np.float32),
         np.zeros(N_STATE_WORDS, np.uint32),
     )
 
@@ -184,6 +199,7 @@ def health_init(config: HealthConfig, state: HealthState) -> None:
     state.cell[:] = _ZERO
     state.bled_as[:] = _ZERO
     state.number[:] = _ZERO
+    state.before[:] = _ZERO
     state.word[:] = np.uint32(0)
     state.number[LOWEST], state.number[HIGHEST] = _INFINITE, -_INFINITE
     state.number[CAPACITY_LOW], state.number[RESISTANCE_HIGH] = _NAN, _NAN
@@ -221,6 +237,7 @@ def health_break(state: HealthState) -> None:
         state.cell[k * ROWS + NEWER + M_PASSING] = _ZERO
         state.bled_as[k] = _ZERO
     state.word[STARTED] = np.uint32(0)
+    state.word[WATCHING] = np.uint32(0)
 
 
 @kernel
@@ -309,6 +326,36 @@ def _blend(nodes: F4, at: int, ft: f4, column: int) -> f4:
 
 
 @kernel
+def _row(degc_first: f4, nodes_per_kelvin: f4, degc: f4) -> tuple[int, f4]:
+    """First node of the row of the table on the cold side of `degc`, and how far it is to the next row, 0..1."""
+    at = min(max((degc - degc_first) * nodes_per_kelvin, _ZERO), f4(N_DEGC - 1))
+    t = min(int(at), N_DEGC - 2)
+    return t * N_SOC, at - f4(t)
+
+
+@kernel
+def _nearest(z: f4) -> int:
+    """The node of the table next to the SoC `z`."""
+    z = z if z > _ZERO else _ZERO  # also NaN
+    z = z if z < _ONE else _ONE
+    return int(z * f4(N_SOC - 1) + _HALF)
+
+
+@kernel
+def _drop(estimator: EstimatorConfig, filter_: EstimatorState, k: int, here: int, ft: f4) -> f4:
+    """Polarisation of cell `k` as its type has it (scale 1) at the present current, V."""
+    k1 = estimator.scalars[0]
+    shared = filter_.shared[0]
+    f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
+    i = shared.last_a - shared.bias_a
+    bent = k1.bend_a * asinhf(i / k1.bend_a)
+    slow = (f[V1 * LANES] + f[V2 * LANES]) + (f[V3 * LANES] + f[V4 * LANES])
+    fast = _blend(estimator.nodes, here, ft, R0) * i + _blend(estimator.nodes, here, ft, RCT) * bent
+    drop: f4 = slow + fast
+    return drop
+
+
+@kernel
 def _moment(
     config: HealthConfig, estimator: EstimatorConfig, filter_: EstimatorState, k: int, degc: f4
 ) -> tuple[f4, f4, f4]:
@@ -326,19 +373,9 @@ def _moment(
         return _NAN, _NAN, _NAN
     f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
 
-    at = (degc - k1.degc_first) * k1.nodes_per_kelvin
-    at = min(max(at, _ZERO), f4(N_DEGC - 1))
-    t = min(int(at), N_DEGC - 2)
-    ft = at - f4(t)
-    row = t * N_SOC
-    z = f[Z * LANES]
-    z = z if z > _ZERO else _ZERO  # also NaN
-    z = z if z < _ONE else _ONE
-    here = row + int(z * f4(N_SOC - 1) + _HALF)
-    i = shared.last_a - shared.bias_a
-    bent = k1.bend_a * asinhf(i / k1.bend_a)
-    drop = f[V1 * LANES] + f[V2 * LANES] + f[V3 * LANES] + f[V4 * LANES]
-    drop = drop + (_blend(nodes, here, ft, R0) * i + _blend(nodes, here, ft, RCT) * bent)
+    row, ft = _row(k1.degc_first, k1.nodes_per_kelvin, degc)
+    here = row + _nearest(f[Z * LANES])
+    drop = _drop(estimator, filter_, k, here, ft)
     drop = drop * expf(f[R * LANES])
     left = v + drop - _blend(nodes, here, ft, M0) * shared.sign
     h = f[H * LANES]
@@ -367,8 +404,83 @@ def _moment(
     drop_var = (c[DROP_SHARE] * c[DROP_SHARE] + f[_VAR_R * LANES]) * drop * drop
     passing = (drop_var + m * m * f[_VAR_H * LANES] + c[WHITE_V] * c[WHITE_V]) * per_v * per_v
     w, knee = _blend(nodes, row + low, ft, W_STD), _blend(nodes, row + low, ft, W_KNEE)
-    lasting = (w * w + c[OFFSET_V] * c[OFFSET_V]) * per_v * per_v + knee * knee
+    lasting = (w * w + c[MODEL_ERROR_V] * c[MODEL_ERROR_V] + c[OFFSET_V] * c[OFFSET_V]) * per_v * per_v + knee * knee
     return soc, passing, lasting
+
+
+@kernel
+def _resistance(config: HealthConfig, state: HealthState, k: int) -> None:
+    """Publish the resistance of cell `k`: from the changes of the current, or the filter's where that is better."""
+    c = config.number
+    cell = state.cell[k * ROWS : (k + 1) * ROWS]
+    best = _INFINITE
+    if cell[STEP_DD] > _ZERO:
+        scale = cell[STEP_DV] / cell[STEP_DD]
+        best = _TWO * c[WHITE_V] * c[WHITE_V] / cell[STEP_DD] + scale * scale * c[R_STD] * c[R_STD]
+        state.resistance[k] = scale
+        state.resistance_std[k] = np.sqrt(best)
+    if cell[R_WEIGHT] > _ZERO:
+        scale = expf(cell[R_MEAN])
+        var = scale * scale * (cell[R_VAR] + _TWO * _TWO * c[R_STD] * c[R_STD])
+        if var < best:
+            state.resistance[k] = scale
+            state.resistance_std[k] = np.sqrt(var)
+
+
+@kernel
+def _watch(
+    config: HealthConfig,
+    state: HealthState,
+    estimator: EstimatorConfig,
+    filter_: EstimatorState,
+    cell_degc: F4,
+    flowing: bool,
+    dt_s: f4,
+) -> None:
+    """Compare a few cells before and after a change of the current, then go on to the next few."""
+    c, number, word = config.number, state.number, state.word
+    k1 = estimator.scalars[0]
+    n, n_lanes = state.capacity.shape[0], filter_.flags.shape[0]
+    now_a = filter_.shared[0].last_a
+    number[BEFORE_S] += dt_s
+    first = int(word[BEFORE_AT])
+    if word[WATCHING] != 0:
+        if number[BEFORE_S] < _STEP_MIN_S and flowing:
+            return
+        change = abs(now_a - number[BEFORE_A]) >= c[CHANGE_A] and number[BEFORE_S] <= _STEP_MAX_S
+        word[WATCHING] = np.uint32(0)
+        if change and flowing:
+            for j in range(min(WATCHED, n - first)):
+                k = first + j
+                f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
+                row, ft = _row(k1.degc_first, k1.nodes_per_kelvin, cell_degc[k])
+                here = row + _nearest(f[Z * LANES])
+                dv = (
+                    filter_.out[MODEL_V * n_lanes + k]
+                    + filter_.out[INNOVATION * n_lanes + k]
+                    - state.before[B_VOLT + j]
+                )
+                dv = dv - _blend(estimator.nodes, here, ft, SLOPE) * (f[Z * LANES] - state.before[B_SOC + j])
+                dd = _drop(estimator, filter_, k, here, ft) - state.before[B_DROP + j]
+                if abs(dv) < _STEP_MAX_V and abs(dd) < _STEP_MAX_V and -dv * dd < f4(5.0) * dd * dd:
+                    cell = state.cell[k * ROWS : (k + 1) * ROWS]
+                    cell[STEP_DD] += dd * dd
+                    cell[STEP_DV] -= dd * dv
+            first = first + WATCHED
+            first = first if first < n else 0
+            word[BEFORE_AT] = np.uint32(first)
+    if not flowing:
+        return
+    for j in range(min(WATCHED, n - first)):
+        k = first + j
+        f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
+        row, ft = _row(k1.degc_first, k1.nodes_per_kelvin, cell_degc[k])
+        state.before[B_VOLT + j] = filter_.out[MODEL_V * n_lanes + k] + filter_.out[INNOVATION * n_lanes + k]
+        state.before[B_SOC + j] = f[Z * LANES]
+        state.before[B_DROP + j] = _drop(estimator, filter_, k, row + _nearest(f[Z * LANES]), ft)
+    number[BEFORE_A] = now_a
+    number[BEFORE_S] = _ZERO
+    word[WATCHING] = np.uint32(1)
 
 
 @kernel
@@ -396,15 +508,16 @@ def _look(
         cell[j] = cell[j] * keep
 
     r, r_var = f[R * LANES], f[_VAR_R * LANES]
-    if abs(shared.last_a) >= c[R_MIN_A] and r_var > _ZERO and r_var < k1.r_std * k1.r_std and abs(r) < f4(10.0):
+    cell[R_WEIGHT] = cell[R_WEIGHT] * (_ONE - number[R_FADE])
+    cell[STEP_DD] = cell[STEP_DD] * (_ONE - number[R_FADE])
+    cell[STEP_DV] = cell[STEP_DV] * (_ONE - number[R_FADE])
+    if abs(shared.last_a) >= c[R_MIN_A] and r_var > _ZERO and abs(r) < f4(10.0):
         weight = c[PERIOD_S] / r_var
-        cell[R_WEIGHT] = cell[R_WEIGHT] * (_ONE - number[R_FADE]) + weight
+        cell[R_WEIGHT] += weight
         share = weight / cell[R_WEIGHT]
         cell[R_MEAN] += share * (r - cell[R_MEAN])
         cell[R_VAR] += share * (r_var - cell[R_VAR])
-        scale = expf(cell[R_MEAN])
-        state.resistance[k] = scale
-        state.resistance_std[k] = scale * np.sqrt(cell[R_VAR] + c[R_STD] * c[R_STD])
+    _resistance(config, state, k)
 
     # the visit to a place of known SoC is over: once the cell is some way from its best moment
     if newer[M_PASSING] > _ZERO:
@@ -465,9 +578,8 @@ def _count(state: HealthState, estimator: EstimatorConfig, filter_: EstimatorSta
     moved = mean_a * dt_s / (_HOUR * k1.capacity_ah)
     if mean_a < _ZERO:
         degc = seen.degc_mean if abs(seen.degc_mean) < _INFINITE else _DEGC_UNKNOWN
-        at = min(max((degc - k1.degc_first) * k1.nodes_per_kelvin, _ZERO), f4(N_DEGC - 1))
-        t = min(int(at), N_DEGC - 2)
-        moved = moved * _blend(estimator.nodes, t * N_SOC + N_SOC // 2, at - f4(t), ETA)
+        row, ft = _row(k1.degc_first, k1.nodes_per_kelvin, degc)
+        moved = moved * _blend(estimator.nodes, row + N_SOC // 2, ft, ETA)
         number[CHARGED] -= moved
     if not abs(seen.current_a) < _INFINITE:
         doubt = (abs(last_a) + f4(0.1) * k1.capacity_ah) / (_HOUR * k1.capacity_ah)
@@ -526,6 +638,7 @@ def health_step(
     _count(state, estimator, filter_, seen, dt_s)
     for k in range(n):
         state.bled_as[k] += bleed_a[k] * dt_s
+    _watch(config, state, estimator, filter_, cell_degc, bool(abs(seen.current_a) < _INFINITE), dt_s)
 
     number[CREDIT] = min(number[CREDIT] + f4(n) * dt_s / c[PERIOD_S], f4(n))
     due = int(number[CREDIT])
@@ -537,7 +650,7 @@ def health_step(
         if known and state.capacity[k] < number[LOWEST]:
             number[LOWEST] = state.capacity[k]
             word[LOWEST_AT] = np.uint32(k)
-        if state.cell[k * ROWS + R_WEIGHT] > _ZERO and state.resistance[k] > number[HIGHEST]:
+        if state.resistance_std[k] < c[PRIOR_STD] * state.resistance[k] and state.resistance[k] > number[HIGHEST]:
             number[HIGHEST] = state.resistance[k]
             word[HIGHEST_AT] = np.uint32(k)
         k += 1

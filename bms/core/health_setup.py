@@ -22,6 +22,7 @@ class HealthSettings:
     max_soc_std: float = 0.02  # a moment counts as one of known SoC if the voltage tells it to this, 0..1
     capacity_prior_std: float = 0.1  # how far a cell may be from its type before anything is known
     drop_share: float = 0.05  # error of the polarisation that is taken off a voltage, relative
+    model_error_v: float = 0.015  # lasting error of the voltage model at the ends of the curve, beyond the cell file's
     voltage_offset_v: float = 0.001  # lasting error of a voltage sensor
     voltage_noise_v: float = 0.001  # passing error of one sample of it
     current_gain_std: float = 0.003  # error of the current sensor's gain: a capacity is known no better
@@ -33,6 +34,7 @@ class HealthSettings:
     capacity_max: float = 1.2
     known_std: float = 0.03  # a fault looks at a capacity only when it is known to this
     resistance_min_c: float = 0.05  # the resistance is looked at only above this current, 1/h
+    change_c: float = 0.02  # a change of the current within about a second tells the resistance above this, 1/h
     resistance_std: float = 0.02  # what the resistances of the cell file may be off by, relative
     feed_filter: bool = True  # hand capacities to the filter of the SoC
 
@@ -69,6 +71,8 @@ def health_config(capacity_ah: float, n_parallel: int, settings: HealthSettings 
         (h.MAX_STD, s.max_soc_std),
         (h.PRIOR_STD, s.capacity_prior_std),
         (h.DROP_SHARE, s.drop_share),
+        (h.MODEL_ERROR_V, s.model_error_v),
+        (h.CHANGE_A, s.change_c * capacity_ah),
         (h.OFFSET_V, s.voltage_offset_v),
         (h.WHITE_V, s.voltage_noise_v),
         (h.GAIN_STD, s.current_gain_std),
