@@ -112,6 +112,7 @@ class BlackBox:
         self._config.copy_from(controller.config)
         self._state = controller.state
         self._blocks: deque[_Block] = deque([self._new_block()])
+        self._held = 0  # steps in all blocks
         self._captures: list[_Capture] = []
         self._seen: tuple[bool, int] | None = None  # fatal, cause of the last step
         self._time_s = 0.0
@@ -130,13 +131,14 @@ class BlackBox:
         row["estimate_crc"] = estimate_crc(controller)
         step = self._codec.encode(controller.measurement, controller.command, truth)
         block.steps.append(step)
+        self._held += 1
+        if self._held - len(self._blocks[0].steps) >= self._before:
+            self._held -= len(self._blocks.popleft().steps)
         if self._captures:
             self._follow(step)
         self._look(controller.command)
         if len(block.steps) >= self._block_steps:
             self._blocks.append(self._new_block())
-            if sum(len(b.steps) for b in self._blocks) - len(self._blocks[0].steps) >= self._before:
-                self._blocks.popleft()
 
     def trip(self, reason: str) -> None:
         """Keep the minutes around the last step; before the first step there is nothing to keep."""
