@@ -5,7 +5,7 @@ have in excess of each other is -u_k less a common level: errors of the current 
 cancel, so only the cell's own part of the variance counts (`own_noise`). On the plateau of lithium iron phosphate that
 part is large, near the ends small. Hence a memory: per cell an excess D_k and its variance V_k,
 
-- which takes over a measurement where that is as good as what is remembered (`_remember`). Errors of the filter last
+- which takes over a measurement where that is better than what is remembered (`_remember`). Errors of the filter last
   for longer than a decision takes, so many measurements in a row count as one: V_k never falls below theirs;
 - is counted down by what is bled and moved, while the filters are told of that charge too, which no current sensor
   sees;
@@ -82,7 +82,6 @@ _HUGE = f4(1e30)
 _HOUR = f4(3600.0)
 _CELL_V_MAX = f4(10.0)  # beyond, it is no voltage of a cell
 _REL_MIN, _REL_MAX = f4(0.3), f4(1.5)
-_TRUST = f4(1.5)  # a measurement this much worse than the memory, as a ratio of variances, still counts
 _UNKNOWN = f4(0.09)  # variance of a SoC of which nothing is known: 0.3^2
 _WARM_K = f4(3.0)  # cooler than the stop by this much, or above the lowest voltage by that, to go on
 _RISEN_V = f4(0.05)
@@ -242,7 +241,7 @@ def _take_away(config: BalancingConfig, state: BalancingState, estimator: Estima
 def _remember(
     config: BalancingConfig, state: BalancingState, estimator: EstimatorState, capacity_rel: F4, dt_s: f4
 ) -> None:
-    """Let the memory take over what is measured now, where it is as good as what is remembered.
+    """Let the memory take over what is measured now, where it is better than what is remembered.
 
     The common level of the measurements is that at which the middle cell differs from its memory by nothing.
     """
@@ -261,7 +260,7 @@ def _remember(
     slow = dt_s / (c[LEARN_S] + dt_s)
     for k in range(n):
         r, v, more = state.noise[k], state.var[k], difference[k] - level
-        if r <= _TRUST * v and abs(more) < _HUGE:
+        if r < v and abs(more) < _HUGE:
             gain = max(slow, _ONE - r / v)
             state.excess_ah[k] += gain * more
             state.var[k] = v + gain * (r - v)

@@ -43,12 +43,12 @@ class BalancingSettings:
     bleed_on_s: float = 50.0  # s of bleeding, then
     bleed_off_s: float = 10.0  # s of pause for the whole rack, in which every cell is measured
     decide_s: float = 60.0  # s between two decisions who is bled
-    start_soc: float = 0.002  # excess at which it begins, share of the capacity, beyond what is uncertain
-    stop_soc: float = 0.0005  # excess at which it ends
-    k_sigma: float = 2.0  # an excess counts as far as it is beyond this many standard deviations
-    own_share: float = 0.5  # share of the filter's variance that is the cell's own; the rest is alike in all cells
+    start_soc: float = 0.001  # excess at which it begins, share of the capacity, beyond what is uncertain
+    stop_soc: float = 0.0003  # excess at which it ends
+    k_sigma: float = 1.0  # an excess counts as far as it is beyond this many standard deviations
+    own_share: float = 0.4  # share of the filter's variance that is the cell's own; the rest is alike in all cells
     common_share: float = 0.1  # what is left of the mean cell's variance where cells stand at different places
-    capacity_std: float = 0.005  # how well the relative capacity of a cell is known
+    capacity_std: float = 0.01  # how well the relative capacity of a cell is known
     learn_s: float = 1200.0  # time constant with which the memory follows measurements that are no better than it, s
     drift_soc_per_day: float = 0.0003  # how far cells may drift apart unseen, share of the capacity a day
     degc_stop: float | None = None  # no bleeding while a sensor is hotter, degC; if left out, degc_max of the cell - 5
