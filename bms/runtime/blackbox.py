@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 KEPT_FILES = 20
 OPEN_FILES = 4  # trips that are being written at a time; memory is bounded by it, however slow the disk
 BLOCKS = 4  # that the time before a trip is divided into
+PIECE = 32  # steps that are written at a time
 FLUSH_S = 1.0  # a process killed after a trip loses this much of what followed
 
 _NAME = re.compile(r"blackbox-(\d+)\.bms")
@@ -204,8 +205,7 @@ class BlackBox:
                 if capture.file is None and not capture.failed:
                     self._begin(capture)
                 if capture.file is not None:
-                    if steps:
-                        _append(capture.file, capture, steps)
+                    _append(capture.file, capture, steps)
                     if last:
                         _end(capture.file, capture)
             except (OSError, DataError) as error:
@@ -265,11 +265,13 @@ class _Packer:
 def _append(file: FileIO, capture: _Capture, steps: list[bytes]) -> None:
     packer = capture.packer
     assert packer is not None
-    data = bytearray()
-    for step in steps:
-        capture.written += 1
-        data += codec.frame(capture.written, packer(step))
-    _put(file, data)
+    # a write lets the loop's thread run: in pieces, so that it never waits for the whole
+    for at in range(0, len(steps), PIECE):
+        data = bytearray()
+        for step in steps[at : at + PIECE]:
+            capture.written += 1
+            data += codec.frame(capture.written, packer(step))
+        _put(file, data)
 
 
 def _end(file: FileIO, capture: _Capture) -> None:

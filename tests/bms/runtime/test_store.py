@@ -591,7 +591,7 @@ while True:
 """
 
 
-def test_killed_at_any_moment_the_last_acknowledged_state_is_there(tmp_path: Path) -> None:
+def test_killed_at_any_moment_the_last_acknowledged_state_is_there(folder: Path) -> None:
     """SIGKILL during saves, again and again on one store: the state found is the last acknowledged or the one after."""
     seed = random.randrange(2**32)
     print("seed", seed)
@@ -599,22 +599,23 @@ def test_killed_at_any_moment_the_last_acknowledged_state_is_there(tmp_path: Pat
     acknowledged = 0
     for round_ in range(16):
         with subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path / "s"), SCHEMA], stdout=subprocess.PIPE
+            [sys.executable, "-c", CHILD, str(folder / "s"), SCHEMA], stdout=subprocess.PIPE
         ) as child:
             assert child.stdout is not None
             first = int(child.stdout.readline())
             assert first >= acknowledged
-            time.sleep(rng.uniform(0, 0.04))
+            told = [int(child.stdout.readline()) for _ in range(2)]
+            time.sleep(rng.uniform(0, 0.01))
             child.kill()
             lines = child.stdout.read().split(b"\n")
-        told = [int(line) for line in lines[:-1]]
+        told += [int(line) for line in lines[:-1]]
         acknowledged = max([first, *told])
-        with StateStore(tmp_path / "s") as store:
+        with StateStore(folder / "s") as store:
             loaded = store.load(SCHEMA)
         assert acknowledged <= loaded.sequence <= acknowledged + 1, (round_, seed)
         if loaded.sequence:
             assert (loaded.verdict, loaded.sections) == (GOOD, content(loaded.sequence)), (round_, seed)
-    assert acknowledged > 16
+    assert acknowledged >= 2 * 16
 
 
 def test_a_second_process_is_told_and_the_first_goes_on(tmp_path: Path) -> None:
