@@ -262,7 +262,7 @@ def _balancing(f: Findings) -> None:
     elif b.board_w > b.board_cells * one_w:
         f.warning(
             "balancing.board_w", b.board_w,
-            f"more than all {b.board_cells} resistors of a board take, {b.board_cells * one_w:.3g} W: it limits nothing",
+            f"more than all {b.board_cells} resistors of a board take, {b.board_cells * one_w:.3g} W: no limit",
             "give what the board bears",
         )  # fmt: skip
     if bleed_a > BLEED_C * basis.capacity_ah:
@@ -383,13 +383,13 @@ def _cooling(f: Findings) -> None:
                 f"take {0.4 * flow:g} l/min",
             )  # fmt: skip
     for fault, key in ((_F.COOLANT_COLD, "min_degc"), (_F.COOLANT_HOT, "max_degc")):
-        row = f.row(fault, _WARNING)
+        worst = f.row(fault, _WARNING)
         value = getattr(c, key)
         side = 1.0 if ABOUT[fault].above else -1.0
-        if row is not None and side * (value - row.threshold) >= 0:
+        if worst is not None and side * (value - worst.threshold) >= 0:
             f.error(
-                f"cooling.{key}", value, f"a set-point that is a fault itself, at {row.threshold:g} degC",
-                f"stay {'below' if side > 0 else 'above'} {row.threshold:g}",
+                f"cooling.{key}", value, f"a set-point that is a fault itself, at {worst.threshold:g} degC",
+                f"stay {'below' if side > 0 else 'above'} {worst.threshold:g}",
             )  # fmt: skip
     if c.hot_degc >= limits.degc_max - 10:
         f.warning(

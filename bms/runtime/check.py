@@ -12,8 +12,8 @@ from bms.racks.check import check
 from bms.racks.findings import ERROR, Finding
 
 DESCRIPTION = """\
-Look a rack's configuration over: order of the tiers of every fault, thresholds against cell, chemistry and sensors, times
-against the fault-tolerant time, precharge against resistor and link, balancing against its boards, and more.
+Look a rack's configuration over: order of the tiers of every fault, thresholds against cell, chemistry and sensors,
+times against the fault-tolerant time, precharge against resistor and link, balancing against its boards, and more.
 """
 
 EXAMPLES = """\
@@ -24,7 +24,7 @@ examples:
   bms check site/rack7.toml --json       for a script: {"file", "errors", "warnings", "findings": [...]}
 
 Each finding is a line `file: key = value: finding; what to do`. Exit codes: 0 no errors (warnings there may be),
-1 errors, 2 a file that cannot be read as a configuration at all: that is one line, and names the first thing in the way.
+1 errors, 2 a file that cannot be read as a configuration at all: one line, which names the first thing in the way.
 """
 
 _COLOURS = {"error": "\033[31m", "warning": "\033[33m"}
