@@ -1,7 +1,8 @@
 """The two layouts that the controller owns: its configuration and its memory.
 
 They are records as `hal.contract` has them: one run of bytes each, known to numpy, to the kernels and to the C header.
-The kernels find the arrays by `config_of` and `state_of`, whose order is that of the layouts here.
+Each part of the controller declares the arrays that it needs (`CONFIG_FIELDS`, `STATE_FIELDS` of its module); here they
+are put together. The kernels find them again by `config_of` and `state_of`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bms.core.control import N_FAULTS, N_NUMBERS, N_STATE_NUMBERS, N_WORDS, ControlConfig, ControlState
+from bms.core import (
+    balancing,
+    cooling,
+    diagnosis,
+    guard,
+    health,
+    leak,
+    machine,
+    power,
+    signals_layout,
+)
+from bms.core.balancing import BalancingConfig, BalancingState
+from bms.core.cooling import CoolingConfig
+from bms.core.diagnosis import DiagnosisConfig, DiagnosisState
 from bms.core.estimator_layout import (
     BLOCK_ROWS,
     N_DEGC,
@@ -24,48 +38,62 @@ from bms.core.estimator_layout import (
     EstimatorConfig,
     EstimatorState,
 )
-from bms.core.jit import carve, f4, kernel
+from bms.core.guard import GuardState, whole_digest
+from bms.core.health import HealthConfig, HealthState
+from bms.core.jit import carve, kernel
+from bms.core.leak import LeakConfig, LeakState
+from bms.core.machine import MachineConfig, MachineState
+from bms.core.power import PowerConfig, PowerState
+from bms.core.records import floats, in_order, integers, octets, places, reader
+from bms.core.signals_layout import SignalConfig, SignalState
 from hal.contract import F4, LANES, U1, U2, Field, Layout, Record
 
 ALIGN = 64
 """Bytes of a cache line: blocks and nodes start on one, if the record does."""
 
-_N_HAS = 3
-
 CONFIG = Layout(
     "Config",
-    (
-        Field("n_cells", "u4", "series groups of the rack"),
-        Field("n_sensors", "u4", "temperature sensors of the rack"),
-        Field("per_cell", "f4", "share of the string current that one cell of a parallel group carries"),
-        *SETTINGS,
-        Field("nodes", "f4", "parameters of the cell over temperature and SoC", f"{N_DEGC * N_SOC * NODE}"),
-        Field("number", "f4", "settings of the control", f"{N_NUMBERS}"),
-        Field("table", "f4", "fault table: threshold, clear, set_s, clear_s of each row", f"{N_FAULTS * 4}"),
-        Field("sensor_of_cell", "u2", "temperature sensor that stands for each cell", "cells"),
-        Field("has", "u1", "1 = the rack has contactors, precharge, balancing", f"{_N_HAS}"),
+    in_order(
+        (
+            Field("digest", "u4", "FNV-1a of all words of the record after this one"),
+            Field("n_cells", "u4", "series groups of the rack"),
+            Field("n_sensors", "u4", "temperature sensors of the rack"),
+            Field("per_cell", "f4", "share of the string current that one cell of a parallel group carries"),
+            *SETTINGS,
+            Field("nodes", "f4", "parameters of the cell over temperature and SoC", f"{N_DEGC * N_SOC * NODE}"),
+        ),
+        signals_layout.CONFIG_FIELDS,
+        diagnosis.CONFIG_FIELDS,
+        machine.CONFIG_FIELDS,
+        power.CONFIG_FIELDS,
+        health.CONFIG_FIELDS,
+        leak.CONFIG_FIELDS,
+        balancing.CONFIG_FIELDS,
+        cooling.CONFIG_FIELDS,
     ),
     ALIGN,
 )
 
 STATE = Layout(
     "State",
-    (
-        *SHARED,
-        Field("blocks", "f4", "filters of the cells, blocks of 16", f"lanes*{BLOCK_ROWS}"),
-        Field("work", "f4", "scratch of the estimator", f"{WORK}"),
-        Field("node", "i4", "scratch of the estimator", f"{LANES}"),
-        Field("out", "f4", "SoC, its deviation, model voltage, innovation", f"lanes*{OUT_ROWS}"),
-        Field("word", "u4", "words of the control", f"{N_WORDS}"),
-        Field("number", "f4", "numbers of the control", f"{N_STATE_NUMBERS}"),
-        Field("value", "f4", "what each row of the fault table saw last", f"{N_FAULTS}"),
-        Field("timer", "f4", "its timer, s", f"{N_FAULTS}"),
-        Field("sensor_degc", "f4", "last usable temperature of each sensor", "sensors"),
-        Field("cell_degc", "f4", "temperature that each cell is taken to have", "cells"),
-        Field("flags", "u1", "flags of the estimator", "lanes"),
-        Field("active", "u1", "1 = the fault of this row is active", f"{N_FAULTS}"),
-        Field("balance", "u1", "1 = this cell is being bled", "cells"),
-        Field("cell_quality", "u1", "quality of each voltage as the estimator was told", "cells"),
+    in_order(
+        (
+            *SHARED,
+            Field("heartbeat", "u4", "counts steps since the start of the controller"),
+            Field("blocks", "f4", "filters of the cells, blocks of 16", f"lanes*{BLOCK_ROWS}"),
+            Field("work", "f4", "scratch of the estimator", f"{WORK}"),
+            Field("node", "i4", "scratch of the estimator", f"{LANES}"),
+            Field("out", "f4", "SoC, its deviation, model voltage, innovation", f"lanes*{OUT_ROWS}"),
+            Field("flags", "u1", "flags of the estimator", "lanes"),
+        ),
+        signals_layout.STATE_FIELDS,
+        diagnosis.STATE_FIELDS,
+        machine.STATE_FIELDS,
+        power.STATE_FIELDS,
+        health.STATE_FIELDS,
+        leak.STATE_FIELDS,
+        balancing.STATE_FIELDS,
+        guard.STATE_FIELDS,
     ),
     ALIGN,
 )
@@ -76,10 +104,12 @@ class Config(Record):
 
     layout = CONFIG
     nodes: F4
-    number: F4
-    table: F4
     sensor_of_cell: U2
-    has: U1
+
+    @property
+    def digest(self) -> int:
+        """What the digest of the record should be."""
+        return whole_digest(self.bytes.view(np.uint32)[1:])
 
 
 class State(Record):
@@ -89,99 +119,116 @@ class State(Record):
     blocks: F4
     out: F4
     flags: U1
-    word: Any
-    number: F4
-    value: F4
-    timer: F4
-    active: U1
-    balance: U1
-    sensor_degc: F4
-    cell_degc: F4
-    cell_quality: U1
+    fault_value: F4
+    fault_where: U2
+    fault_status: U1
+    machine_word: Any
+    machine_wear: F4
+    guard_word: Any
+    health_capacity: F4
+    health_resistance: F4
+    balancing_excess_ah: F4
+    balancing_number: F4
+    balancing_var: F4
+    signal_cell_degc: F4
+    leak_a: F4
 
 
 class StepConfig(NamedTuple):
     """A `Config` as kernels take it."""
 
     estimator: EstimatorConfig
-    control: ControlConfig
-    sensor_of_cell: U2
+    signal: SignalConfig
+    diagnosis: DiagnosisConfig
+    machine: MachineConfig
+    power: PowerConfig
+    health: HealthConfig
+    leak: LeakConfig
+    balancing: BalancingConfig
+    cooling: CoolingConfig
+    words: Any  # what the digest is made of
 
 
 class StepState(NamedTuple):
     """A `State` as kernels take it."""
 
     estimator: EstimatorState
-    control: ControlState
-    sensor_degc: F4
-    cell_degc: F4
-    cell_quality: U1
+    signal: SignalState
+    diagnosis: DiagnosisState
+    machine: MachineState
+    power: PowerState
+    health: HealthState
+    leak: LeakState
+    balancing: BalancingState
+    guard: GuardState
 
 
 _CONFIG_HEAD = CONFIG.head_dtype
 _STATE_HEAD = STATE.head_dtype
-_CONFIG_HEAD_SIZE = CONFIG.head_dtype.itemsize
-_STATE_HEAD_SIZE = STATE.head_dtype.itemsize
-_NODES = N_DEGC * N_SOC * NODE
+
+_C, _S = places(CONFIG), places(STATE)
+_C_NODES = _C["nodes"]
+_S_BLOCKS, _S_WORK, _S_NODE, _S_OUT, _S_FLAGS = (_S[name] for name in ("blocks", "work", "node", "out", "flags"))
+
+_signal_config = reader(SignalConfig, signals_layout.CONFIG_FIELDS, _C)
+_diagnosis_config = reader(DiagnosisConfig, diagnosis.CONFIG_FIELDS, _C)
+_machine_config = reader(MachineConfig, machine.CONFIG_FIELDS, _C)
+_power_config = reader(PowerConfig, power.CONFIG_FIELDS, _C)
+_health_config = reader(HealthConfig, health.CONFIG_FIELDS, _C)
+_leak_config = reader(LeakConfig, leak.CONFIG_FIELDS, _C)
+_balancing_config = reader(BalancingConfig, balancing.CONFIG_FIELDS, _C)
+_cooling_config = reader(CoolingConfig, cooling.CONFIG_FIELDS, _C)
+_signal_state = reader(SignalState, signals_layout.STATE_FIELDS, _S)
+_diagnosis_state = reader(DiagnosisState, diagnosis.STATE_FIELDS, _S)
+_machine_state = reader(MachineState, machine.STATE_FIELDS, _S)
+_power_state = reader(PowerState, power.STATE_FIELDS, _S)
+_health_state = reader(HealthState, health.STATE_FIELDS, _S)
+_leak_state = reader(LeakState, leak.STATE_FIELDS, _S)
+_balancing_state = reader(BalancingState, balancing.STATE_FIELDS, _S)
+_guard_state = reader(GuardState, guard.STATE_FIELDS, _S)
 
 
 @kernel
 def config_of(raw: U1) -> StepConfig:
     """The arrays of a `Config` record from its bytes."""
     head = carve(raw, 0, 1, _CONFIG_HEAD)
-    n_cells = int(head[0].n_cells)
-    nodes = _CONFIG_HEAD_SIZE
-    number = nodes + 4 * _NODES
-    table = number + 4 * N_NUMBERS
-    sensor_of_cell = table + 16 * N_FAULTS
-    has = sensor_of_cell + 2 * n_cells
+    n, m = int(head[0].n_cells), int(head[0].n_sensors)
+    k = (n + LANES - 1) // LANES * LANES
     return StepConfig(
-        EstimatorConfig(head, carve(raw, nodes, _NODES, f4)),
-        ControlConfig(
-            carve(raw, number, N_NUMBERS, f4), carve(raw, table, 4 * N_FAULTS, f4), carve(raw, has, _N_HAS, np.uint8)
-        ),
-        carve(raw, sensor_of_cell, n_cells, np.uint16),
+        EstimatorConfig(head, floats(raw, _C_NODES, n, m, k)[0]),
+        _signal_config(raw, n, m, k),
+        _diagnosis_config(raw, n, m, k),
+        _machine_config(raw, n, m, k),
+        _power_config(raw, n, m, k),
+        _health_config(raw, n, m, k),
+        _leak_config(raw, n, m, k),
+        _balancing_config(raw, n, m, k),
+        _cooling_config(raw, n, m, k),
+        carve(raw, 4, raw.shape[0] // 4 - 1, np.uint32),
     )
 
 
 @kernel
-def state_of(raw: U1, n_cells: int, n_sensors: int) -> StepState:
-    """The arrays of a `State` record from its bytes."""
-    lanes = (n_cells + LANES - 1) // LANES * LANES
-    blocks = _STATE_HEAD_SIZE
-    work = blocks + 4 * BLOCK_ROWS * lanes
-    node = work + 4 * WORK
-    out = node + 4 * LANES
-    word = out + 4 * OUT_ROWS * lanes
-    number = word + 4 * N_WORDS
-    value = number + 4 * N_STATE_NUMBERS
-    timer = value + 4 * N_FAULTS
-    sensor_degc = timer + 4 * N_FAULTS
-    cell_degc = sensor_degc + 4 * n_sensors
-    flags = cell_degc + 4 * n_cells
-    active = flags + lanes
-    balance = active + N_FAULTS
-    cell_quality = balance + n_cells
+def state_of(raw: U1, n: int, m: int) -> StepState:
+    """The arrays of a `State` record of `n` cells and `m` sensors from its bytes."""
+    k = (n + LANES - 1) // LANES * LANES
     return StepState(
         EstimatorState(
-            carve(raw, blocks, BLOCK_ROWS * lanes, f4),
+            floats(raw, _S_BLOCKS, n, m, k)[0],
             carve(raw, 0, 1, _STATE_HEAD),
-            carve(raw, out, OUT_ROWS * lanes, f4),
-            carve(raw, flags, lanes, np.uint8),
-            carve(raw, work, WORK, f4),
-            carve(raw, node, LANES, np.int32),
+            floats(raw, _S_OUT, n, m, k)[0],
+            octets(raw, _S_FLAGS, n, m, k)[0],
+            floats(raw, _S_WORK, n, m, k)[0],
+            integers(raw, _S_NODE, n, m, k)[0],
         ),
-        ControlState(
-            carve(raw, word, N_WORDS, np.uint32),
-            carve(raw, number, N_STATE_NUMBERS, f4),
-            carve(raw, value, N_FAULTS, f4),
-            carve(raw, timer, N_FAULTS, f4),
-            carve(raw, active, N_FAULTS, np.uint8),
-            carve(raw, balance, n_cells, np.uint8),
-        ),
-        carve(raw, sensor_degc, n_sensors, f4),
-        carve(raw, cell_degc, n_cells, f4),
-        carve(raw, cell_quality, n_cells, np.uint8),
+        _signal_state(raw, n, m, k),
+        _diagnosis_state(raw, n, m, k),
+        _machine_state(raw, n, m, k),
+        _power_state(raw, n, m, k),
+        _health_state(raw, n, m, k),
+        _leak_state(raw, n, m, k),
+        _balancing_state(raw, n, m, k),
+        _guard_state(raw, n, m, k),
     )
 
 
@@ -192,8 +239,33 @@ def fill_estimator(config: Config, estimator: EstimatorConfig) -> None:
     config.nodes[:] = estimator.nodes
 
 
+class Parts(NamedTuple):
+    """The constants of all parts but the estimator, as their `*_setup` modules make them."""
+
+    signal: SignalConfig
+    diagnosis: DiagnosisConfig
+    machine: MachineConfig
+    power: PowerConfig
+    health: HealthConfig
+    leak: LeakConfig
+    balancing: BalancingConfig
+    cooling: CoolingConfig
+
+
+_PART_FIELDS = (
+    signals_layout.CONFIG_FIELDS,
+    diagnosis.CONFIG_FIELDS,
+    machine.CONFIG_FIELDS,
+    power.CONFIG_FIELDS,
+    health.CONFIG_FIELDS,
+    leak.CONFIG_FIELDS,
+    balancing.CONFIG_FIELDS,
+    cooling.CONFIG_FIELDS,
+)
+
+
 def config_record(
-    estimator: EstimatorConfig, control: ControlConfig, sensor_of_cell: npt.ArrayLike, n_sensors: int, n_parallel: int
+    estimator: EstimatorConfig, parts: Parts, sensor_of_cell: npt.ArrayLike, n_sensors: int, n_parallel: int
 ) -> Config:
     """Everything that a controller has to know, in one record. `sensor_of_cell`: (n_cells,), each below `n_sensors`."""
     sensors = np.asarray(sensor_of_cell, np.uint16)
@@ -203,8 +275,9 @@ def config_record(
     fill_estimator(config, estimator)
     config.head["n_cells"], config.head["n_sensors"] = sensors.size, n_sensors
     config.head["per_cell"] = 1.0 / n_parallel
-    config.number[:] = control.number
-    config.table[:] = control.table
-    config.has[:] = control.has
+    for fields, part in zip(_PART_FIELDS, parts, strict=True):
+        for field, array in zip(fields, part, strict=True):
+            getattr(config, field.name)[...] = array
     config.sensor_of_cell[:] = sensors
+    config.head["digest"] = config.digest
     return config

@@ -2,6 +2,8 @@
 
 The arrays of a layout stand in the order of the sizes of their items, largest first, so that nothing needs to be
 aligned between them: an offset is then a constant plus so many bytes for each cell, sensor and lane.
+
+The readers return tuples of one: a kernel without a run-time system may not return an array that it has made.
 """
 
 from __future__ import annotations
@@ -60,30 +62,49 @@ def _count(at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> int:
 
 
 @kernel
-def floats(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> Any:
+def floats(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> tuple[Any]:
     """The float32 array at `at`."""
-    return carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), f4)
+    return (carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), f4),)
 
 
 @kernel
-def words(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> Any:
+def words(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> tuple[Any]:
     """The uint32 array at `at`."""
-    return carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), np.uint32)
+    return (carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), np.uint32),)
 
 
 @kernel
-def integers(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> Any:
+def integers(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> tuple[Any]:
     """The int32 array at `at`."""
-    return carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), np.int32)
+    return (carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), np.int32),)
 
 
 @kernel
-def halves(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> Any:
+def halves(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> tuple[Any]:
     """The uint16 array at `at`."""
-    return carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), np.uint16)
+    return (carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), np.uint16),)
 
 
 @kernel
-def octets(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> Any:
+def octets(raw: U1, at: Place, n_cells: int, n_sensors: int, n_lanes: int) -> tuple[Any]:
     """The uint8 array at `at`."""
-    return carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), np.uint8)
+    return (carve(raw, _start(at, n_cells, n_sensors, n_lanes), _count(at, n_cells, n_sensors, n_lanes), np.uint8),)
+
+
+_READERS = {"f4": "floats", "u4": "words", "i4": "integers", "u2": "halves", "u1": "octets"}
+
+
+def reader(make: type, fields: tuple[Field, ...], found: dict[str, Place]) -> Any:
+    """A kernel `(raw, n_cells, n_sensors, n_lanes)` that makes a `make` of the arrays of `fields`, in their order.
+
+    Its text is put together here, because kernels cannot go through arrays of different kinds in a loop, and so that
+    the arrays of a part are listed once: where they are declared.
+    """
+    name = f"read_{make.__name__}"
+    scope = "n_cells, n_sensors, n_lanes"
+    parts = ", ".join(f"{_READERS[field.kind]}(raw, at_{k}, {scope})[0]" for k, field in enumerate(fields))
+    namespace: dict[str, Any] = {"__name__": __name__, "make": make}
+    namespace |= {reader: globals()[reader] for reader in _READERS.values()}
+    namespace |= {f"at_{k}": found[field.name] for k, field in enumerate(fields)}
+    exec(f"def {name}(raw, {scope}):\n    return make({parts})\n", namespace)
+    return kernel(namespace[name])

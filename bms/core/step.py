@@ -1,8 +1,16 @@
-"""The one `step()`: what a controller does with one measurement, estimator and control composed.
+"""The one `step()`: what a controller does with one measurement, all its parts composed.
 
 `init(config, state, soc, soc_std)`, then `step(config, state, measurement, command, request, dt_s) -> status`. All four
 are records of fixed layout (`bms.core.layout`, `hal.contract`), passed as their bytes and owned by the caller: the same
 for Python, for C and for a microcontroller. `step_racks` takes many racks, one row of bytes each.
+
+    signals     which values may be used, and what contradicts what
+    estimator   state of charge of every cell
+    health      capacity, resistance and leak of every cell
+    diagnosis   the fault table: what must be done
+    machine     the contactors
+    power       the limits, each with its reason
+    balancing   who is bled, who gives charge to a neighbour
 
 `Controller` owns the records for Python callers; it adds nothing to what is decided.
 """
@@ -14,31 +22,80 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from bms.core.control import (
-    MAX_AGE_S,
-    CommandView,
-    MeasurementView,
-    control_init,
-    control_step,
-    sample_age,
-    usable,
+from bms.core.balancing import ENERGY_WH, balance_step, balancing_init
+from bms.core.cooling import coolant_setpoint
+from bms.core.diagnosis import (
+    CAUSE,
+    CAUSE_INDEX,
+    CAUSE_VALUE,
+    N_ROWS,
+    REFUSED,
+    diagnose,
+    diagnosis_init,
+    fault_bits,
 )
 from bms.core.estimator import estimator_init, estimator_step
-from bms.core.estimator_layout import SOC, SOC_STD
-from bms.core.estimator_setup import lanes_of, per_cell
+from bms.core.estimator_layout import INNOVATION, SOC, SOC_STD
+from bms.core.faults import N_TIERS, Fault, Reaction
+from bms.core.guard import guard_init, guard_step
+from bms.core.health import health_init, health_step
 from bms.core.jit import carve, f4, i4, kernel
 from bms.core.layout import Config, State, StepConfig, StepState, config_of, state_of
-from hal.contract import COMMAND, F4, MEASUREMENT, U1, Command, Measurement
+from bms.core.leak import leak_init, leak_step
+from bms.core.machine import (
+    DRAIN,
+    LIMITS,
+    MODE,
+    machine_advance,
+    machine_context,
+    machine_init,
+    machine_signals,
+)
+from bms.core.machine_table import Request
+from bms.core.plausibility import judge
+from bms.core.power import CHARGE_A, CHARGE_W, DISCHARGE_A, DISCHARGE_W, power_init, power_limits
+from bms.core.records import floats, halves, octets, places, words
+from bms.core.seen import Seen
+from bms.core.signals import inspect, signals_init
+from bms.core.views import CommandView, MeasurementView
+from hal.contract import (
+    COMMAND,
+    F4,
+    LANES,
+    MEASUREMENT,
+    N_FAULT_WORDS,
+    U1,
+    U4,
+    Command,
+    Flow,
+    Measurement,
+    RackState,
+    Severity,
+)
 
-STATUS_FAULT = 1 << 8  # status: at least one fault is active; the low byte is the estimator's status
+STATUS_FAULT = 1 << 8  # status: a fatal fault is shown; the low byte is the estimator's status
 
-_STALE = 2  # Quality.STALE
 _START_DEGC = f4(25.0)
 
 _MEASUREMENT_HEAD = MEASUREMENT.head_dtype
 _MEASUREMENT_HEAD_SIZE = MEASUREMENT.head_dtype.itemsize
 _COMMAND_HEAD = COMMAND.head_dtype
-_COMMAND_HEAD_SIZE = COMMAND.head_dtype.itemsize
+_C = places(COMMAND)
+_C_HORIZON_A, _C_HORIZON_W, _C_VALUE, _C_MARGIN = (
+    _C[name] for name in ("horizon_a", "horizon_w", "reason_value", "reason_margin")
+)
+_C_INFO, _C_WARNING, _C_FATAL, _C_INDEX, _C_REASON, _C_BALANCE, _C_SHUTTLE = (
+    _C[name] for name in ("fault_info", "fault_warning", "fault_fatal", "reason_index", "reason", "balance", "shuttle")
+)
+
+# plain integers, because kernels know no enumerations
+_RESET = int(Request.RESET)
+_STANDBY, _CONNECTED, _MAINTENANCE = (int(s) for s in (RackState.STANDBY, RackState.CONNECTED, RackState.MAINTENANCE))
+_NO_BALANCING = int(Reaction.NO_BALANCING)
+_LIMITING = int(Reaction.DERATE | Reaction.NO_CHARGE | Reaction.NO_DISCHARGE)
+_DISCHARGE_I2T, _CHARGE_I2T = int(Fault.DISCHARGE_I2T), int(Fault.CHARGE_I2T)
+_IDLE, _DISCHARGING, _CHARGING = (int(f) for f in (Flow.IDLE, Flow.DISCHARGE, Flow.CHARGE))
+_NONE, _INFO, _WARNING, _FATAL = (int(s) for s in Severity)
 
 
 @kernel
@@ -50,6 +107,7 @@ def measurement_of(raw: U1, n_cells: int, n_sensors: int) -> MeasurementView:
     degc = (v_quality + n_cells + 3) // 4 * 4
     degc_age = degc + 4 * n_sensors
     degc_quality = degc_age + 4 * n_sensors
+    bleeding = degc_quality + n_sensors
     return MeasurementView(
         carve(raw, 0, 1, _MEASUREMENT_HEAD),
         carve(raw, v, n_cells, f4),
@@ -58,58 +116,210 @@ def measurement_of(raw: U1, n_cells: int, n_sensors: int) -> MeasurementView:
         carve(raw, degc, n_sensors, f4),
         carve(raw, degc_age, n_sensors, f4),
         carve(raw, degc_quality, n_sensors, np.uint8),
+        carve(raw, bleeding, n_cells, np.uint8),
     )
 
 
 @kernel
-def command_of(raw: U1, n_cells: int) -> CommandView:
-    """The arrays of a `Command` record from its bytes."""
-    return CommandView(carve(raw, 0, 1, _COMMAND_HEAD), carve(raw, _COMMAND_HEAD_SIZE, n_cells, np.uint8))
+def command_of(raw: U1, n: int) -> CommandView:
+    """The arrays of a `Command` record of `n` cells from its bytes."""
+    return CommandView(
+        carve(raw, 0, 1, _COMMAND_HEAD),
+        floats(raw, _C_HORIZON_A, n, 0, 0)[0],
+        floats(raw, _C_HORIZON_W, n, 0, 0)[0],
+        floats(raw, _C_VALUE, n, 0, 0)[0],
+        floats(raw, _C_MARGIN, n, 0, 0)[0],
+        words(raw, _C_INFO, n, 0, 0)[0],
+        words(raw, _C_WARNING, n, 0, 0)[0],
+        words(raw, _C_FATAL, n, 0, 0)[0],
+        halves(raw, _C_INDEX, n, 0, 0)[0],
+        octets(raw, _C_REASON, n, 0, 0)[0],
+        octets(raw, _C_BALANCE, n, 0, 0)[0],
+        octets(raw, _C_SHUTTLE, n, 0, 0)[0],
+    )
 
 
 @kernel
 def _init(c: StepConfig, s: StepState, soc: F4, soc_std: F4) -> None:
     estimator_init(c.estimator, s.estimator, soc, soc_std, _START_DEGC)
-    control_init(s.control)
-    s.sensor_degc[:] = _START_DEGC
-    s.cell_degc[:] = _START_DEGC
-    s.cell_quality[:] = np.uint8(0)
+    signals_init(c.signal, s.signal)
+    diagnosis_init(s.diagnosis)
+    machine_init(c.machine, s.machine)
+    power_init(s.power)
+    health_init(c.health, s.health)
+    leak_init(c.leak, s.leak)
+    balancing_init(c.balancing, s.balancing)
+    guard_init(s.guard, c.estimator.scalars[0].digest)
+
+
+@kernel
+def _demanding(c: StepConfig, s: StepState, mask: int) -> int:
+    """Id of the worst row of the fault table that is shown and demands any of `mask`; 0 if none does."""
+    found, severity = 0, 0
+    for row in range(N_ROWS):
+        if s.diagnosis.status[row] != 0 and int(c.diagnosis.reaction[row]) & mask != 0:
+            tier = row % N_TIERS + 1
+            if tier > severity:
+                found, severity = row // N_TIERS * 10 + tier, tier
+    return found
+
+
+@kernel
+def _any(bits: U4) -> bool:
+    """True if any bit is set."""
+    together = np.uint32(0)
+    for k in range(N_FAULT_WORDS):
+        together |= bits[k]
+    return bool(together != 0)
+
+
+@kernel
+def _publish(c: StepConfig, s: StepState, seen: Seen, reaction: int, n_faults: int, command: CommandView) -> None:
+    """Scalars of the command: all but time, heart-beat and contactors."""
+    out = command.head[0]
+    n = command.balance.shape[0]
+    n_lanes = s.estimator.flags.shape[0]
+    soc = s.estimator.out[SOC * n_lanes : SOC * n_lanes + n]
+    std = s.estimator.out[SOC_STD * n_lanes : SOC_STD * n_lanes + n]
+    soc_min, soc_max, soc_sum, std_max = soc[0], soc[0], f4(0), std[0]
+    for k in range(n):
+        soc_min = min(soc_min, soc[k])
+        soc_max = max(soc_max, soc[k])
+        soc_sum += soc[k]
+        std_max = max(std_max, std[k])
+    capacity, resistance = s.health.capacity, s.health.resistance
+    capacity_min, capacity_sum, resistance_max = capacity[0], f4(0), resistance[0]
+    for k in range(n):
+        capacity_min = min(capacity_min, capacity[k])
+        capacity_sum += capacity[k]
+        resistance_max = max(resistance_max, resistance[k])
+    severity = _NONE
+    if _any(command.fault_fatal):
+        severity = _FATAL
+    elif _any(command.fault_warning):
+        severity = _WARNING
+    elif _any(command.fault_info):
+        severity = _INFO
+    out["state"] = s.machine.word[MODE]
+    out["severity"] = severity
+    out["flow"] = _DISCHARGING if seen.flow > 0 else (_CHARGING if seen.flow < 0 else _IDLE)
+    out["n_faults"] = n_faults
+    out["cause"] = s.diagnosis.word[CAUSE]
+    out["cause_index"] = s.diagnosis.word[CAUSE_INDEX]
+    out["cause_value"] = s.diagnosis.number[CAUSE_VALUE]
+    out["reset_refused"] = s.diagnosis.word[REFUSED]
+    out["cooling_degc"] = coolant_setpoint(c.cooling, seen.degc_high, reaction)
+    out["limit_discharge_a"] = s.power.number[DISCHARGE_A]
+    out["limit_charge_a"] = s.power.number[CHARGE_A]
+    out["limit_discharge_w"] = s.power.number[DISCHARGE_W]
+    out["limit_charge_w"] = s.power.number[CHARGE_W]
+    out["soc_min"] = soc_min
+    out["soc_mean"] = soc_sum / f4(n)
+    out["soc_max"] = soc_max
+    out["soc_std"] = std_max
+    out["soh_min"] = capacity_min
+    out["soh_mean"] = capacity_sum / f4(n)
+    out["resistance_max"] = resistance_max
 
 
 @kernel
 def _step(
     c: StepConfig, s: StepState, measurement: MeasurementView, command: CommandView, request: int, dt_s: f4
 ) -> int:
-    head = measurement.head[0]
-    max_age_s = c.control.number[MAX_AGE_S] - sample_age(s.control, measurement, dt_s)
+    value, where = s.diagnosis.value, s.diagnosis.where
+    per_cell = c.estimator.scalars[0].per_cell
+    n = measurement.cell_v.shape[0]
+    n_lanes = s.estimator.flags.shape[0]
 
-    # a sensor that fails keeps its last value until its absence becomes a fault
-    for k in range(s.sensor_degc.shape[0]):
-        if usable(
-            measurement.sensor_degc[k], measurement.sensor_degc_quality[k], measurement.sensor_degc_age_s[k], max_age_s
-        ):
-            s.sensor_degc[k] = measurement.sensor_degc[k]
-    for k in range(s.cell_degc.shape[0]):
-        s.cell_degc[k] = s.sensor_degc[c.sensor_of_cell[k]]
-    for k in range(s.cell_quality.shape[0]):
-        good = usable(measurement.cell_v[k], measurement.cell_v_quality[k], measurement.cell_v_age_s[k], max_age_s)
-        s.cell_quality[k] = np.uint8(0) if good else measurement.cell_v_quality[k] | np.uint8(_STALE)
-    current_good = usable(head["current_a"], head["current_a_quality"], head["current_a_age_s"], max_age_s)
-
+    seen = inspect(
+        c.signal,
+        s.signal,
+        measurement,
+        s.balancing.asked,
+        s.power.number[DISCHARGE_A],
+        s.power.number[CHARGE_A],
+        value,
+        where,
+        dt_s,
+    )
     status = estimator_step(
         c.estimator,
         s.estimator,
         measurement.cell_v,
-        s.cell_quality,
-        s.cell_degc,
-        head["current_a"] * c.estimator.scalars[0].per_cell,
-        np.uint8(0 if current_good else head["current_a_quality"] | _STALE),
+        s.signal.cell_quality,
+        s.signal.cell_degc,
+        measurement.head[0]["current_a"] * per_cell,
+        np.uint8(1 if np.isnan(seen.current_a) else 0),
         dt_s,
     )
-    soc = s.estimator.out[0 : s.cell_degc.shape[0]]
-    faults = control_step(c.control, s.control, soc, measurement, command, request, dt_s)
+    out = s.estimator.out
+    judge(
+        c.signal,
+        s.signal,
+        seen,
+        out[INNOVATION * n_lanes : (INNOVATION + 1) * n_lanes],
+        out[SOC * n_lanes : SOC * n_lanes + n],
+        out[SOC_STD * n_lanes : SOC_STD * n_lanes + n],
+        value,
+        where,
+        dt_s,
+    )
+    bleed_a = s.balancing.work
+    for k in range(n):
+        bleed_a[k] = f4(s.balancing.asked[k]) * s.signal.cell_v[k] / c.balancing.setting[1]
+    health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bleed_a, value, where, dt_s)
+    leak_step(c.leak, s.leak, s.estimator, s.health.capacity, s.balancing.bled_ah, value, where, dt_s)
+    machine_signals(c.machine, s.machine, seen, request, value, where, dt_s)
+    guard_step(s.guard, c.words, c.estimator.scalars[0].digest, value, where)
+
+    context = machine_context(s.machine, seen.flow)
+    service = s.machine.word[MODE] == _MAINTENANCE
+    reaction = diagnose(c.diagnosis, s.diagnosis, context, request == _RESET, bool(service), dt_s)
+    n_faults = fault_bits(s.diagnosis, command.fault_info, command.fault_warning, command.fault_fatal)
+    fatal = _any(command.fault_fatal)
+    asked = machine_advance(c.machine, s.machine, seen, reaction, fatal, request, dt_s)
+
+    mode = int(s.machine.word[MODE])
+    fault = _demanding(c, s, _LIMITING) if reaction & _LIMITING != 0 else 0
+    power_limits(
+        c.power,
+        s.power,
+        c.estimator,
+        s.estimator,
+        seen,
+        s.signal.cell_degc,
+        per_cell,
+        reaction,
+        fault,
+        int(s.machine.word[LIMITS]),
+        value[_DISCHARGE_I2T],
+        value[_CHARGE_I2T],
+        command,
+        dt_s,
+    )
+    drain = s.machine.word[DRAIN] != 0
+    allowed = (mode in (_STANDBY, _CONNECTED) or drain) and reaction & _NO_BALANCING == 0 and not fatal
+    balance_step(
+        c.balancing,
+        s.balancing,
+        s.estimator,
+        s.health.capacity,
+        s.signal.cell_v,
+        seen,
+        bool(allowed),
+        bool(drain),
+        command.balance,
+        command.shuttle,
+        dt_s,
+    )
+    _publish(c, s, seen, reaction, n_faults, command)
+    head = command.head[0]
+    s.estimator.shared[0].heartbeat += np.uint32(1)
+    head["time_s"] = measurement.head[0]["time_s"]
+    head["heartbeat"] = s.estimator.shared[0].heartbeat
+    head["contactors"] = asked
     combined: int = status & 0xFF
-    return combined | (STATUS_FAULT if faults != 0 else 0)
+    return combined | (STATUS_FAULT if fatal else 0)
 
 
 @kernel("void(u1[::1], u1[::1], f4[::1], f4[::1])")
@@ -122,11 +332,12 @@ def init(config: U1, state: U1, soc: F4, soc_std: F4) -> None:
 
 @kernel("i4(u1[::1], u1[::1], u1[::1], u1[::1], i4, f4)")
 def step(config: U1, state: U1, measurement: U1, command: U1, request: int, dt_s: f4) -> i4:
-    """One step of the controller: estimate, then decide. The bytes of the four records, as their layouts have them.
+    """One step of the controller: look, estimate, diagnose, decide. The bytes of the four records, as their layouts have
+    them.
 
-    `request` is a `control.Request`, `dt_s` > 0 the time since the last step. Writes every field of `command`. A value
-    that is missing, not finite or too old never stops the step: the estimator skips that cell, the control counts how
-    long it has been missing. Returns a status: the estimator's in the low byte, `STATUS_FAULT` if a fault is active.
+    `request` is a `machine_table.Request`, `dt_s` > 0 the time since the last step. Writes every field of `command`. A
+    value that is missing, not finite or too old never stops the step: its absence has faults of its own. Returns a
+    status: the estimator's in the low byte, `STATUS_FAULT` if a fatal fault is shown.
     """
     c = config_of(config)
     head = c.estimator.scalars[0]
@@ -168,6 +379,8 @@ def step_racks(
 
 def initial_state(config: Config, soc: npt.ArrayLike, soc_std: npt.ArrayLike) -> State:
     """Fresh memory for `config`, with the SoC that the cells are believed to have (scalars or (n_cells,), 0..1)."""
+    from bms.core.estimator_setup import per_cell
+
     state = State(config.n_cells, config.n_sensors)
     init(config.bytes, state.bytes, per_cell(soc, config.n_cells), per_cell(soc_std, config.n_cells))
     return state
@@ -187,7 +400,7 @@ class Controller:
         self._step: Callable[[int, float], int] = step.bind(config.bytes, state.bytes, measurement.bytes, command.bytes)
 
     def step(self, request: int, dt_s: float) -> int:
-        """Answer `measurement` in `command`; `request` is a `control.Request`, `dt_s` > 0. Returns `step`'s status."""
+        """Answer `measurement` in `command`; `request` is a `Request`, `dt_s` > 0. Returns `step`'s status."""
         return self._step(int(request), dt_s)
 
     @property
@@ -200,6 +413,11 @@ class Controller:
         """Standard deviation of `soc` (n_cells,): a view."""
         return self._row(SOC_STD)
 
+    @property
+    def balancing_wh(self) -> float:
+        """Energy that bleeding has burnt so far."""
+        return float(self.state.balancing_number[ENERGY_WH])
+
     def _row(self, row: int) -> F4:
-        first = row * lanes_of(self.config.n_cells)
+        first = row * (-(-self.config.n_cells // LANES) * LANES)
         return self.state.out[first : first + self.config.n_cells]

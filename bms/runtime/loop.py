@@ -13,16 +13,23 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
 
-from bms.core.control import Request
+from bms.core.machine_table import Request
 from bms.runtime.clock import LoopClock
 from hal.contract import Contactor, HasTruth, Rack, RackState, Truth
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_S = 30.0  # longer than the controller waits for 0 A and for the feedback together
+SHUTDOWN_S = 60.0  # longer than the controller takes for ramp, feedback and weld test together
 SHUTDOWN_STEPS = 10  # at the least, however long the period
 ASKING_STEPS = 2  # of 0 A before opening without the controller
-SETTLED = (RackState.INIT, RackState.STANDBY, RackState.FAULT)
+SETTLED = frozenset(RackState) - {
+    RackState.PRECHARGE,
+    RackState.CONNECTED,
+    RackState.RAMP_DOWN,
+    RackState.OPENING,
+    RackState.TRANSPORT_PRECHARGE,
+    RackState.TRANSPORT_CHARGE,
+}
 
 
 class Decider(Protocol):
@@ -103,7 +110,8 @@ class Loop:
 
     `sample_every`: every so many steps the truth of a twin is read, for the recording and the observers. A deadline is
     missed when a step's work ends after the next step should have begun; the loop then skips to the next slot that is
-    still ahead, and `dt_s` tells the controller.
+    still ahead, and `dt_s` tells the controller. `requests`: what is asked of the controller, each from its time on (s
+    since the start, rising); before the first, and without any, to connect.
     """
 
     rack: Rack
@@ -114,6 +122,7 @@ class Loop:
     recorder: StepRecorder | None = None
     observers: tuple[Observer, ...] = ()
     sample_every: int = 1
+    requests: tuple[tuple[float, Request], ...] = ()
 
     def __post_init__(self) -> None:
         self.stats = LoopStats()
@@ -126,6 +135,8 @@ class Loop:
         self._feedback = self.controller.measurement.head["contactors"]
         self._feedback_quality = self.controller.measurement.head["contactors_quality"]
         self._state = self.controller.command.head["state"]
+        self._asked = Request.CONNECT
+        self._later = list(self.requests)
 
     def run(self, duration_s: float = math.inf) -> LoopStats:
         """Connect and run for `duration_s`, or until `stop`; then open the contactors, whatever happened."""
@@ -134,7 +145,7 @@ class Loop:
         gc.freeze()  # what exists now stays: a collection during the run need not look at it
         try:
             while not self.stop and self._slot * self.period_s < duration_s * (1 - 1e-12):
-                self._step(Request.CONNECT)
+                self._step(self._request())
                 self._wait(lambda: bool(self.stop))
             stats.ended_by = signal.Signals(self.stop.signal_number).name if self.stop else "duration"
             self._open_in_order()
@@ -146,6 +157,12 @@ class Loop:
             if not stats.opened:
                 self._open_at_once()
         return stats
+
+    def _request(self) -> Request:
+        """What is asked now."""
+        while self._later and self._later[0][0] <= self.clock.now_s() - self._start_s:
+            self._asked = self._later.pop(0)[1]
+        return self._asked
 
     def _step(self, request: Request) -> None:
         stats, controller = self.stats, self.controller
@@ -207,7 +224,7 @@ class Loop:
         measurement, last = self.controller.measurement, self.controller.command.head
         command = self.controller.command.blank()
         head = command.head
-        for name in ("heartbeat", "severity", "faults", "cooling_degc", "soc_min", "soc_mean", "soc_max"):
+        for name in ("heartbeat", "severity", "cause", "cooling_degc", "soc_min", "soc_mean", "soc_max"):
             head[name] = last[name]
         head["state"] = RackState.FAULT
         for attempt in range(SHUTDOWN_STEPS):

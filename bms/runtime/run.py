@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bms.core.control_setup import ControlSettings
 from bms.runtime import PAGE, SERIES, SITE_SERIES, SUMMARY, engine
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from bms.cells import CellParameters
     from bms.core.layout import Config
     from bms.core.step import Controller
+    from bms.racks import RackConfig
     from bms.runtime.clock import LoopClock
     from hal.contract import Rack, RackInfo
 
@@ -127,6 +127,7 @@ def choose(scenario: str | None, rack: str | None, cell: str | None) -> Scenario
 
 def _recorded(url: str) -> Scenario:
     """The scenario of the recording that `url` plays back, without what only its rack could use."""
+    from bms.core.machine_table import Request
     from hal.backends.replay import Recording
 
     recording = Recording(Path(url.removeprefix("replay:")))
@@ -139,7 +140,9 @@ def _recorded(url: str) -> Scenario:
         period_s=about["period_s"],
         initial_soc=about["initial_soc"],
         initial_soc_std=about["initial_soc_std"],
-        controller=ControlSettings(**about["controller"]),
+        config=about["config"],
+        controller=about["controller"],
+        requests=tuple((at_s, Request[name]) for at_s, name in about["requests"]),
     )
 
 
@@ -178,31 +181,43 @@ def named(scenario: Scenario) -> Iterator[None]:
         raise ConfigError(f"{prefix}{error}") from error
 
 
-def configuration(scenario: Scenario, info: RackInfo) -> tuple[CellParameters, Config]:
-    """The cell that the controller takes the rack's cells for, and its configuration. Raises `ConfigError`."""
-    from bms import cells
-    from bms.core.control_setup import control_config
-    from bms.core.estimator_setup import estimator_config
-    from bms.core.layout import config_record
+def rack_config(scenario: Scenario, info: RackInfo) -> RackConfig:
+    """The configuration of the rack `info` in this scenario. Raises `ConfigError`.
+
+    The scenario's own, or that which comes with the package for the rack's cell, or the defaults for its cell; with what
+    the scenario changes in it.
+    """
+    from bms import cells, racks
 
     name = scenario.cell or info.cell
-    if not name:
+    cell = cells.load(name) if name else None
+    if scenario.config:
+        config = racks.load(scenario.config, cell if scenario.cell else None)
+        if wrong := racks.misfit(config, info):
+            raise ConfigError(wrong)
+    elif cell is None:
         raise ConfigError(f"rack {info.name} does not say which cells it has: give --cell{nearest('', cells.names())}")
-    cell = cells.load(name)
+    elif name in racks.names() and not scenario.cell:
+        config = racks.fitted(racks.load(name), info)
+    else:
+        config = racks.default(cell, info)
+    changes = {"timing": {"period_s": scenario.period_s}, **scenario.controller}
+    return racks.overlay(config, changes, f"scenario {scenario.source or scenario.name}: [controller]")
+
+
+def configuration(scenario: Scenario, info: RackInfo) -> tuple[CellParameters, Config]:
+    """The cell that the controller takes the rack's cells for, and its configuration. Raises `ConfigError`."""
+    from bms.racks.record import record
+
+    settings = rack_config(scenario, info)
+    cell, name = settings.cell, settings.cell.name
     capacity_ah = cell.capacity_ah * info.n_parallel
     if not 1 / CAPACITY_RATIO < capacity_ah / info.capacity_ah < CAPACITY_RATIO:
         raise ConfigError(
             f"cell '{name}' has {cell.capacity_ah:g} Ah, but the rack {info.name} has {info.capacity_ah:g} Ah "
             f"with {info.n_parallel} in parallel: choose --cell and --rack that fit"
         )
-    config = config_record(
-        estimator_config(cell),
-        control_config(cell.limits, info, scenario.controller),
-        info.sensor_of_cell,
-        info.n_sensors,
-        info.n_parallel,
-    )
-    return cell, config
+    return cell, record(settings, info)
 
 
 def first_guess(scenario: Scenario, cell: CellParameters, measurement: Any, info: RackInfo) -> tuple[Any, Any]:
@@ -297,6 +312,7 @@ def execute(
             recorder=recorder,
             observers=(series, status),
             sample_every=every,
+            requests=scenario.requests,
         )
         looping = time.perf_counter()
         try:
@@ -378,3 +394,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     if summary["faults"]:
         when = clock_text(summary["first_fault_s"])
         print(f"faults: {', '.join(summary['faults']).lower().replace('_', ' ')}; first at {when}")
+        if summary.get("cause"):
+            print(f"cause: {summary['cause']}")
+    if summary["warnings"]:
+        print(f"warnings: {', '.join(summary['warnings']).lower().replace('_', ' ')}")

@@ -1,7 +1,7 @@
 """Scenario files: what a run does, as TOML. See docs/scenarios.md.
 
-`[run]` and `[controller]` are ours; `[rack]`, `[duty]`, `[sensors]`, `[environment]`, `[site]` and `[[fault]]` go to
-the backend of the rack, which checks them itself.
+`[run]`, `[controller]` and `[[request]]` are ours; `[rack]`, `[duty]`, `[sensors]`, `[environment]`, `[site]` and
+`[[fault]]` go to the backend of the rack, which checks them itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from bms.core.control_setup import ControlSettings
+from bms.core.machine_table import Request
 from hal.errors import ConfigError, nearest
 
 DEFAULT = "frequency_regulation"
@@ -30,7 +30,9 @@ class Scenario:
     """A run: `rack` is a URL, `cell` the controller's cell file ('' = the rack's own), times in s.
 
     `initial_soc` and `initial_soc_std` (0..1) are what the controller is told of every cell; where they are None it
-    guesses from the voltages at rest. `tables` are the backend's.
+    guesses from the voltages at rest. `config` is the rack's configuration, name or path ('' = that of the rack's cell, or
+    the defaults for it), `controller` what the scenario changes in it, `requests` what is asked of the controller and from
+    when (otherwise to connect). `tables` are the backend's.
     """
 
     name: str = ""
@@ -41,15 +43,22 @@ class Scenario:
     period_s: float = 1.0
     initial_soc: float | None = None
     initial_soc_std: float | None = None
-    controller: ControlSettings = field(default_factory=ControlSettings)
+    config: str = ""
+    controller: Mapping[str, Any] = field(default_factory=dict)
+    requests: tuple[tuple[float, Request], ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""  # where it comes from, for messages
 
     def to_json(self) -> dict[str, Any]:
         """For the header of a recording and the summary of a run."""
         return {
-            **{f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("controller", "tables")},
-            "controller": {f.name: getattr(self.controller, f.name) for f in fields(self.controller)},
+            **{
+                f.name: getattr(self, f.name)
+                for f in fields(self)
+                if f.name not in ("controller", "requests", "tables")
+            },
+            "controller": dict(self.controller),
+            "requests": [[at_s, request.name] for at_s, request in self.requests],
             "tables": dict(self.tables),
         }
 
@@ -104,20 +113,22 @@ def load(name_or_path: str | Path) -> Scenario:
 def parse(tables: Mapping[str, Any], name: str, source: str) -> Scenario:
     """Check the tables of a scenario; `source` names it in messages. Raises `ConfigError`."""
     where = f"scenario {source}"
-    ours = ("run", "controller")
+    ours = ("run", "controller", "request")
     for table, content in tables.items():
         if table not in (*ours, *BACKEND_TABLES):
             raise ConfigError(f"{where}: unknown table [{table}]{nearest(table, (*ours, *BACKEND_TABLES))}")
-        wanted = list if table == "fault" else dict
-        if not isinstance(content, wanted):
-            raise ConfigError(f"{where}: {table} = {content!r}: expected a table, [{table}]")
+        many = table in ("fault", "request")
+        if not isinstance(content, list if many else dict):
+            raise ConfigError(
+                f"{where}: {table} = {content!r}: expected a table, {f'[[{table}]]' if many else f'[{table}]'}"
+            )
     run = dict(tables.get("run", {}))
-    known = ("description", "rack", "cell", "duration", "period_s", "initial_soc", "initial_soc_std")
+    known = ("description", "rack", "cell", "duration", "period_s", "initial_soc", "initial_soc_std", "config")
     for key in run:
         if key not in known:
             raise ConfigError(f"{where}: [run]: unknown key '{key}'{nearest(key, known)}")
     values: dict[str, Any] = {}
-    for key in ("description", "rack", "cell"):
+    for key in ("description", "rack", "cell", "config"):
         if key in run:
             if not isinstance(run[key], str):
                 raise ConfigError(f"{where}: [run] {key} = {run[key]!r}: expected text")
@@ -136,18 +147,30 @@ def parse(tables: Mapping[str, Any], name: str, source: str) -> Scenario:
     return Scenario(
         name=name,
         source=source,
-        controller=_controller(tables.get("controller", {}), where),
+        controller=tables.get("controller", {}),
+        requests=_requests(tables.get("request", []), where),
         tables={table: tables[table] for table in BACKEND_TABLES if table in tables},
         **values,
     )
 
 
-def _controller(table: Mapping[str, Any], where: str) -> ControlSettings:
-    known = [f.name for f in fields(ControlSettings)]
-    for key in table:
-        if key not in known:
-            raise ConfigError(f"{where}: [controller]: unknown key '{key}'{nearest(key, known)}")
-    try:
-        return ControlSettings(**table)
-    except ValueError as error:
-        raise ConfigError(f"{where}: [controller] {error}") from error
+def _requests(entries: list[Any], where: str) -> tuple[tuple[float, Request], ...]:
+    """What is asked of the controller, in the order of time."""
+    names = [request.name.lower() for request in Request]
+    found: list[tuple[float, Request]] = []
+    for number, entry in enumerate(entries, 1):
+        place = f"{where}: [[request]] number {number}"
+        if not isinstance(entry, Mapping):
+            raise ConfigError(f"{place}: expected a table with at and request")
+        for key in entry:
+            if key not in ("at", "request"):
+                raise ConfigError(f"{place}: unknown key '{key}'{nearest(key, ('at', 'request'))}")
+        name = entry.get("request")
+        if name not in names:
+            raise ConfigError(f"{place}: request = {name!r}{nearest(str(name), names)}; one of: {', '.join(names)}")
+        at = entry.get("at", 0)
+        at_s = 0.0 if at == 0 and not isinstance(at, str) else seconds(at, f"{place}: at")
+        if found and at_s <= found[-1][0]:
+            raise ConfigError(f"{place}: at = {at!r}: must be later than that of the one before")
+        found.append((at_s, Request[name.upper()]))
+    return tuple(found)

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bms.core.control import Fault
 from bms.core.estimator_layout import OBSERVABLE
 from bms.core.step import Controller
-from hal.contract import Quality, RackInfo, RackState, Truth
+from bms.runtime.explain import SEVERITIES, cause_text, faults_in, mask_of
+from hal.contract import Quality, RackInfo, RackState, Severity, Truth
 
 MAX_SAMPLES = 2000
 TARGET_SAMPLES = 1440  # of a run whose length is known: one a minute for a day
 J_PER_KWH = 3.6e6
 
 SCALARS = (
-    "time_s", "state", "faults", "current_a", "pack_v", "power_w", "limit_discharge_w", "limit_charge_w",
+    "time_s", "state", "n_faults", "current_a", "pack_v", "power_w", "limit_discharge_w", "limit_charge_w",
     "cell_v_min", "cell_v_mean", "cell_v_max", "degc_min", "degc_mean", "degc_max",
     "coolant_in_degc", "coolant_out_degc",
     "soc_min", "soc_mean", "soc_max", "energy_out_j", "energy_in_j", "charge_ah", "observable", "bleeding",
@@ -52,14 +52,16 @@ class Series:
         self._head = controller.measurement.head
         self._measured = frozenset(self._head.dtype.names or ())
         self._volts, self._amps = self._head["pack_v"], self._head["current_a"]
-        self._state, self._faults = controller.command.head["state"], controller.command.head["faults"]
+        self._state, self._n_faults = controller.command.head["state"], controller.command.head["n_faults"]
+        self._severity = controller.command.head["severity"]
         self.energy_out_j = 0.0
         self.energy_in_j = 0.0
         self.steps = 0
         self.time_s = 0.0
         self.steps_in_state = [0] * len(RackState)
-        self.faults = 0
+        self.seen = dict.fromkeys(SEVERITIES, 0)  # every fault that was shown, as bits
         self.first_fault_s = np.nan
+        self.cause = ""
 
     def __call__(self, step: int, now_s: float, dt_s: float, truth: Truth | None) -> None:
         """Take note of one step."""
@@ -70,12 +72,18 @@ class Series:
         elif energy_j < 0:  # false for NaN: a missing value carries no energy
             self.energy_in_j -= energy_j
         self.steps_in_state[self._state[0]] += 1
-        if self._faults[0]:
-            if not self.faults:
-                self.first_fault_s = now_s
-            self.faults |= int(self._faults[0])
+        if self._n_faults[0]:
+            self._note_faults(now_s)
         if (step - 1) % self._every == 0:
             self._sample(now_s, truth)
+
+    def _note_faults(self, now_s: float) -> None:
+        command = self._controller.command
+        for name in SEVERITIES:
+            self.seen[name] |= mask_of(getattr(command, name))
+        if self._severity[0] == Severity.FATAL and not self.cause:
+            self.first_fault_s = now_s
+            self.cause = cause_text(command.head[0])
 
     def _sample(self, now_s: float, truth: Truth | None) -> None:
         if self._n == MAX_SAMPLES:
@@ -126,7 +134,10 @@ class Series:
             "simulated_s": self.time_s,
             "energy_out_kwh": self.energy_out_j / J_PER_KWH,
             "energy_in_kwh": self.energy_in_j / J_PER_KWH,
-            "faults": [fault.name for fault in Fault if fault & self.faults],
+            "faults": [fault.name for fault in faults_in(self.seen["fault_fatal"])],
+            "warnings": [fault.name for fault in faults_in(self.seen["fault_warning"])],
+            "notes": [fault.name for fault in faults_in(self.seen["fault_info"])],
+            "cause": self.cause,
             "first_fault_s": None if np.isnan(self.first_fault_s) else self.first_fault_s,
             "steps_in_state": {state.name: n for state, n in zip(RackState, self.steps_in_state, strict=True) if n},
             "state_at_end": RackState(int(self._state[0])).name,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from bms.core.control import Fault
+from bms.runtime.explain import SEVERITIES, fault_text, faults_in, mask_of
 from bms.runtime.series import J_PER_KWH, MAX_SAMPLES
-from bms.runtime.status import LIVE_EVERY_S, PLAIN_EVERY_S, clock_text, fault_text
-from hal.contract import RackState, Truth
+from bms.runtime.status import LIVE_EVERY_S, PLAIN_EVERY_S, clock_text
+from hal.contract import RackState, Severity, Truth
 
 if TYPE_CHECKING:
     from bms.runtime.site import SiteController
@@ -40,7 +40,7 @@ class SiteSeries:
     def __init__(self, controller: SiteController, every: int) -> None:
         self._measurement, self._command = controller.measurement, controller.command
         self._volts, self._amps = (controller.measurement.head[name] for name in ("pack_v", "current_a"))
-        self._faults = controller.command.head["faults"]
+        self._severity, self._n_faults = (controller.command.head[name] for name in ("severity", "n_faults"))
         self._every = every
         self._n = 0
         self._rows = np.zeros((MAX_SAMPLES, len(COLUMNS)))
@@ -49,7 +49,7 @@ class SiteSeries:
         self.power_w = 0.0
         self.energy_out_j = 0.0
         self.energy_in_j = 0.0
-        self.faults = 0
+        self.seen = dict.fromkeys(SEVERITIES, 0)  # every fault that any rack has shown, as bits
         self.first_fault_s = np.nan
 
     def __call__(self, step: int, now_s: float, dt_s: float, truth: Truth | None) -> None:
@@ -60,10 +60,11 @@ class SiteSeries:
         self.power_w = float(watt.sum())
         self.energy_out_j += float(watt[watt > 0].sum()) * dt_s
         self.energy_in_j -= float(watt[watt < 0].sum()) * dt_s
-        bits = int(np.bitwise_or.reduce(self._faults))
-        if bits and not self.faults:
-            self.first_fault_s = now_s
-        self.faults |= bits
+        if self._n_faults.any():
+            for name in SEVERITIES:
+                self.seen[name] |= mask_of(self._command.raw[name])
+            if np.isnan(self.first_fault_s) and (self._severity == Severity.FATAL).any():
+                self.first_fault_s = now_s
         if (step - 1) % self._every == 0:
             self._sample()
 
@@ -77,7 +78,7 @@ class SiteSeries:
             self.time_s,
             self.power_w,
             np.count_nonzero(head["state"] == RackState.CONNECTED),
-            np.count_nonzero(self._faults),
+            np.count_nonzero(self._severity == Severity.FATAL),
             head["soc_min"].min(),
             head["soc_mean"].mean(dtype=np.float64),
             head["soc_max"].max(),
@@ -112,9 +113,11 @@ class SiteSeries:
             "energy_in_kwh": self.energy_in_j / J_PER_KWH,
             "largest_power_w": float(np.abs(rows["power_w"]).max(initial=0.0)),
             "most_connected": int(rows["connected"].max(initial=0)),
-            "faults": [fault.name for fault in Fault if fault & self.faults],
+            "faults": [fault.name for fault in faults_in(self.seen["fault_fatal"])],
+            "warnings": [fault.name for fault in faults_in(self.seen["fault_warning"])],
+            "notes": [fault.name for fault in faults_in(self.seen["fault_info"])],
             "first_fault_s": None if np.isnan(self.first_fault_s) else self.first_fault_s,
-            "racks_with_faults_at_end": int(np.count_nonzero(self._faults)),
+            "racks_with_faults_at_end": int(np.count_nonzero(self._severity == Severity.FATAL)),
             "states_at_end": {RackState(s).name: n for s, n in zip(states.tolist(), counts.tolist(), strict=True)},
             "soc_at_end": [float(x) for x in (head["soc_min"].min(), head["soc_mean"].mean(), head["soc_max"].max())],
         }
@@ -207,8 +210,9 @@ class SiteStatus:
         states, counts = np.unique(c["state"], return_counts=True)
         named = (f"{n:,} {RackState(s).name}" for s, n in zip(states.tolist(), counts.tolist(), strict=True))
         progress.append(", ".join(named))
-        if faulted := int(np.count_nonzero(c["faults"])):
-            progress.append(f"FAULTS in {faulted:,}: {fault_text(int(np.bitwise_or.reduce(c['faults'])))}")
+        if faulted := int(np.count_nonzero(c["severity"] == Severity.FATAL)):
+            shown = mask_of(self._controller.command.raw["fault_fatal"])
+            progress.append(f"FAULTS in {faulted:,}: {fault_text(shown)}")
         low, mean, high = c["soc_min"].min(), c["soc_mean"].mean(), c["soc_max"].max()
         values = [
             f"{self._series.power_w / 1e6:+,.2f} MW",

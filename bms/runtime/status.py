@@ -7,8 +7,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
-from bms.core.control import Fault
 from bms.core.step import Controller
+from bms.runtime.explain import cause_text, fault_text, mask_of
 from hal.contract import RackState, Truth
 
 LIVE_EVERY_S = 0.2  # of wall time
@@ -21,11 +21,6 @@ def clock_text(time_s: float) -> str:
     days, rest = divmod(int(time_s), 86400)
     text = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
     return f"{days} d {text}" if days else text
-
-
-def fault_text(bits: int) -> str:
-    """Names of the faults in `bits`."""
-    return ", ".join(fault.name.lower().replace("_", " ") for fault in Fault if fault & bits and fault.name)
 
 
 class Status:
@@ -88,8 +83,12 @@ class Status:
         if wall_s > 0:
             progress.append(f"{now_s / wall_s:,.0f} x real time")
         progress.append(RackState(int(c["state"])).name)
-        if c["faults"]:
-            progress.append("FAULT: " + fault_text(int(c["faults"])))
+        if c["n_faults"]:
+            command = self._controller.command
+            if fatal := mask_of(command.fault_fatal):
+                progress.append("FAULT: " + (cause_text(c) or fault_text(fatal)))
+            if warnings := mask_of(command.fault_warning) & ~fatal:
+                progress.append("warning: " + fault_text(warnings))
         values = [
             f"SoC {100 * c['soc_min']:.1f}/{100 * c['soc_mean']:.1f}/{100 * c['soc_max']:.1f} %",
             f"{head['pack_v']:,.1f} V {head['current_a']:+,.1f} A {power_kw:+,.1f} kW",

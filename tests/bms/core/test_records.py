@@ -32,7 +32,7 @@ def test_every_array_is_found_where_numpy_has_it(
         assert dtype.fields is not None
         expected, offset = dtype.fields[name]
         read = KINDS[expected.base.str[1:]]
-        found = read.py_func(raw, place, n_cells, n_sensors, n_lanes)
+        found = read.py_func(raw, place, n_cells, n_sensors, n_lanes)[0]
         assert found.ctypes.data - raw.ctypes.data == offset, name
         assert (found.size, found.dtype) == (expected.shape[0], expected.base), name
 
@@ -42,8 +42,8 @@ def test_compiled_kernels_find_the_same() -> None:
         "Test", in_order((Field("a", "u1", ""), Field("b", "f4", "", "cells*2"), Field("c", "u1", "", "5")))
     )
     raw = np.zeros(layout.dtype(9, 2).itemsize, np.uint8)
-    records.floats(raw, places(layout)["b"], 9, 2, 16)[17] = 3.0
-    records.octets(raw, places(layout)["c"], 9, 2, 16)[4] = 7
+    records.floats(raw, places(layout)["b"], 9, 2, 16)[0][17] = 3.0
+    records.octets(raw, places(layout)["c"], 9, 2, 16)[0][4] = 7
     record = raw.view(layout.dtype(9, 2))
     assert record["b"][0].tolist() == [0.0] * 17 + [3.0]
     assert record["c"][0].tolist() == [0, 0, 0, 0, 7]
