@@ -24,8 +24,9 @@ GROUP = "rackbms.racks"
 SCHEMES: dict[str, str] = {
     "sim": "hal.backends.simulated:SimulatedRack",
     "replay": "hal.backends.replay:ReplayRack",
+    "chaos": "hal.backends.chaos:open_chaos",
 }
-"""Scheme -> "module:Class"."""
+"""Scheme -> "module:Class", or a function that makes the rack."""
 
 SITES: dict[str, str] = {"sim:site": "hal.backends.site:SimulatedSite"}
 """Scheme and address -> "module:Class" of sites: many racks under one URL, opened by `open_site`."""

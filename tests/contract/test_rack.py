@@ -126,10 +126,18 @@ def rack_of_site(clock: Time, folder: Path) -> Rack:
     return FirstOfSite(open_site("sim:site?racks=3&n_series=12", clock=clock, options=OPTIONS))
 
 
+def damaged_rack(clock: Time, folder: Path) -> Rack:
+    """The simulated rack behind a wrapper that will damage it, a day later."""
+    path = folder / "changes.toml"
+    path.write_text("[[change]]\nchannel = 'cell_v'\nkind = 'nan'\nfrom_s = 86400.0\n")
+    return open_rack(f"chaos:{path}?rack=sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
+
+
 BACKENDS = {
     "simulated": Subject(simulated_rack),
     "site": Subject(rack_of_site),
     "replay": Subject(replayed_rack, reacts=False),
+    "chaos": Subject(damaged_rack),
 }
 
 
@@ -247,6 +255,14 @@ def test_values_are_plausible_with_their_quality(rack: Rack, clock: Time) -> Non
         clock.now += 1.0
         rack.read(m)
         assert not m.cell_v_quality.any()
+        qualities = [name for name in m.head.dtype.names or () if name.endswith("_quality")]
+        assert not any(m.head[name][0] for name in qualities)
+        assert m.head["interlock_closed"][0] == 1
+        for name in ("emergency_stop", "gas_alarm", "insulation_rail"):
+            assert m.head[name][0] == 0
+        assert not m.bleeding.any()
+        if rack.info.capabilities.coolant_flow:
+            assert m.head["coolant_flow_lpm"][0] > 0
         assert np.all((m.cell_v > 1.0) & (m.cell_v < 5.0))
         assert m.head["pack_v"][0] == pytest.approx(m.cell_v.sum(), rel=0.01)
         assert np.all((m.sensor_degc > -40) & (m.sensor_degc < 90))
@@ -292,6 +308,16 @@ def test_positive_current_discharges(rack: Rack, subject: Subject, clock: Time) 
     assert m.head["contactors"][0] == 0
     assert abs(m.head["current_a"][0]) < 0.01 * rack.info.capacity_ah
     rack.close()
+
+
+def test_what_the_bleed_switches_do_is_seen(rack: Rack, subject: Subject, clock: Time) -> None:
+    if not (subject.reacts and rack.info.capabilities.bleed_feedback):
+        pytest.skip("has no switches to see")
+    with rack:
+        m, command = records(rack)
+        command.balance[3] = 1
+        run(rack, clock, m, command, 0, 2)
+        assert np.flatnonzero(m.bleeding).tolist() == [3]
 
 
 def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject, clock: Time) -> None:
