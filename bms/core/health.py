@@ -23,7 +23,7 @@ filter's SoC, which contains its own idea of the capacity, is not used: the esti
 found is handed to the filter as its q. The charge is counted as measured; the bias that the filter knows at the end of
 a pair is taken off for its whole time.
 
-**Resistance.** What the voltage answers within a second or three to a change of the current, regressed on what the
+**Resistance.** What the voltage answers within three to six seconds to a change of the current, regressed on what the
 parameters of the type answer (ohmic resistance, charge transfer, RC pairs of the filter; the OCV moves by its slope)::
 
     dv - OCV' dz = -R d(R0 i + Rct i_b asinh(i / i_b) + v_1 + .. + v_4)
@@ -143,7 +143,9 @@ _DEGC_UNKNOWN = f4(25.0)
 _FILTER_Q_MAX = f4(0.2)  # what the filter takes
 _FILTER_STD_MIN = f4(0.003)
 _NEAR = 2  # nodes to each side within which the curve must be as steep
-_STEP_MIN_S, _STEP_MAX_S = f4(0.9), f4(3.1)  # between the two samples of a change
+# between the two samples of a change: by then what the type and the filter have as one fast part has settled
+_STEP_MIN_S, _STEP_MAX_S = f4(2.9), f4(6.1)
+_SOC_LOW, _SOC_HIGH = f4(0.2), f4(0.95)  # within, resistances hardly depend on the SoC
 _STEP_MAX_V = f4(2.0)
 _STEPS = 8  # halvings that find one of 2**8 > N_SOC nodes
 _CAPACITY_LOW, _RESISTANCE_HIGH = int(Fault.CAPACITY_LOW), int(Fault.RESISTANCE_HIGH)
@@ -462,7 +464,8 @@ def _watch(
                 )
                 dv = dv - _blend(estimator.nodes, here, ft, SLOPE) * (f[Z * LANES] - state.before[B_SOC + j])
                 dd = _drop(estimator, filter_, k, here, ft) - state.before[B_DROP + j]
-                if abs(dv) < _STEP_MAX_V and abs(dd) < _STEP_MAX_V and -dv * dd < f4(5.0) * dd * dd:
+                inside = f[Z * LANES] > _SOC_LOW and f[Z * LANES] < _SOC_HIGH
+                if inside and abs(dv) < _STEP_MAX_V and abs(dd) < _STEP_MAX_V and -dv * dd < f4(5.0) * dd * dd:
                     cell = state.cell[k * ROWS : (k + 1) * ROWS]
                     cell[STEP_DD] += dd * dd
                     cell[STEP_DV] -= dd * dv
