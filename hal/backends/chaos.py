@@ -131,10 +131,11 @@ class _Damage:
             source = past[min(int(c.value or 0), len(past) - 1)]
             for name in (c.channel, f"{c.channel}_quality"):
                 if name in _FIELDS:
-                    _values(out, name)[at] = _values(source, name)[at]
+                    place = self._beside(name)
+                    _values(out, name)[place] = _values(source, name)[place]
         elif c.kind == "missing" or (c.kind == "flicker" and self._off(time_s)):
             values[at] = np.nan if values.dtype.kind == "f" else 0
-            _values(out, f"{c.channel}_quality")[at] |= int(Quality.MISSING)
+            _values(out, f"{c.channel}_quality")[self._beside(f"{c.channel}_quality")] |= int(Quality.MISSING)
         elif c.kind == "stale":
             assert self._held is not None
             assert self._held_age_s is not None
@@ -143,6 +144,10 @@ class _Damage:
             _values(out, f"{c.channel}_age_s")[at] = self._held_age_s[at] + np.float32(grown_s)
         elif c.kind != "flicker":
             values[at] = self._damaged(values[at])
+
+    def _beside(self, name: str) -> Any:
+        """Where the change is in a field that belongs to its channel: some arrays have one quality for all."""
+        return self._at if _FIELDS[name].dims else slice(None)
 
     def _off(self, time_s: float) -> bool:
         """Whether a flickering value is away."""

@@ -172,6 +172,12 @@ def test_missing_says_so() -> None:
     assert m.bleeding.tolist() == [255, 0, 0, 0, 0, 0]
 
 
+def test_an_array_with_one_quality_for_all_is_missing_as_a_whole() -> None:
+    m = Bench(Change("bleeding", "missing", (1, 4))).m
+    assert m.head["bleeding_quality"][0] == Quality.MISSING
+    assert not m.bleeding.any()
+
+
 def test_a_stale_value_grows_old() -> None:
     bench = Bench(Change("cell_v", "stale", (2, 3), from_s=2.0, until_s=6.0))
     age_s = float(bench.m.cell_v_age_s[2])
