@@ -8,9 +8,10 @@ Per cell a Kalman filter with three states, worked once per `period_s`:
     y  = x + c Q (m - 1/2)     measured: -Q (1 - z) less the common level, with the middle SoC m
 
 An error of the capacity shows as an excess that comes and goes with the SoC, hence c. What is measured is the SoC z of
-the cell's own filter (`bms.core.estimator`), and only where the voltage tells it (flag `OBSERVABLE`): on a plateau the
-filter goes on with what it knew, and would say each minute anew that nothing has disappeared. Its errors last for
-`corr_s`, so each measurement counts as the share period / `corr_s` of one.
+the cell's own filter (`bms.core.estimator`), and only where the voltage tells it (flag `OBSERVABLE`), or would tell it
+if the cell stood where most of the others stand: a cell that is not at the knee with them is known to be elsewhere.
+On a plateau the filter goes on with what it knew, and would say each minute anew that nothing has disappeared. Its
+errors last for `corr_s`, so each measurement counts as the share period / `corr_s` of one.
 
 An innovation beyond `_GATE` deviations is neither believed at once nor thrown away: its noise is widened, as the
 estimator does. What is told (`value[CELL_LEAK]`, mA) is the largest I - k_sigma std(I) - count_error * (charge that is
@@ -160,9 +161,13 @@ def _correct(config: LeakConfig, state: LeakState, estimator: EstimatorState, ca
         state.work[k] = -u_ah - state.excess_ah[k] - lever_ah * state.capacity[k]
     level = middle(state.work)
     rare = max(c[CORR_S] / period_s, _ONE)
+    telling = 0
+    for k in range(n):
+        telling += 1 if estimator.flags[k] & OBSERVABLE != 0 else 0
+    most = 2 * telling > n
     for k in range(n):
         more = state.work[k] - level
-        fine = abs(more) < _HUGE and state.noise[k] < _HUGE and estimator.flags[k] & OBSERVABLE != 0
+        fine = abs(more) < _HUGE and state.noise[k] < _HUGE and (most or estimator.flags[k] & OBSERVABLE != 0)
         nu = more if fine else _ZERO
         gx = p[XX * n + k] + lever_ah * p[XC * n + k]
         gi = p[XI * n + k] + lever_ah * p[IC * n + k]

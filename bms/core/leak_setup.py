@@ -19,7 +19,7 @@ class LeakSettings:
     """Table `[leak]` of a rack."""
 
     period_s: float = 60.0  # s between two looks
-    corr_s: float = 7200.0  # s for which errors of a cell's SoC last: looks within it count as one
+    corr_s: float = 14400.0  # s for which errors of a cell's SoC last: looks within it count as one
     floor_soc: float = 0.001  # what a cell's SoC is never known better than, against the others
     own_share: float = 0.5  # share of the filter's variance that is the cell's own; the rest is alike in all cells
     common_share: float = 0.5  # what is left of the mean cell's variance where cells stand at different places
