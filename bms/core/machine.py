@@ -461,7 +461,7 @@ def machine_inputs(
 ) -> int:
     """Word of `machine_table.Input` for this step, without SETTLED and TIME_OUT, which belong to a node."""
     c, word, flag = config.setting, state.word, config.flag
-    bits = _request_bit(request)
+    bits: int = _request_bit(request)
     if seen.emergency_stop != 0:
         bits |= _I_STOP
     if reaction & _OPEN_REACTION != 0:
