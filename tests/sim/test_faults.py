@@ -1,5 +1,7 @@
 """What a scenario may say of faults, and what is answered when it cannot be."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +92,18 @@ def test_every_kind_is_told_and_can_be_asked_for() -> None:
         if kind.value:
             entry["value"] = 1.0
         assert fault_configs([entry], 4, 2)[0].active(0.0)
+
+
+def test_the_text_lists_every_kind_as_it_is(repository: Path) -> None:
+    text = (repository / "docs" / "twin.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \| (.*) \|$", text, re.MULTILINE)
+    expected = [
+        (
+            name,
+            kind.index + " (optional)" * kind.index_optional,
+            kind.value + " (optional)" * kind.value_optional,
+            kind.about,
+        )
+        for name, kind in FAULT_KINDS.items()
+    ]
+    assert [tuple(part.strip() for part in row) for row in listed if row[0] in FAULT_KINDS] == expected
