@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV, EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
 from bms.core.mathf import expf
@@ -18,8 +19,10 @@ from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,
     CELL_OHM,
+    COMMON_SLOW_V,
     COMMON_V,
     COOLANT_W_PER_K,
+    CURRENT_SLOW_TAU_S,
     CURRENT_TAU_S,
     FAST_OHM,
     HEAT_CAPACITY_J_PER_K,
@@ -40,6 +43,7 @@ _ZERO = f4(0)
 _REFERENCE_DEGC = f4(25)
 _COLDEST_DEGC, _HOTTEST_DEGC = f4(-40), f4(80)
 _ABSURD_V = f4(100)
+_ABSURD_SOC = f4(10)
 _S_PER_MIN = f4(60)
 
 _CURRENT_IMPLAUSIBLE, _MODEL_RESIDUAL, _TEMPERATURE_MODEL, _SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
@@ -229,28 +233,73 @@ def thermal(config: SignalConfig, state: SignalState, seen: Seen, dt_s: f4) -> t
 
 
 @kernel
-def _residuals(config: SignalConfig, state: SignalState, innovation: F4, dt_s: f4) -> tuple[f4, f4, int]:
-    """(mean innovation, largest filtered innovation less the mean, its cell) of the cells that can be compared."""
-    total, count = _ZERO, 0
-    n = state.residual_v.shape[0]
-    for k in range(n):
-        if abs(innovation[k]) < _ABSURD_V and state.cell_use[k] & CALM != 0:
-            total += innovation[k]
+def _row_of(estimator: EstimatorConfig, degc: f4) -> int:
+    """First number of the row of nodes nearest to `degc`."""
+    k1 = estimator.scalars[0]
+    if np.isnan(degc):
+        degc = _REFERENCE_DEGC
+    at = min(max((degc - k1.degc_first) * k1.nodes_per_kelvin + f4(0.5), _ZERO), f4(N_DEGC - 1))
+    return int(at) * (N_SOC * NODE)
+
+
+@kernel
+def _ocv(nodes: F4, row: int, soc: f4) -> f4:
+    """Open-circuit voltage at `soc`, a number, linear between the nodes of a row."""
+    x = min(max(soc, _ZERO), f4(1)) * f4(N_SOC - 1)
+    k = min(int(x), N_SOC - 2)
+    below, above = nodes[row + k * NODE + OCV], nodes[row + (k + 1) * NODE + OCV]
+    return below + (x - f4(k)) * (above - below)
+
+
+@kernel
+def explained(nodes: F4, row: int, soc: f4, soc_std: f4) -> f4:
+    """How far the voltage may be off because the SoC is not known better: the larger side of the OCV curve."""
+    here_v = _ocv(nodes, row, soc)
+    return max(_ocv(nodes, row, soc + soc_std) - here_v, here_v - _ocv(nodes, row, soc - soc_std))
+
+
+@kernel
+def _common(innovation: F4, soc: F4, soc_std: F4, use: U1) -> tuple[f4, f4, f4, int]:
+    """(mean innovation, mean SoC, mean deviation, how many) of the cells that can be compared."""
+    total_v, total_soc, total_std, count = _ZERO, _ZERO, _ZERO, 0
+    for k in range(use.shape[0]):
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
+        if use[k] & CALM != 0 and abs(innovation[k]) < _ABSURD_V and known:
+            total_v += innovation[k]
+            total_soc += soc[k]
+            total_std += soc_std[k]
             count += 1
-    if count == 0:
-        return _NAN, _NAN, -1
-    mean_v = total / f4(count)
+    n = f4(count)
+    return total_v / n, total_soc / n, total_std / n, count
+
+
+@kernel
+def _residual(
+    config: SignalConfig,
+    state: SignalState,
+    nodes: F4,
+    row: int,
+    innovation: F4,
+    soc: F4,
+    soc_std: F4,
+    mean_v: f4,
+    dt_s: f4,
+) -> tuple[f4, int]:
+    """The largest filtered innovation less the mean one, beyond what the uncertainty of its cell's SoC explains."""
     gain = dt_s / (config.number[RESIDUAL_TAU_S] + dt_s)
     worst, at = _ZERO, -1
-    for k in range(n):
-        if abs(innovation[k]) < _ABSURD_V and state.cell_use[k] & CALM != 0:
-            residual = state.residual_v[k]
-            residual += gain * (innovation[k] - mean_v - residual)
-            state.residual_v[k] = residual
-            if abs(residual) > worst or at < 0:
-                worst = abs(residual)
-                at = k
-    return mean_v, worst, at
+    for k in range(state.residual_v.shape[0]):
+        if state.cell_use[k] & CALM != 0 and abs(innovation[k]) < _ABSURD_V:
+            residual_v = state.residual_v[k]
+            residual_v += gain * (innovation[k] - mean_v - residual_v)
+            state.residual_v[k] = residual_v
+            # the curve is asked only for cells that could be the worst
+            if abs(residual_v) > worst and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
+                rest_v = abs(residual_v) - explained(nodes, row, soc[k], soc_std[k])
+                if rest_v > worst:
+                    worst = rest_v
+                    at = k
+    return worst, at
 
 
 @kernel
@@ -285,6 +334,7 @@ def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
 def judge(
     config: SignalConfig,
     state: SignalState,
+    estimator: EstimatorConfig,
     seen: Seen,
     innovation: F4,
     soc: F4,
@@ -299,19 +349,27 @@ def judge(
     MODEL_RESIDUAL, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*.
 
     The current that the cells' common response asks for is that response over the resistance that answers within
-    seconds. The estimator takes the same response for a bias of the sensor and removes it slowly, so that this sees
-    what is sudden.
+    seconds. The model is wrong by tens of millivolts near the ends of SoC, but slowly, so that only what the response
+    does within half a minute counts. Where the OCV curve is steep a small error of SoC is a large one of voltage: what one standard
+    deviation of SoC explains is taken off first, of the mean cell's response as of each cell's own.
     """
     if not dt_s > _ZERO:  # also NaN: no time has passed
         dt_s = _ZERO
     c = config.number
-    mean_v, residual_v, at = _residuals(config, state, innovation, dt_s)
-    missing_a = _NAN
-    if not np.isnan(mean_v) and not np.isnan(seen.current_a):
-        common_v = state.number[COMMON_V]
-        common_v += dt_s / (c[CURRENT_TAU_S] + dt_s) * (mean_v - common_v)
-        state.number[COMMON_V] = common_v
-        missing_a = abs(common_v) / (c[FAST_OHM] * warmth(config, seen.degc_mean) * c[PER_CELL])
+    row = _row_of(estimator, seen.degc_mean)
+    mean_v, mean_soc, mean_std, count = _common(innovation, soc, soc_std, state.cell_use)
+    missing_a, residual_v, at = _NAN, _NAN, -1
+    if count > 0:
+        residual_v, at = _residual(config, state, estimator.nodes, row, innovation, soc, soc_std, mean_v, dt_s)
+        if not np.isnan(seen.current_a):
+            common_v = state.number[COMMON_V]
+            common_v += dt_s / (c[CURRENT_TAU_S] + dt_s) * (mean_v - common_v)
+            state.number[COMMON_V] = common_v
+            slow_v = state.number[COMMON_SLOW_V]
+            slow_v += dt_s / (c[CURRENT_SLOW_TAU_S] + dt_s) * (common_v - slow_v)
+            state.number[COMMON_SLOW_V] = slow_v
+            rest_v = max(abs(common_v - slow_v) - explained(estimator.nodes, row, mean_soc, mean_std), _ZERO)
+            missing_a = rest_v / (c[FAST_OHM] * warmth(config, seen.degc_mean) * c[PER_CELL])
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
     error, sensor = thermal(config, state, seen, dt_s)

@@ -67,6 +67,8 @@ from bms.core.signals_layout import (
     SEEN,
     SEQUENCE,
     SPREAD_A,
+    SPREAD_V_HIGH,
+    SPREAD_V_LOW,
     START_DEGC,
     SUM_FLOOR_V,
     USABLE,
@@ -547,11 +549,13 @@ def _cells(
     put(value, where, _OVERVOLTAGE, v_high, high_at)
     put(value, where, _UNDERVOLTAGE, v_low, low_at)
     put(value, where, _DEEP, v_low, low_at)
+    # at the ends of its window a healthy rack spreads widely: only while the mean cell is between them
+    flat = calm_mean >= c[SPREAD_V_LOW] and calm_mean <= c[SPREAD_V_HIGH]
     put(
         value,
         where,
         _SPREAD,
-        calm_high - calm_low if resting else _NAN,
+        calm_high - calm_low if resting and flat else _NAN,
         calm_high_at if calm_high - calm_mean > calm_mean - calm_low else calm_low_at,
     )
     put(value, where, _CELL_LOST, lost_s, lost_at)

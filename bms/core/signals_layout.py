@@ -29,6 +29,8 @@ from hal.contract import F4, U1, U2, U4, Field
     FLOW_RANGE_LPM,
     REST_A,
     SPREAD_A,
+    SPREAD_V_LOW,
+    SPREAD_V_HIGH,
     DISCHARGE_RATED_A,
     CHARGE_RATED_A,
     DISCHARGE_BUDGET_A2S,
@@ -45,9 +47,10 @@ from hal.contract import F4, U1, U2, U4, Field
     FAST_OHM,
     OHM_PER_KELVIN,
     CURRENT_TAU_S,
+    CURRENT_SLOW_TAU_S,
     RESIDUAL_TAU_S,
     N_NUMBERS,
-) = range(37)
+) = range(40)
 
 # SignalConfig.has
 (
@@ -77,8 +80,9 @@ from hal.contract import F4, U1, U2, U4, Field
     DISCHARGE_A2S,
     CHARGE_A2S,
     COMMON_V,
+    COMMON_SLOW_V,
     N_STATE_NUMBERS,
-) = range(15)
+) = range(16)
 
 # SignalState.word
 SEEN, SEQUENCE, N_WORDS = 0, 1, 2

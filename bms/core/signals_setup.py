@@ -32,6 +32,7 @@ _POSITIVE = frozenset(
         "model_error_tau_s",
         "heat_capacity_j_per_k",
         "current_tau_s",
+        "current_slow_tau_s",
         "residual_tau_s",
     }
 )
@@ -62,6 +63,10 @@ class SignalCell(Protocol):
     @property
     def capacity_ah(self) -> float:
         """Capacity at 25 degC, Ah."""
+        ...
+
+    def ocv(self, soc: float, degc: float = ...) -> float:
+        """Open-circuit voltage at `soc`, V."""
         ...
 
     @property
@@ -111,13 +116,16 @@ class SignalSettings:
 
     # current
     rest_c: float = 0.01  # a smaller current is neither charge nor discharge
-    spread_c: float = 0.02  # cells are compared for spread below this current
+    spread_c: float = 0.02  # cells are compared for spread below this current, ...
+    spread_soc_low: float = 0.2  # ... while the mean cell's voltage is between those of these two SoC,
+    spread_soc_high: float = 0.9  # because at the ends of its window a healthy rack spreads widely
     rated_charge_c: float | None = None  # continuous rating of fuse and contactors; default: the cell's largest current
     rated_discharge_c: float | None = None
     overload: float = 1.5  # times the rated current ...
     overload_s: float = 10.0  # ... for so long fills the heat budget of fuse and contactors
     i2t_tau_s: float = 120.0  # their thermal time constant
-    current_tau_s: float = 5.0  # the cells' common voltage response is averaged over this time
+    current_tau_s: float = 5.0  # the cells' common voltage response is averaged over this time, ...
+    current_slow_tau_s: float = 30.0  # ... less its average over this: what changes more slowly is the model's error
     residual_tau_s: float = 30.0  # and each cell's own over this
 
     # temperature
@@ -153,6 +161,11 @@ class SignalSettings:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be greater than 0")
         if self.coolant_w_per_k is not None and self.coolant_w_per_k < 0:
             raise ValueError(f"coolant_w_per_k = {self.coolant_w_per_k}: must not be negative")
+        if not 0 <= self.spread_soc_low < self.spread_soc_high <= 1:
+            raise ValueError(
+                f"spread_soc_low = {self.spread_soc_low}: must be below spread_soc_high = {self.spread_soc_high}, "
+                "both 0..1"
+            )
         if self.overload <= 1:
             raise ValueError(f"overload = {self.overload}: must be greater than 1")
         if not self.start_degc > -273.15:
@@ -211,6 +224,8 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.FLOW_RANGE_LPM: t.flow_max_lpm,
         s.REST_A: t.rest_c * rack_c,
         s.SPREAD_A: t.spread_c * rack_c,
+        s.SPREAD_V_LOW: cell.ocv(t.spread_soc_low),
+        s.SPREAD_V_HIGH: cell.ocv(t.spread_soc_high),
         s.DISCHARGE_RATED_A: discharge_c * rack_c,
         s.CHARGE_RATED_A: charge_c * rack_c,
         s.DISCHARGE_BUDGET_A2S: filled * (discharge_c * rack_c) ** 2,
@@ -227,6 +242,7 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.FAST_OHM: _at_reference(cell, fast_ohm),
         s.OHM_PER_KELVIN: _per_kelvin(cell, fast_ohm),
         s.CURRENT_TAU_S: t.current_tau_s,
+        s.CURRENT_SLOW_TAU_S: t.current_slow_tau_s,
         s.RESIDUAL_TAU_S: t.residual_tau_s,
     }.items():
         number[at] = value
