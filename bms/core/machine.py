@@ -548,12 +548,16 @@ def _wear(config: MachineConfig, state: MachineState, asked: int) -> None:
     share of the electrical, which falls with the square of the current that is interrupted.
     """
     c = config.setting
-    opens = int(i4(state.word[ASKED])) & ~asked
+    before = int(i4(state.word[ASKED]))
+    opens = before & ~asked
     load = min(abs(state.number[LAST_A]), _LARGEST_A) / c[RATED_A]
     for k in range(N_CONTACTORS):
         if opens >> k & 1 != 0:
+            # beside a closed main the precharge contactor carries nothing
+            bypassed = 1 << k == _PRECHARGE and before & _MAIN_POSITIVE != 0
+            worn = f4(0) if bypassed else load * load / c[LOAD_OPERATIONS]
             state.word[OPERATIONS + k] += np.uint32(1)
-            state.wear[k] += f4(1) / c[MECHANICAL_OPERATIONS] + load * load / c[LOAD_OPERATIONS]
+            state.wear[k] += f4(1) / c[MECHANICAL_OPERATIONS] + worn
 
 
 @kernel
