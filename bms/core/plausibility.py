@@ -255,7 +255,8 @@ def _ocv(nodes: F4, row: int, soc: f4) -> f4:
 def explained(nodes: F4, row: int, soc: f4, soc_std: f4) -> f4:
     """How far the voltage may be off because the SoC is not known better: the larger side of the OCV curve."""
     here_v = _ocv(nodes, row, soc)
-    return max(_ocv(nodes, row, soc + soc_std) - here_v, here_v - _ocv(nodes, row, soc - soc_std))
+    most_v: f4 = max(_ocv(nodes, row, soc + soc_std) - here_v, here_v - _ocv(nodes, row, soc - soc_std))
+    return most_v
 
 
 @kernel
@@ -350,8 +351,8 @@ def judge(
 
     The current that the cells' common response asks for is that response over the resistance that answers within
     seconds. The model is wrong by tens of millivolts near the ends of SoC, but slowly, so that only what the response
-    does within half a minute counts. Where the OCV curve is steep a small error of SoC is a large one of voltage: what one standard
-    deviation of SoC explains is taken off first, of the mean cell's response as of each cell's own.
+    does within half a minute counts. Where the OCV curve is steep a small error of SoC is a large one of voltage: what
+    one standard deviation of SoC explains is taken off first, of the mean cell's response as of each cell's own.
     """
     if not dt_s > _ZERO:  # also NaN: no time has passed
         dt_s = _ZERO

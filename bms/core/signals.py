@@ -12,8 +12,6 @@ A source that the rack does not have is never lost (0), and what it would tell i
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bms.core.faults import Fault
@@ -21,42 +19,20 @@ from bms.core.jit import f4, kernel
 from bms.core.plausibility import extremes, frozen, neighbours, open_wire, put, rise
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
-    BLEED_LOST_S,
     BUS_LOST_S,
     BUS_V_HIGH,
     BUS_V_LOW,
     CALM,
     CELL_V_HIGH,
     CELL_V_LOW,
-    CHARGE_A2S,
-    CHARGE_BUDGET_A2S,
-    CHARGE_RATED_A,
-    COOLANT_HIGH_DEGC,
-    COOLANT_LOST_S,
-    COOLANT_LOW_DEGC,
-    CURRENT_LOST_S,
-    CURRENT_RANGE_A,
     DEGC_HIGH,
     DEGC_LOW,
-    DISCHARGE_A2S,
-    DISCHARGE_BUDGET_A2S,
-    DISCHARGE_RATED_A,
     FEEDBACK_LOST_S,
-    FLOW_LOST_S,
-    FLOW_RANGE_LPM,
     GAS_LOST_S,
-    HAS_BLEED_FEEDBACK,
     HAS_CONTACTORS,
-    HAS_COOLANT_FLOW,
-    HAS_COOLING,
     HAS_GAS,
-    HAS_INSULATION,
     HAS_PRECHARGE,
     HELD_A,
-    I2T_TAU_S,
-    INSULATION_LOST_S,
-    INSULATION_MAX_AGE_S,
-    INSULATION_RANGE_OHM,
     MAX_AGE_S,
     PACK_LOST_S,
     PACK_V_HIGH,
@@ -75,49 +51,43 @@ from bms.core.signals_layout import (
     SignalConfig,
     SignalState,
 )
+from bms.core.sources import (
+    OUTSIDE,
+    PRESENT,
+    count_lost,
+    read_bleeding,
+    read_coolant,
+    read_current,
+    read_insulation,
+    source_state,
+)
 from bms.core.views import MeasurementView
 from hal.contract import F4, U1, U2, Contactor, Quality
 
 _NAN = f4(np.nan)
-_INF = f4(np.inf)
 _ZERO = f4(0)
 _ONE = f4(1)
 _STALE = np.uint8(Quality.STALE)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _ALL_CONTACTORS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE | Contactor.PRECHARGE)
 _DT_MAX_S = f4(1e6)
-_ABSURD_A = f4(1e6)
-_I2T_LARGEST = f4(10)
-
-# what a source says of itself
-_GONE, _USABLE, _OUTSIDE = 0, 1, 2
 
 # plain integers, because kernels know no enumerations
 _F = Fault
 _OVERVOLTAGE, _UNDERVOLTAGE, _DEEP = int(_F.CELL_OVERVOLTAGE), int(_F.CELL_UNDERVOLTAGE), int(_F.DEEP_DISCHARGE)
 _PACK_OVER, _PACK_UNDER, _SPREAD = int(_F.PACK_OVERVOLTAGE), int(_F.PACK_UNDERVOLTAGE), int(_F.VOLTAGE_SPREAD)
-_DISCHARGE, _CHARGE, _SHORT = int(_F.DISCHARGE_CURRENT), int(_F.CHARGE_CURRENT), int(_F.SHORT_CIRCUIT)
-_DISCHARGE_I2T, _CHARGE_I2T = int(_F.DISCHARGE_I2T), int(_F.CHARGE_I2T)
-_DISCHARGE_LIMIT, _CHARGE_LIMIT = int(_F.DISCHARGE_LIMIT), int(_F.CHARGE_LIMIT)
 _CHARGE_HOT, _DISCHARGE_HOT = int(_F.CHARGE_HOT), int(_F.DISCHARGE_HOT)
 _CHARGE_COLD, _DISCHARGE_COLD = int(_F.CHARGE_COLD), int(_F.DISCHARGE_COLD)
 _RISE, _DEGC_SPREAD = int(_F.TEMPERATURE_RISE), int(_F.TEMPERATURE_SPREAD)
-_INSULATION, _INSULATION_INVALID = int(_F.INSULATION), int(_F.INSULATION_INVALID)
-_RAILS = (int(_F.INSULATION), int(_F.INSULATION_POSITIVE), int(_F.INSULATION_NEGATIVE))
 _INTERLOCK, _STOP, _GAS = int(_F.INTERLOCK_OPEN), int(_F.EMERGENCY_STOP), int(_F.GAS_ALARM)
-_FLOW, _COOLANT_HOT, _COOLANT_COLD = int(_F.COOLANT_FLOW), int(_F.COOLANT_HOT), int(_F.COOLANT_COLD)
-_CELL_LOST, _DEGC_LOST, _CURRENT_LOST = int(_F.CELL_VOLTAGE_LOST), int(_F.TEMPERATURE_LOST), int(_F.CURRENT_LOST)
+_CELL_LOST, _DEGC_LOST = int(_F.CELL_VOLTAGE_LOST), int(_F.TEMPERATURE_LOST)
 _PACK_LOST, _BUS_LOST, _FEEDBACK_LOST = int(_F.PACK_VOLTAGE_LOST), int(_F.BUS_VOLTAGE_LOST), int(_F.FEEDBACK_LOST)
-_COOLANT_LOST, _GAS_LOST, _BLEED_LOST = int(_F.COOLANT_LOST), int(_F.GAS_LOST), int(_F.BLEED_LOST)
+_GAS_LOST = int(_F.GAS_LOST)
 _SAMPLE_LOST, _DEADLINE = int(_F.SAMPLE_LOST), int(_F.DEADLINE_MISSED)
-_OPEN_WIRE, _CELL_FROZEN, _DEGC_FROZEN = (
-    int(_F.OPEN_SENSE_WIRE),
-    int(_F.CELL_VOLTAGE_FROZEN),
-    int(_F.TEMPERATURE_FROZEN),
-)
+_OPEN_WIRE, _CELL_FROZEN = int(_F.OPEN_SENSE_WIRE), int(_F.CELL_VOLTAGE_FROZEN)
+_DEGC_FROZEN = int(_F.TEMPERATURE_FROZEN)
 _SUM, _NEIGHBOUR = int(_F.SUM_IMPLAUSIBLE), int(_F.TEMPERATURE_NEIGHBOUR)
 _RANGE, _INVALID = int(_F.VALUE_OUT_OF_RANGE), int(_F.FEEDBACK_INVALID)
-_STUCK_ON, _STUCK_OFF = int(_F.BLEED_STUCK_ON), int(_F.BLEED_STUCK_OFF)
 
 
 @kernel
@@ -153,24 +123,6 @@ def _sample_age(state: SignalState, sequence: int, dt_s: f4) -> f4:
     state.word[SEQUENCE] = np.uint32(sequence)
     age_s: f4 = state.number[SAMPLE_AGE_S]
     return age_s
-
-
-@kernel
-def _source(seen: f4, quality: int, age_s: f4, limit_s: f4, low: f4, high: f4) -> int:
-    """Whether a single value is gone, usable, or outside what its sensor can measure."""
-    if quality & _OUT_OF_RANGE != 0:
-        return _OUTSIDE
-    if quality != 0 or not abs(age_s) <= limit_s:
-        return _GONE
-    return _USABLE if seen >= low and seen <= high else _OUTSIDE
-
-
-@kernel
-def _lost(state: SignalState, at: int, usable: bool, dt_s: f4) -> f4:
-    """Count the time without a source, s."""
-    state.number[at] = _ZERO if usable else state.number[at] + dt_s
-    lost_s: f4 = state.number[at]
-    return lost_s
 
 
 @kernel
@@ -265,195 +217,9 @@ def _longest(lost_s: F4) -> tuple[f4, int]:
 def _first_outside(cell_v: F4, age_s: F4, quality: U1, low: f4, high: f4, limit_s: f4) -> int:
     """The first cell whose value lies outside its range, or -1."""
     for k in range(cell_v.shape[0]):
-        if _source(cell_v[k], int(quality[k]), age_s[k], limit_s, low, high) == _OUTSIDE:
+        if source_state(cell_v[k], int(quality[k]), age_s[k], limit_s, low, high) == OUTSIDE:
             return k
     return -1
-
-
-@kernel
-def _heat(heat_a2s: f4, drawn_a: f4, other_a: f4, rated_a: f4, budget_a2s: f4, tau_s: f4, dt_s: f4) -> f4:
-    """Heat from current beyond the rated one: (I^2 - I_rated^2) dt, decaying; at most ten times the budget, A^2 s.
-
-    `drawn_a` is the current in the direction looked at. Current in the other direction heats the same metal: it keeps
-    it from cooling, but adds nothing here.
-    """
-    square_a2 = drawn_a * drawn_a - rated_a * rated_a
-    if drawn_a <= _ZERO:
-        square_a2 = min(other_a * other_a - rated_a * rated_a, _ZERO)
-    heat_a2s = (heat_a2s + square_a2 * dt_s) / (_ONE + dt_s / tau_s)
-    return min(max(heat_a2s, _ZERO), _I2T_LARGEST * budget_a2s)
-
-
-@kernel
-def _current(
-    config: SignalConfig,
-    state: SignalState,
-    head: Any,
-    limit_s: f4,
-    limit_discharge_a: f4,
-    limit_charge_a: f4,
-    value: F4,
-    where: U2,
-    dt_s: f4,
-) -> tuple[f4, int]:
-    """(current or NaN, `_USABLE` or why not), and what the faults of the current see.
-
-    A sensor at the end of its range still says that the current is at least that large.
-    """
-    c = config.number
-    measured_a = head["current_a"]
-    source = _source(
-        measured_a,
-        int(head["current_a_quality"]),
-        head["current_a_age_s"],
-        limit_s,
-        -c[CURRENT_RANGE_A],
-        c[CURRENT_RANGE_A],
-    )
-    current_a = measured_a if source == _USABLE else _NAN
-    at_least_a = current_a
-    if source == _OUTSIDE and not np.isnan(measured_a):
-        at_least_a = min(max(measured_a, -_ABSURD_A), _ABSURD_A)
-    put(value, where, _CURRENT_LOST, _lost(state, CURRENT_LOST_S, source == _USABLE, dt_s), -1)
-    if source == _USABLE:
-        state.number[HELD_A] = current_a
-    if not np.isnan(at_least_a):
-        state.number[DISCHARGE_A2S] = _heat(
-            state.number[DISCHARGE_A2S],
-            at_least_a,
-            -at_least_a,
-            c[DISCHARGE_RATED_A],
-            c[DISCHARGE_BUDGET_A2S],
-            c[I2T_TAU_S],
-            dt_s,
-        )
-        state.number[CHARGE_A2S] = _heat(
-            state.number[CHARGE_A2S],
-            -at_least_a,
-            at_least_a,
-            c[CHARGE_RATED_A],
-            c[CHARGE_BUDGET_A2S],
-            c[I2T_TAU_S],
-            dt_s,
-        )
-    put(value, where, _DISCHARGE, at_least_a, -1)
-    put(value, where, _CHARGE, -at_least_a, -1)
-    put(value, where, _SHORT, abs(at_least_a), -1)
-    put(value, where, _DISCHARGE_I2T, state.number[DISCHARGE_A2S] / c[DISCHARGE_BUDGET_A2S], -1)
-    put(value, where, _CHARGE_I2T, state.number[CHARGE_A2S] / c[CHARGE_BUDGET_A2S], -1)
-    put(value, where, _DISCHARGE_LIMIT, at_least_a - limit_discharge_a, -1)
-    put(value, where, _CHARGE_LIMIT, -at_least_a - limit_charge_a, -1)
-    return current_a, source
-
-
-@kernel
-def _insulation(
-    config: SignalConfig, state: SignalState, head: Any, sample_age_s: f4, value: F4, where: U2, dt_s: f4
-) -> int:
-    """What the insulation monitor says, for the rail that it names; returns why it is not usable."""
-    c = config.number
-    for fault in _RAILS:
-        put(value, where, fault, _NAN, -1)
-    put(value, where, _INSULATION_INVALID, _ZERO, -1)
-    if config.has[HAS_INSULATION] == 0:
-        return _USABLE
-    ohm = head["insulation_ohm"]
-    source = _source(
-        ohm,
-        int(head["insulation_ohm_quality"]),
-        head["insulation_ohm_age_s"],
-        c[INSULATION_MAX_AGE_S] - sample_age_s,
-        _ZERO,
-        c[INSULATION_RANGE_OHM],
-    )
-    put(value, where, _INSULATION_INVALID, _lost(state, INSULATION_LOST_S, source == _USABLE, dt_s), -1)
-    if source == _USABLE:
-        # what is said of one rail, or of none, ends what was said of the others
-        rail = int(head["insulation_rail"])
-        rail = rail if rail <= 2 else 0
-        for fault in _RAILS:
-            put(value, where, fault, _INF, -1)
-        put(value, where, _INSULATION + rail, ohm, rail if rail > 0 else -1)
-    return source
-
-
-@kernel
-def _coolant(
-    config: SignalConfig, state: SignalState, head: Any, limit_s: f4, value: F4, where: U2, dt_s: f4
-) -> tuple[f4, int]:
-    """(temperature at the inlet, how many values lie outside their range), and what the faults of the coolant see."""
-    c = config.number
-    lost_s, outside = _ZERO, 0
-    inlet_degc, flow_lpm = _NAN, _NAN
-    if config.has[HAS_COOLING] != 0:
-        source = _source(
-            head["coolant_in_degc"],
-            int(head["coolant_in_degc_quality"]),
-            head["coolant_in_degc_age_s"],
-            limit_s,
-            c[COOLANT_LOW_DEGC],
-            c[COOLANT_HIGH_DEGC],
-        )
-        if source == _USABLE:
-            inlet_degc = head["coolant_in_degc"]
-        outside += int(source == _OUTSIDE)
-        lost_s = _lost(state, COOLANT_LOST_S, source == _USABLE, dt_s)
-    if config.has[HAS_COOLANT_FLOW] != 0:
-        source = _source(
-            head["coolant_flow_lpm"],
-            int(head["coolant_flow_lpm_quality"]),
-            head["coolant_flow_lpm_age_s"],
-            limit_s,
-            _ZERO,
-            c[FLOW_RANGE_LPM],
-        )
-        if source == _USABLE:
-            flow_lpm = head["coolant_flow_lpm"]
-        outside += int(source == _OUTSIDE)
-        lost_s = max(lost_s, _lost(state, FLOW_LOST_S, source == _USABLE, dt_s))
-    put(value, where, _COOLANT_LOST, lost_s, -1)
-    put(value, where, _FLOW, flow_lpm, -1)
-    put(value, where, _COOLANT_HOT, inlet_degc, -1)
-    put(value, where, _COOLANT_COLD, inlet_degc, -1)
-    return inlet_degc, outside
-
-
-@kernel
-def _bleeding(
-    config: SignalConfig,
-    state: SignalState,
-    seen: U1,
-    asked: U1,
-    fresh: bool,
-    quality: int,
-    value: F4,
-    where: U2,
-    dt_s: f4,
-) -> bool:
-    """Compare the bleed switches with what was asked of them; True if one has a value that does not exist."""
-    put(value, where, _BLEED_LOST, _ZERO, -1)
-    put(value, where, _STUCK_ON, _NAN, -1)
-    put(value, where, _STUCK_OFF, _NAN, -1)
-    if config.has[HAS_BLEED_FEEDBACK] == 0:
-        return False
-    usable = fresh and quality == 0
-    put(value, where, _BLEED_LOST, _lost(state, BLEED_LOST_S, usable, dt_s), -1)
-    if not usable:
-        return False
-    apart, invalid = 0, 0
-    for k in range(seen.shape[0]):
-        apart += int((seen[k] != 0) != (asked[k] != 0))
-        invalid += int(seen[k] > 1)
-    on_at, off_at = -1, -1
-    if apart > 0:
-        for k in range(seen.shape[0]):
-            if seen[k] != 0 and asked[k] == 0 and on_at < 0:
-                on_at = k
-            if seen[k] == 0 and asked[k] != 0 and off_at < 0:
-                off_at = k
-    put(value, where, _STUCK_ON, _ONE if on_at >= 0 else _ZERO, on_at)
-    put(value, where, _STUCK_OFF, _ONE if off_at >= 0 else _ZERO, off_at)
-    return invalid > 0
 
 
 @kernel
@@ -594,9 +360,11 @@ def inspect(
     limit_s = c[MAX_AGE_S] - sample_age_s
     fresh = bool(limit_s >= _ZERO)
 
-    current_a, source = _current(config, state, head, limit_s, limit_discharge_a, limit_charge_a, value, where, dt_s)
-    complete = source == _USABLE
-    outside = int(source == _OUTSIDE)
+    current_a, source = read_current(
+        config, state, head, limit_s, limit_discharge_a, limit_charge_a, value, where, dt_s
+    )
+    complete = source == PRESENT
+    outside = int(source == OUTSIDE)
 
     v_low, v_high, v_mean, sum_v, v_low_at, v_high_at, n_usable, n_outside = _cells(
         config, state, measurement, bleeding_asked, bool(abs(current_a) < c[SPREAD_A]), limit_s, value, where, dt_s
@@ -610,32 +378,32 @@ def inspect(
     complete = complete and n_usable == state.degc.shape[0]
     outside += n_outside
 
-    source = _source(
+    source = source_state(
         head["pack_v"], int(head["pack_v_quality"]), head["pack_v_age_s"], limit_s, c[PACK_V_LOW], c[PACK_V_HIGH]
     )
-    pack_v = head["pack_v"] if source == _USABLE else sum_v
-    complete = complete and source == _USABLE
-    outside += int(source == _OUTSIDE)
-    put(value, where, _PACK_LOST, _lost(state, PACK_LOST_S, source == _USABLE, dt_s), -1)
+    pack_v = head["pack_v"] if source == PRESENT else sum_v
+    complete = complete and source == PRESENT
+    outside += int(source == OUTSIDE)
+    put(value, where, _PACK_LOST, count_lost(state, PACK_LOST_S, source == PRESENT, dt_s), -1)
     put(value, where, _PACK_OVER, pack_v, -1)
     put(value, where, _PACK_UNDER, pack_v, -1)
-    put(value, where, _SUM, abs(sum_v - pack_v) / max(abs(pack_v), c[SUM_FLOOR_V]) if source == _USABLE else _NAN, -1)
+    put(value, where, _SUM, abs(sum_v - pack_v) / max(abs(pack_v), c[SUM_FLOOR_V]) if source == PRESENT else _NAN, -1)
 
     bus_v = _NAN
     put(value, where, _BUS_LOST, _ZERO, -1)
     if config.has[HAS_PRECHARGE] != 0:
-        source = _source(
+        source = source_state(
             head["bus_v"], int(head["bus_v_quality"]), head["bus_v_age_s"], limit_s, c[BUS_V_LOW], c[BUS_V_HIGH]
         )
-        if source == _USABLE:
+        if source == PRESENT:
             bus_v = head["bus_v"]
-        complete = complete and source == _USABLE
-        outside += int(source == _OUTSIDE)
-        put(value, where, _BUS_LOST, _lost(state, BUS_LOST_S, source == _USABLE, dt_s), -1)
+        complete = complete and source == PRESENT
+        outside += int(source == OUTSIDE)
+        put(value, where, _BUS_LOST, count_lost(state, BUS_LOST_S, source == PRESENT, dt_s), -1)
 
-    source = _insulation(config, state, head, sample_age_s, value, where, dt_s)
-    outside += int(source == _OUTSIDE)
-    coolant_degc, n_outside = _coolant(config, state, head, limit_s, value, where, dt_s)
+    source = read_insulation(config, state, head, sample_age_s, value, where, dt_s)
+    outside += int(source == OUTSIDE)
+    coolant_degc, n_outside = read_coolant(config, state, head, limit_s, value, where, dt_s)
     outside += n_outside
     value[_RANGE] = f4(outside)
 
@@ -649,7 +417,7 @@ def inspect(
         elif head["contactors_quality"] == 0 and fresh:
             closed = int(head["contactors"])
         complete = complete and closed >= 0
-        put(value, where, _FEEDBACK_LOST, _lost(state, FEEDBACK_LOST_S, closed >= 0, dt_s), -1)
+        put(value, where, _FEEDBACK_LOST, count_lost(state, FEEDBACK_LOST_S, closed >= 0, dt_s), -1)
 
     # a digital input with a value that does not exist is read as the safe one
     interlock_open = bool(head["interlock_closed"] != 1)
@@ -664,8 +432,8 @@ def inspect(
         if known:
             invalid = invalid or head["gas_alarm"] > 1
             put(value, where, _GAS, _ONE if head["gas_alarm"] != 0 else _ZERO, -1)
-        put(value, where, _GAS_LOST, _lost(state, GAS_LOST_S, known, dt_s), -1)
-    wrong_bleed = _bleeding(
+        put(value, where, _GAS_LOST, count_lost(state, GAS_LOST_S, known, dt_s), -1)
+    wrong_bleed = read_bleeding(
         config, state, measurement.bleeding, bleeding_asked, fresh, int(head["bleeding_quality"]), value, where, dt_s
     )
     invalid = invalid or wrong_bleed
