@@ -89,7 +89,8 @@ class RackConfig:
         require(0 < efficiency <= 1, f"[rack] shuttle_efficiency = {efficiency}: must be in 0..1, not 0")
         require(self.n_series <= 65535, f"[rack] n_series = {self.n_series}: at most 65,535")
         require(self.seed >= 0, f"[rack] seed = {self.seed}: must not be negative")
-        require(0 <= self.initial_soc <= 1, f"[rack] initial_soc = {self.initial_soc}: SoC runs from 0 to 1")
+        within = -0.05 <= self.initial_soc <= 1
+        require(within, f"[rack] initial_soc = {self.initial_soc}: SoC runs from 0 to 1 (from -0.05: towards 0 V)")
         require(-40 <= self.initial_degc <= 80, f"[rack] initial_degc = {self.initial_degc}: outside -40..80")
         require(
             abs(self.initial_hysteresis) <= 1, f"[rack] initial_hysteresis = {self.initial_hysteresis}: not in -1..1"
@@ -226,7 +227,7 @@ class RackBank:
         cells[Y.C_SCALE] = c.resistance_factor * (1 + c.resistance_spread * draw(1, n))
         # parallel cells are at one voltage, hence at one SoC before the run
         soc = np.repeat(c.initial_soc + c.soc_spread * draw(2, c.n_series), c.n_parallel)
-        cells[Y.C_SOC] = np.clip(soc, 0.0, 1.0)
+        cells[Y.C_SOC] = np.clip(soc, 0.0 if c.initial_soc >= 0.0 else -0.05, 1.0)
         cells[Y.C_DEGC] = c.initial_degc + c.degc_spread * draw(3, n)
         # along a cell the coolant approaches its temperature: a plate at one temperature with flow along it
         contact = d.thermal.coolant_w_per_k * (1 + c.coolant_spread * draw(4, n))

@@ -306,8 +306,8 @@ def precharged(*faults: dict[str, Any]) -> tuple[float, float]:
 
 def test_precharge_stops_at_the_divider_of_a_loaded_link_or_never_starts() -> None:
     assert precharged()[0] == pytest.approx(1.0, abs=3e-3)
-    ratio, ampere = precharged(fault("link_load", value=100.0, at_s=0.0, until_s=100.0))
-    assert ratio == pytest.approx(0.5, abs=2e-3)  # 100 ohm in series with 100 ohm, 50 kohm beside it
+    ratio, ampere = precharged(*[fault("link_load", value=200.0, at_s=0.0, until_s=100.0)] * 2)
+    assert ratio == pytest.approx(0.5, abs=2e-3)  # 100 ohm in series with twice 200 ohm, 50 kohm beside them
     assert ampere == pytest.approx(8 * 3.3 / 200, rel=0.02)
     ratio, ampere = precharged(fault("precharge_open", at_s=0.0, until_s=100.0))
     assert (ratio, ampere) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.0, abs=1e-6))

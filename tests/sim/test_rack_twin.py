@@ -157,6 +157,15 @@ def test_what_is_drawn_for_one_quantity_tells_nothing_of_another() -> None:
     assert np.abs(related).max() < 4 / np.sqrt(rack.n_cells)
 
 
+def test_a_rack_may_start_below_empty_and_does_not_by_its_spread() -> None:
+    data = cell.load("na_185")
+    empty = RackTwin(data, rack_config(data, {"initial_soc": 0.0, "soc_spread": 0.02}))
+    assert empty.cells[Y.C_SOC].min() == 0.0
+    drained = RackTwin(data, rack_config(data, {"initial_soc": -0.033, "soc_spread": 0.0, "initial_degc": 25.0}))
+    assert np.all(drained.cells[Y.C_SOC] == -0.033)
+    assert np.all(np.abs(drained.levels[Y.V_NOW]) < 0.15)
+
+
 def test_parallel_cells_start_at_one_soc() -> None:
     soc = RackTwin("nmc_ev").by_group(Y.C_SOC)
     np.testing.assert_array_equal(soc[:, 0], soc[:, 1])
@@ -187,6 +196,7 @@ def test_the_racks_are_those_of_the_task() -> None:
         ({"n_series": 0}, "n_series = 0"),
         ({"n_series": 4.5}, "expected a whole number"),
         ({"initial_soc": 1.5}, "initial_soc = 1.5"),
+        ({"initial_soc": -0.06}, "initial_soc = -0.06: SoC runs from 0 to 1 (from -0.05: towards 0 V)"),
         ({"initial_soc": "half"}, "expected a finite number"),
         ({"initial_degc": float("nan")}, "expected a finite number"),
         ({"substep_s": 5.0}, "substep_s = 5.0"),
