@@ -17,20 +17,28 @@ v_max: current of now plus the distance to the limit over the resistance.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from bms.core.derating import (
+    CHARGE_SOC,
+    DISCHARGE_DEGC,
+    DISCHARGE_SOC,
+    POINTS,
+    extremes,
+    place_of,
+    share_at,
+    spare_at,
+)
 from bms.core.estimator_layout import SOC, EstimatorConfig, EstimatorState
 from bms.core.faults import Reaction
 from bms.core.jit import f4, i4, kernel
 from bms.core.power_cells import (
     BENT_OHM,
-    HIGH,
     HORIZON,
     LEFT_V,
-    LOW,
     N_HORIZONS,
     OCV_U,
     OHM,
@@ -38,7 +46,6 @@ from bms.core.power_cells import (
     SECONDS,
     SOC_U,
     WORK,
-    WRONG,
     Ask,
     bears,
     check,
@@ -58,10 +65,6 @@ RATED_A, PULSE, V_EDGE, GUARD_V, PACK_V_EDGE, SOC_EDGE = 0, 2, 4, 6, 8, 10
 DEGC_EDGE, KELVIN_PER_J, SOC_SIGMAS, DERATE, RISE, RAMP_S = 12, 13, 14, 15, 16, 17
 TRANSPORT_A, FUSE_FROM, SCAN_S, GUARD_GAIN, IN_FORCE, PULSE_S = 18, 19, 20, 21, 22, 23
 N_NUMBERS = 24
-
-POINTS = 8
-"""Points of a derating polyline: so many places, then as many shares."""
-DISCHARGE_DEGC, CHARGE_DEGC, DISCHARGE_SOC, CHARGE_SOC = range(4)
 
 # power_number of the state: cell limits as they have risen, as solved for (A of a cell), what they looked at, how far
 # that is from the end, results of this step, current in force, share of a ramp that is left, power in force,
@@ -174,34 +177,6 @@ def power_init(state: PowerState) -> None:
 
 
 @kernel
-def share_at(polyline: F4, which: int, x: f4) -> f4:
-    """Share 0..1 that the polyline `which` leaves at `x`; flat beyond its ends, 0 where `x` is not a number."""
-    p = polyline[which * 2 * POINTS : (which + 1) * 2 * POINTS]
-    share: f4 = p[2 * POINTS - 1] if x >= p[POINTS - 1] else _ZERO
-    if x < p[0]:
-        share = p[POINTS]
-    for k in range(POINTS - 1):
-        if x >= p[k] and x < p[k + 1]:
-            share = p[POINTS + k] + (p[POINTS + k + 1] - p[POINTS + k]) * ((x - p[k]) / (p[k + 1] - p[k]))
-    return share
-
-
-@kernel
-def spare_at(polyline: F4, which: int, x: f4, rising: bool) -> f4:
-    """How far `x` is from where the polyline has no share left: below it (`rising`) or above.
-
-    Where a polyline never gets to 0, from its end.
-    """
-    p = polyline[which * 2 * POINTS : (which + 1) * 2 * POINTS]
-    edge: f4 = p[0] if rising else p[POINTS - 1]
-    for k in range(POINTS):
-        j = k if rising else POINTS - 1 - k
-        if p[POINTS + j] == _ZERO and (p[j] <= x if rising else p[j] >= x):
-            edge = p[j]
-    return x - edge if rising else edge - x
-
-
-@kernel
 def _offer(state: PowerState, command: CommandView, k: int, a: f4, why: int, at: int, value: f4, margin: f4) -> None:
     """Take over `a` as result `k` if it is smaller, with its reason; what is not a number allows nothing."""
     if a >= state.number[RESULT_A + k]:
@@ -261,18 +236,19 @@ def _solve(
     lane: int,
     cell: int,
     ceiling_a: f4,
+    below_a: f4,
 ) -> f4:
-    """Largest current of the cell in `lane`, which becomes the one that limits `pair`."""
+    """Largest current of the cell in `lane`; where that is less than `below_a`, this cell now limits `pair`."""
     ask = _ask(config, estimator, pair // N_HORIZONS, pair % N_HORIZONS)
     line = state.cells[LANES : 2 * LANES]
-    guess_a = state.number[CELL_A + pair]
     a: f4
-    a, why, value, margin = bears(state.work, line, estimator.nodes, lane, ask, ceiling_a, guess_a)
-    state.number[SOLVED_A + pair] = a
-    state.number[VALUE + pair] = value
-    state.number[MARGIN + pair] = margin
-    state.why[pair] = np.uint8(why)
-    state.limiting[pair] = np.uint16(cell if why != _NONE else _NO_INDEX)
+    a, why, value, margin = bears(state.work, line, estimator.nodes, lane, ask, ceiling_a, state.number[CELL_A + pair])
+    if a < below_a:
+        state.number[SOLVED_A + pair] = a
+        state.number[VALUE + pair] = value
+        state.number[MARGIN + pair] = margin
+        state.why[pair] = np.uint8(why)
+        state.limiting[pair] = np.uint16(cell if why != _NONE else _NO_INDEX)
     return a
 
 
@@ -310,9 +286,9 @@ def _scan(
                 most_a = discharge_a if pair < N_HORIZONS else charge_a
                 for c in range(LANES):
                     if not holds(w, c):
-                        a = bears(w, line, estimator.nodes, c, ask, most_a, number[CELL_A + pair])[0]
-                        if a < number[CELL_A + pair]:
-                            number[CELL_A + pair] = _solve(config, state, estimator, pair, c, int(cells[c]), most_a)
+                        below_a = number[CELL_A + pair]
+                        a = _solve(config, state, estimator, pair, c, int(cells[c]), most_a, below_a)
+                        number[CELL_A + pair] = min(a, below_a)
         for j in range(N_HORIZONS):
             before = number[SUM_OHM + j] if at > 0 else _ZERO
             number[SUM_OHM + j] = before + sum_ohm(w, config.horizon, j, min(LANES, n - first))
@@ -358,7 +334,7 @@ def _weakest(
         most_a = discharge_a if pair < N_HORIZONS else charge_a
         was_a = number[CELL_A + pair] if state.word[STARTED] != 0 else most_a
         if int(state.limiting[pair]) < n:
-            _solve(config, state, estimator, pair, pair, int(state.limiting[pair]), most_a)
+            _solve(config, state, estimator, pair, pair, int(state.limiting[pair]), most_a, _HUGE)
         else:
             number[SOLVED_A + pair] = most_a
         risen_a = was_a + config.number[RISE] * dt_s * most_a
@@ -366,48 +342,6 @@ def _weakest(
     ohm = OHM + np.uint64(int(config.number[IN_FORCE])) * _LANES
     first, second = np.uint64(N_PAIRS), np.uint64(N_PAIRS + 1)
     return w[ohm + first] + w[BENT_OHM + first], w[ohm + second] + w[BENT_OHM + second]
-
-
-@kernel
-def _soc_extremes(w: Any, soc: F4, n: int) -> tuple[f4, f4, int]:
-    """Smallest and largest of the first `n` values, and a place where there is no number, or -1."""
-    for c in range(_LANES):
-        w[LOW + c] = _HUGE
-        w[HIGH + c] = -_HUGE
-        w[WRONG + c] = _ZERO
-    whole = n // LANES * LANES
-    for first in range(0, whole, LANES):
-        part = soc[first : first + LANES]
-        for c in range(_LANES):
-            z = part[c]
-            w[LOW + c] = z if z < w[LOW + c] else w[LOW + c]
-            w[HIGH + c] = z if z > w[HIGH + c] else w[HIGH + c]
-            w[WRONG + c] += z - z
-    for k in range(whole, n):
-        z = soc[k]
-        w[LOW] = z if z < w[LOW] else w[LOW]
-        w[HIGH] = z if z > w[HIGH] else w[HIGH]
-        w[WRONG] += z - z
-    low, high, wrong = w[LOW], w[HIGH], w[WRONG]
-    for c in range(_LANES):
-        low = min(low, w[LOW + c])
-        high = max(high, w[HIGH + c])
-        wrong += w[WRONG + c]
-    at = -1
-    if np.isnan(wrong):
-        for k in range(n):
-            if at < 0 and not abs(soc[k]) < _HUGE:
-                at = k
-    return low, high, at
-
-
-@kernel
-def _place_of(soc: F4, n: int, z: f4) -> int:
-    """Where `z` stands among the first `n` values, or -1."""
-    for k in range(n):
-        if soc[k] == z:
-            return k
-    return -1
 
 
 @kernel
@@ -426,14 +360,95 @@ def _fuse_share(i2t: f4, full_at: f4) -> f4:
 
 
 @kernel
-def _watts(state: PowerState, seen: Seen, sign: f4, a: f4, now_a: f4, n: int, horizon: int) -> f4:
+def _known_a(seen: Seen) -> f4:
+    """The string current as measured, 0 where it is not known."""
+    return f4(seen.current_a) if abs(seen.current_a) < _HUGE else _ZERO
+
+
+@kernel
+def _watts(state: PowerState, seen: Seen, sign: f4, a: f4, n: int, horizon: int) -> f4:
     """Power at the current `a`: with the lower of the string voltages now and at the end of the horizon."""
     pack_v = seen.pack_v
     if not abs(pack_v) < _HUGE:
         pack_v = f4(n) * seen.cell_v_low
-    end_v = pack_v - state.number[STRING_OHM + horizon] * (sign * a - now_a)
+    end_v = pack_v - state.number[STRING_OHM + horizon] * (sign * a - _known_a(seen))
     v = end_v if end_v < pack_v else pack_v
-    return a * v if v > _ZERO else _ZERO
+    return a * v if v > _ZERO and v < _HUGE else _ZERO
+
+
+@kernel
+def _bound(
+    config: PowerConfig,
+    state: PowerState,
+    seen: Seen,
+    direction: int,
+    per_cell: f4,
+    i2t: f4,
+    ohm: f4,
+    z: f4,
+    z_at: int,
+    wrong_at: int,
+    command: CommandView,
+) -> None:
+    """Results of one direction before faults and the state of the rack: the smallest of all that cells and string bear.
+
+    `ohm`: resistance of the cell whose measured voltage is nearest to the limit. `z`, `z_at`: the SoC nearest to its
+    end. `wrong_at`: a cell whose SoC is not a number, or -1.
+    """
+    number, c = state.number, config.number
+    discharging = direction == 0
+    sign = _ONE if discharging else -_ONE
+    rated_a, now_a = c[RATED_A + direction], sign * _known_a(seen)
+    over_degc, over_soc = DISCHARGE_DEGC + direction, DISCHARGE_SOC + direction
+    cold, hot = (
+        share_at(config.polyline, over_degc, seen.degc_low),
+        share_at(config.polyline, over_degc, seen.degc_high),
+    )
+    soc_share = share_at(config.polyline, over_soc, z)
+    v, v_at = (seen.cell_v_low, seen.cell_low_at) if discharging else (seen.cell_v_high, seen.cell_high_at)
+    spare_v, pack_spare_v = sign * (v - c[GUARD_V + direction]), sign * (seen.pack_v - c[PACK_V_EDGE + direction])
+    guard_a = _guard_a(spare_v, ohm, now_a * per_cell, c[GUARD_GAIN]) / per_cell
+    lost = not (abs(v) < _HUGE and abs(seen.degc_low) < _HUGE and abs(seen.degc_high) < _HUGE)
+    fuse = _fuse_share(i2t, c[FUSE_FROM])
+
+    for horizon in range(N_HORIZONS):
+        k = direction * N_HORIZONS + horizon
+        # the rating, or more for a while
+        pulse = c[PULSE + direction] if config.horizon[horizon * HORIZON + SECONDS] <= c[PULSE_S] else _ONE
+        number[RESULT_A + k] = _HUGE
+        _offer(state, command, k, rated_a * pulse, _RATING, _NO_INDEX, rated_a * pulse, rated_a * pulse)
+        if pulse > _ONE and fuse < _ONE:
+            less_a = rated_a * (_ONE + (pulse - _ONE) * fuse)
+            _offer(state, command, k, less_a, _FUSE, _NO_INDEX, i2t, _ONE - i2t)
+        if wrong_at >= 0 or lost:
+            _offer(state, command, k, _ZERO, _DATA, wrong_at, _ZERO, _ZERO)
+        # the cells
+        solved_a, risen_a, why = number[SOLVED_A + k] / per_cell, number[CELL_A + k] / per_cell, int(state.why[k])
+        if why != _NONE:
+            at = int(state.limiting[k])
+            _offer(state, command, k, solved_a, why, at, number[VALUE + k], number[MARGIN + k])
+        if risen_a < solved_a:
+            _offer(state, command, k, risen_a, _RISE, _NO_INDEX, solved_a, solved_a)
+        # what is measured, and the string
+        _offer(state, command, k, guard_a, _MEASURED_VOLTAGE, int(v_at), v, spare_v)
+        if abs(c[PACK_V_EDGE + direction]) < _HUGE:
+            pack_a = now_a + pack_spare_v / (number[STRING_OHM + horizon] * per_cell)
+            _offer(state, command, k, pack_a, _PACK_VOLTAGE, _NO_INDEX, seen.pack_v, pack_spare_v)
+        # derating
+        if cold < _ONE and cold <= hot:
+            spare_k = spare_at(config.polyline, over_degc, seen.degc_low, True)
+            at = int(seen.sensor_low_at)
+            _offer(state, command, k, rated_a * cold, _TEMPERATURE, at, seen.degc_low, spare_k)
+        elif hot < _ONE:
+            spare_k = spare_at(config.polyline, over_degc, seen.degc_high, False)
+            at = int(seen.sensor_high_at)
+            _offer(state, command, k, rated_a * hot, _TEMPERATURE, at, seen.degc_high, spare_k)
+        if soc_share < _ONE:
+            spare_soc = spare_at(config.polyline, over_soc, z, discharging)
+            _offer(state, command, k, rated_a * soc_share, _SOC_DERATING, z_at, z, spare_soc)
+        # what cannot be held for a shorter time cannot be held for a longer one
+        if horizon > 0 and number[RESULT_A + k - 1] < number[RESULT_A + k]:
+            _copy(state, command, k, k - 1)
 
 
 @kernel
@@ -470,100 +485,42 @@ def power_limits(
     )
     _scan(config, state, estimator, estimator_state, cell_degc, discharge_a, charge_a, dt_s)
     soc = estimator_state.out[SOC * estimator_state.flags.shape[0] :]
-    soc_low, soc_high, wrong_at = _soc_extremes(state.work, soc, n)
-    now_a = seen.current_a if abs(seen.current_a) < _HUGE else _ZERO
-
+    soc_low, soc_high, wrong_at = extremes(state.work, soc, n)
+    low_at = place_of(soc, n, soc_low) if share_at(config.polyline, DISCHARGE_SOC, soc_low) < _ONE else -1
+    high_at = place_of(soc, n, soc_high) if share_at(config.polyline, CHARGE_SOC, soc_high) < _ONE else -1
     for direction in range(2):
-        sign = _ONE if direction == 0 else -_ONE
-        rated_a = c[RATED_A + direction]
         stopped = reaction & (_NO_DISCHARGE if direction == 0 else _NO_CHARGE) != 0
         if stopped or limits_mode == MODE_RAMP:
             number[LEFT + direction] = max(number[LEFT + direction] - dt_s / c[RAMP_S], _ZERO)
         else:
             number[LEFT + direction] = _ONE
-
-        # what does not depend on the horizon
-        polyline = DISCHARGE_DEGC + direction
-        cold, hot = (
-            share_at(config.polyline, polyline, seen.degc_low),
-            share_at(config.polyline, polyline, seen.degc_high),
-        )
-        polyline = DISCHARGE_SOC + direction
-        edge_soc = soc_low if direction == 0 else soc_high
-        soc_share = share_at(config.polyline, polyline, edge_soc)
-        guard_a = _ZERO
-        edge_v, edge_at, edge_ohm = seen.cell_v_low, int(seen.cell_low_at), low_ohm
-        if direction == 1:
-            edge_v, edge_at, edge_ohm = seen.cell_v_high, int(seen.cell_high_at), high_ohm
-        spare_v = sign * (edge_v - c[GUARD_V + direction])
-        guard_a = _guard_a(spare_v, edge_ohm, sign * now_a * per_cell, c[GUARD_GAIN]) / per_cell
-        if not abs(edge_v) < _HUGE:
-            guard_a = f4(np.nan)
-        pack_spare_v = sign * (seen.pack_v - c[PACK_V_EDGE + direction])
-        fuse = _fuse_share(i2t_discharge if direction == 0 else i2t_charge, c[FUSE_FROM])
+        left = number[LEFT + direction]
+        sign = _ONE if direction == 0 else -_ONE
         i2t = i2t_discharge if direction == 0 else i2t_charge
+        ohm = low_ohm if direction == 0 else high_ohm
+        z, z_at = (soc_low, low_at) if direction == 0 else (soc_high, high_at)
+        _bound(config, state, seen, direction, per_cell, i2t, ohm, z, z_at, wrong_at, command)
 
         for horizon in range(N_HORIZONS):
             k = direction * N_HORIZONS + horizon
-            # the rating, or more for a while
-            seconds = config.horizon[horizon * HORIZON + SECONDS]
-            pulse = c[PULSE + direction] if seconds <= c[PULSE_S] else _ONE
-            number[RESULT_A + k] = _HUGE
-            _offer(state, command, k, rated_a * pulse, _RATING, _NO_INDEX, rated_a * pulse, rated_a * pulse)
-            if pulse > _ONE and fuse < _ONE:
-                less_a = rated_a * (_ONE + (pulse - _ONE) * fuse)
-                _offer(state, command, k, less_a, _FUSE, _NO_INDEX, i2t, _ONE - i2t)
-            # the cells
-            solved_a, risen_a = number[SOLVED_A + k] / per_cell, number[CELL_A + k] / per_cell
-            why = int(state.why[k])
-            if why != _NONE:
-                value, margin = number[VALUE + k], number[MARGIN + k]
-                _offer(state, command, k, solved_a, why, int(state.limiting[k]), value, margin)
-            if risen_a < solved_a:
-                _offer(state, command, k, risen_a, _RISE, _NO_INDEX, solved_a, solved_a)
-            # the string and what is measured
-            if abs(c[PACK_V_EDGE + direction]) < _HUGE:
-                pack_a = sign * now_a + pack_spare_v / (number[STRING_OHM + horizon] * per_cell)
-                _offer(state, command, k, pack_a, _PACK_VOLTAGE, _NO_INDEX, seen.pack_v, pack_spare_v)
-            _offer(state, command, k, guard_a, _MEASURED_VOLTAGE, edge_at, edge_v, spare_v)
-            if cold < _ONE and cold <= hot:
-                spare_k = spare_at(config.polyline, DISCHARGE_DEGC + direction, seen.degc_low, True)
-                _offer(state, command, k, rated_a * cold, _TEMPERATURE, int(seen.sensor_low_at), seen.degc_low, spare_k)
-            elif hot < _ONE:
-                spare_k = spare_at(config.polyline, DISCHARGE_DEGC + direction, seen.degc_high, False)
-                _offer(
-                    state, command, k, rated_a * hot, _TEMPERATURE, int(seen.sensor_high_at), seen.degc_high, spare_k
-                )
-            if soc_share < _ONE and rated_a * soc_share < number[RESULT_A + k]:
-                spare_soc = spare_at(config.polyline, polyline, edge_soc, direction == 0)
-                at = _place_of(soc, n, edge_soc)
-                _offer(state, command, k, rated_a * soc_share, _SOC_DERATING, at, edge_soc, spare_soc)
-            if wrong_at >= 0:
-                _offer(state, command, k, _ZERO, _DATA, wrong_at, _ZERO, _ZERO)
-            if not (abs(seen.degc_low) < _HUGE and abs(seen.degc_high) < _HUGE):
-                _offer(state, command, k, _ZERO, _DATA, _NO_INDEX, _ZERO, _ZERO)
-            # a current that can be held for long can be held for a shorter time, but not the other way round
-            if horizon > 0 and number[RESULT_A + k - 1] < number[RESULT_A + k]:
-                _copy(state, command, k, k - 1)
-            # faults, and the state of the rack
             if reaction & _DERATE != 0:
                 _offer(state, command, k, number[RESULT_A + k] * c[DERATE], _FAULT, fault, c[DERATE], c[DERATE])
-            left = number[LEFT + direction]
             if left < _ONE:
-                ramp_why, ramp_at = (_FAULT, fault) if stopped else (_STATE, _NO_INDEX)
-                _offer(state, command, k, number[RESULT_A + k] * left, ramp_why, ramp_at, left, left)
+                why, at = (_FAULT, fault) if stopped else (_STATE, _NO_INDEX)
+                _offer(state, command, k, number[RESULT_A + k] * left, why, at, left, left)
             if limits_mode == MODE_TRANSPORT and direction == 1:
                 _offer(state, command, k, c[TRANSPORT_A], _STATE, _NO_INDEX, c[TRANSPORT_A], c[TRANSPORT_A])
             elif limits_mode != MODE_FULL and limits_mode != MODE_RAMP:
                 _offer(state, command, k, _ZERO, _STATE, _NO_INDEX, f4(limits_mode), _ZERO)
             command.horizon_a[k] = number[RESULT_A + k]
-            command.horizon_w[k] = _watts(state, seen, sign, number[RESULT_A + k], now_a, n, horizon)
+            command.horizon_w[k] = _watts(state, seen, sign, number[RESULT_A + k], n, horizon)
 
         # in force now
         k = N_PAIRS + direction
         in_force = int(c[IN_FORCE])
         _copy(state, command, k, direction * N_HORIZONS + in_force)
         aim_a = number[RESULT_A + k]
-        _offer(state, command, k, number[NOW_A + direction] + c[RISE] * dt_s * rated_a, _RISE, _NO_INDEX, aim_a, aim_a)
+        risen_a = number[NOW_A + direction] + c[RISE] * dt_s * c[RATED_A + direction]
+        _offer(state, command, k, risen_a, _RISE, _NO_INDEX, aim_a, aim_a)
         number[NOW_A + direction] = number[RESULT_A + k]
-        number[NOW_W + direction] = _watts(state, seen, sign, number[NOW_A + direction], now_a, n, in_force)
+        number[NOW_W + direction] = _watts(state, seen, sign, number[RESULT_A + k], n, in_force)

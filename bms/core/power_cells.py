@@ -54,9 +54,9 @@ OK, FT, DEGC, BASE, BENT_OHM, SETTLED_OHM, H_NOW = _offsets(_ROWS, 7)
 # the first of a row for each direction, or for each horizon
 SOC_U, OCV_U, PER_AS = u8((_ROWS + 7) * LANES), u8((_ROWS + 9) * LANES), u8((_ROWS + 11) * LANES)
 LEFT_V, OHM = u8((_ROWS + 13) * LANES), u8((_ROWS + 17) * LANES)
-_HOLDS, LOW, HIGH, WRONG = _offsets(_ROWS + 21, 4)
+(_HOLDS,) = _offsets(_ROWS + 21, 1)
 _FZ = _HOLDS  # needed before there is anything to hold
-WORK = (_ROWS + 25) * LANES
+WORK = (_ROWS + 22) * LANES
 
 _ZERO, _HALF, _ONE, _TWO = f4(0.0), f4(0.5), f4(1.0), f4(2.0)
 _Z_MIN, _Z_MAX = f4(-0.02), f4(1.02)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.core import power as p
+from bms.core.derating import POINTS
 from bms.core.power import PowerConfig
 from bms.core.power_cells import HORIZON, LEFT1, SECONDS
 from hal.contract import HORIZONS_S, RackInfo
@@ -146,7 +147,7 @@ class PowerSettings:
     rise_per_s: float = 0.05  # how fast a limit may rise, share of the rated current per s
     ramp_s: float = 5.0  # time to ramp a limit to 0 where a fault or an orderly opening asks for it, s
     transport_charge_c: float = 0.02  # charge current out of the 0 V transport state, 1/h
-    scan_s: float = 30.0  # time in which each cell has been looked at, s
+    scan_s: float = 10.0  # time in which each cell has been looked at, s
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a setting that no limits can be made of."""
@@ -201,8 +202,8 @@ def _polyline(name: str, points: Sequence[Sequence[float]]) -> Polyline:
         line = tuple((float(x), float(share)) for x, share in points)
     except (TypeError, ValueError):
         raise ValueError(f"{text}: must be points [place, share]") from None
-    if not 2 <= len(line) <= p.POINTS:
-        raise ValueError(f"{text}: must have 2..{p.POINTS} points")
+    if not 2 <= len(line) <= POINTS:
+        raise ValueError(f"{text}: must have 2..{POINTS} points")
     if not all(math.isfinite(x) and 0.0 <= share <= 1.0 for x, share in line):
         raise ValueError(f"{text}: shares must be 0..1")
     if any(b[0] <= a[0] for a, b in pairwise(line)):
@@ -271,9 +272,9 @@ def power_config(cell: PowerCell, info: RackInfo, settings: PowerSettings | None
     horizon[:, SECONDS] = HORIZONS_S
     horizon[:, LEFT1:] = np.exp(-np.array(HORIZONS_S)[:, None] / np.asarray(cell.tau_s)[None, :])
 
-    polyline = np.zeros((4, 2, p.POINTS), np.float32)
+    polyline = np.zeros((4, 2, POINTS), np.float32)
     for which, name in enumerate(("discharge_degc", "charge_degc", "discharge_soc", "charge_soc")):
-        line = lines[name] + lines[name][-1:] * (p.POINTS - len(lines[name]))  # the last point fills what is left
+        line = lines[name] + lines[name][-1:] * (POINTS - len(lines[name]))  # the last point fills what is left
         polyline[which] = np.array(line).T
     return PowerConfig(number, horizon.ravel(), polyline.ravel())
 
