@@ -248,7 +248,8 @@ def _ocv(nodes: F4, row: int, soc: f4) -> f4:
     x = min(max(soc, _ZERO), f4(1)) * f4(N_SOC - 1)
     k = min(int(x), N_SOC - 2)
     below, above = nodes[row + k * NODE + OCV], nodes[row + (k + 1) * NODE + OCV]
-    return below + (x - f4(k)) * (above - below)
+    volt: f4 = below + (x - f4(k)) * (above - below)
+    return volt
 
 
 @kernel
