@@ -97,22 +97,19 @@ def _ages(f: Findings) -> None:
                     f"take at least {2.5 * period:g} s",
                 )  # fmt: skip
     b = f.config.balancing
-    turn, key = min((b.bleed_on_s, "bleed_on_s"), (b.bleed_off_s, "bleed_off_s"))
     if b.bleed_off_s < 3 * period:
         f.warning(
             "balancing.bleed_off_s", b.bleed_off_s,
             f"leaves no step in which all cells are measured undisturbed, timing.period_s = {period:g} s",
             f"take at least {3 * period:g} s",
         )  # fmt: skip
-    for fault in (_F.BLEED_STUCK_ON, _F.BLEED_STUCK_OFF):
-        for row in f.tiers(fault):
-            if row.set_s > turn:
-                f.row_warning(
-                    row, "set_s", row.set_s,
-                    f"dead row: longer than balancing.{key} = {turn:g} s, after which the switches change again",
-                    f"take less than {turn:g} s",
-                )  # fmt: skip
-    # while a cell is bled it is not told to the filter, but over- and under-voltage still look at it
+    for row in f.tiers(_F.BLEED_STUCK_OFF):
+        if row.set_s > b.bleed_on_s:
+            f.row_warning(
+                row, "set_s", row.set_s,
+                f"dead row: after balancing.bleed_on_s = {b.bleed_on_s:g} s every switch is off anyway",
+                f"take less than {b.bleed_on_s:g} s",
+            )  # fmt: skip
     fatal = f.row(_F.CELL_VOLTAGE_LOST, _FATAL)
     if fatal is not None and s.max_age_s > fatal.threshold:
         f.warning(
@@ -257,7 +254,7 @@ def _balancing(f: Findings) -> None:
             "balancing.board_w", b.board_w,
             f"less than the {one_w:.3g} W of a single cell, {v_max:g} V at balancing.bleed_ohm = {b.bleed_ohm:g}: "
             "nothing could be bled",
-            f"take at least {one_w:.2g} W, if the board bears it, or a larger resistor",
+            f"take {1.05 * one_w:.2g} W, if the board bears it, or a larger resistor",
         )  # fmt: skip
     elif b.board_w > b.board_cells * one_w:
         f.warning(

@@ -36,7 +36,7 @@ def lint(f: Findings) -> None:
             _hysteresis(f, row)
             _debounce(f, row)
             _reaction(f, row)
-            if row.severity is Severity.FATAL:
+            if row.severity is Severity.FATAL and row.reaction & (_R.OPEN | _R.RAMP_OPEN):
                 _in_time(f, row)
     _missing(f)
     _period(f)

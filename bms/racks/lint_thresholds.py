@@ -24,13 +24,16 @@ class Chemistry:
 
 
 CHEMISTRIES = {
-    "lfp": Chemistry(1.8, 3.8, 65.0, "makers of LFP cells give 3.65 V and 60..65 degC, overcharge begins at 3.8 V"),
+    "lfp": Chemistry(1.5, 3.8, 65.0, "makers of LFP cells give 3.65 V and 60..65 degC, overcharge begins at 3.8 V"),
     "nmc": Chemistry(2.0, 4.35, 65.0, "makers of NMC cells give 4.2 V and 60 degC, plating begins above 4.3 V"),
     "na_layered": Chemistry(0.0, 4.25, 65.0, "layered sodium oxides lose their order above 4.2 V"),
     "na_pba": Chemistry(0.0, 4.2, 65.0, "as the layered oxides, electrolyte"),
-    "na_nfpp": Chemistry(0.0, 4.0, 70.0, "NFPP cells end at 3.65 V, electrolyte"),
+    "na_nfpp": Chemistry(0.0, 4.35, 70.0, "polyanions: NFPP ends at 3.65 V, NVPF at 4.3 V, electrolyte"),
 }
 """Absolute limits for a fatal threshold; 0 V does no harm to sodium-ion cells with aluminium on both sides."""
+
+BEYOND_V = 0.15
+"""A cell that is this far beyond its own v_max has been left alone for too long, whatever its chemistry bears."""
 
 OVERCURRENT = 1.2
 """IEC 62619 8.2.3 and GB 44240-2024 8.4 test at this share of the largest current: a fatal row has to see it."""
@@ -68,6 +71,11 @@ def _cell_voltage(f: Findings) -> None:
                 row, "threshold", row.threshold,
                 f"beyond the {kind.v_high:g} V that {cell.chemistry} cells bear ({kind.source})",
                 f"take about {high + 0.05:g} V: v_max of the cell + 50 mV",
+            )  # fmt: skip
+        elif row.threshold > high + BEYOND_V:
+            f.row_error(
+                row, "threshold", row.threshold, f"{row.threshold - high:.3g} V beyond v_max = {high:g} V of the cell",
+                f"take about {high + 0.05:g} V",
             )  # fmt: skip
         elif row.threshold <= high:
             f.row_error(

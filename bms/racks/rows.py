@@ -327,7 +327,7 @@ def _contactors(t: _Table, basis: Basis) -> None:
     timeout_s = precharge_timeout_s(basis)
     t.add(
         _F.PRECHARGE_TIMEOUT,
-        fatal=(timeout_s, timeout_s, 0.0, 0.0, once),
+        fatal=(timeout_s, 1.0, 0.0, 0.0, once),
         ftti_s=_round(1.2 * (timeout_s + period + 1.0)),
     )
     t.add(_F.PRECHARGE_VOLTAGE, fatal=(0.4, 0.4, max(1.0, 2.0 * period), 0.0, once), ftti_s=5.0)
