@@ -323,6 +323,7 @@ def test_a_pcs_that_ignores_limits(ampere: float) -> None:
     for _ in range(4):
         bench.run(1.0)
         seen.append(float(bench.read("current_a")))
+    assert bench.twin.string[Y.S_SIGN] == math.copysign(1.0, ampere)  # the hysteresis has followed
     # the fault begins with the sub-step after second 10; the link's capacitor adds what its voltage moves
     assert seen[1] == pytest.approx(ampere, abs=1.0)
     assert seen[2] == pytest.approx(ampere, abs=1.0)
