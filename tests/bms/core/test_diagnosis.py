@@ -1,0 +1,395 @@
+"""The fault table: debounce against a slow model, latches and their reset, the first cause, what is shown."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bms.core import diagnosis as d
+from bms.core.faults import ABOUT, N_FAULTS, N_TIERS, Context, Fault, Reaction, Row
+from hal.contract import N_FAULT_WORDS, NO_INDEX, Severity
+
+f4 = np.float32
+ALWAYS = int(Context.ALWAYS)
+OVER, UNDER = Fault.CELL_OVERVOLTAGE, Fault.PACK_UNDERVOLTAGE
+NOTHING = Reaction.NONE
+
+
+def row(fault: Fault = OVER, severity: Severity = Severity.FATAL, **changes: Any) -> Row:
+    """A row of round numbers: set beyond 3.75 for 1 s, cleared at 3.5 for 2 s; `changes` replace them."""
+    above = ABOUT[fault].above
+    fields: dict[str, Any] = {
+        "threshold": 3.75 if above else 3.5, "clear": 3.5 if above else 3.75, "set_s": 1.0, "clear_s": 2.0,
+        "reaction": Reaction.OPEN,
+    }  # fmt: skip
+    return Row(fault, severity, **(fields | changes))
+
+
+class Table:
+    """A table with its memory; `run` makes one step with the values and places given for its faults."""
+
+    def __init__(self, *rows: Row) -> None:
+        self.config = d.diagnosis_config(rows)
+        self.state = d.diagnosis_state()
+
+    def run(
+        self,
+        value: float | dict[Fault, float],
+        dt_s: float = 0.5,
+        context: int = ALWAYS,
+        reset: bool = False,
+        service: bool = False,
+    ) -> int:
+        for fault, seen in (value if isinstance(value, dict) else {OVER: value}).items():
+            self.state.value[fault] = seen
+        return int(d.diagnose(self.config, self.state, context, reset, service, f4(dt_s)))
+
+    def status(self, fault: Fault = OVER, severity: Severity = Severity.FATAL) -> int:
+        return int(self.state.status[N_TIERS * fault + severity - 1])
+
+
+def test_a_row_is_set_after_its_time_and_cleared_after_its_time() -> None:
+    table = Table(row())
+    assert [table.run(4.0) for _ in range(2)] == [0, int(Reaction.OPEN)]
+    assert [table.run(3.5) for _ in range(4)] == [32, 32, 32, 0]
+
+
+def test_small_values_are_wrong_where_the_fault_says_so() -> None:
+    table = Table(row(UNDER))
+    context = int(Context.WINDOW)
+    assert [table.run({UNDER: 3.0}, context=context) for _ in range(2)] == [0, 32]
+    assert [table.run({UNDER: 3.7}, 1.0, context) for _ in range(3)] == [32, 32, 32]  # between the two
+    assert [table.run({UNDER: 3.75}, 1.0, context) for _ in range(2)] == [32, 0]
+
+
+def test_at_the_threshold_nothing_is_set_yet() -> None:
+    table = Table(row(set_s=0.0))
+    assert table.run(3.75) == 0
+    assert table.run(float(np.nextafter(f4(3.75), f4(4)))) == 32
+
+
+def test_no_set_time_means_at_once() -> None:
+    assert Table(row(set_s=0.0)).run(4.0, 0.01) == 32
+
+
+def test_a_step_longer_than_the_set_time_sets_at_once() -> None:
+    assert Table(row(set_s=1.0)).run(4.0, 1.0) == 32
+    assert Table(row(set_s=1.0)).run(4.0, 60.0) == 32
+
+
+@pytest.mark.parametrize("between", [3.6, 3.5, 0.0, -math.inf])
+def test_one_sample_that_is_not_beyond_starts_the_set_time_anew(between: float) -> None:
+    table = Table(row())
+    assert [table.run(x) for x in (4.0, between, 4.0, 4.0)] == [0, 0, 0, 32]
+
+
+@pytest.mark.parametrize("outside", [3.6, 4.0, math.inf])
+def test_one_sample_that_is_not_inside_starts_the_clear_time_anew(outside: float) -> None:
+    table = Table(row(set_s=0.0, clear_s=1.0))
+    assert [table.run(x) for x in (4.0, 3.4, outside, 3.4, 3.4)] == [32, 32, 32, 32, 0]
+
+
+def test_what_is_not_known_holds_the_timers() -> None:
+    table = Table(row())
+    assert [table.run(x) for x in (4.0, math.nan, math.nan, 4.0)] == [0, 0, 0, 32]
+    assert [table.run(x) for x in (3.0, 3.0, 3.0, math.nan, math.nan, 3.0)] == [32, 32, 32, 32, 32, 0]
+
+
+def test_infinity_is_a_number() -> None:
+    table = Table(row(set_s=0.0, clear_s=0.0))
+    assert [table.run(x) for x in (math.inf, -math.inf)] == [32, 0]
+
+
+def test_a_fault_that_does_not_apply_counts_as_inside_whatever_its_value() -> None:
+    table = Table(row(UNDER, set_s=0.0, clear_s=1.0))
+    for value in (1.0, math.nan):
+        assert table.run({UNDER: 1.0}, context=int(Context.WINDOW)) == 32
+        assert [table.run({UNDER: value}, context=ALWAYS) for _ in range(2)] == [32, 0]
+
+
+def test_every_gate_and_direction_is_that_of_the_fault() -> None:
+    config = d.diagnosis_config([])
+    for fault in Fault:
+        assert config.gate[fault] == int(ABOUT[fault].gate)
+        assert bool(config.above[fault]) == ABOUT[fault].above
+
+
+@pytest.mark.parametrize("dt_s", [math.nan, 0.0, -1.0])
+def test_no_time_passes_in_a_step_without_length(dt_s: float) -> None:
+    table = Table(row(), row(UNDER, set_s=0.0))
+    assert [table.run({OVER: 4.0, UNDER: 1.0}, dt_s, int(Context.ALWAYS | Context.WINDOW)) for _ in range(9)] == [
+        32
+    ] * 9
+    assert table.status(OVER) == 0
+    assert table.status(UNDER) == d.ACTIVE
+
+
+def test_endless_steps_stay_finite() -> None:
+    table = Table(row(set_s=1e9))
+    for _ in range(3):
+        table.run(4.0, math.inf)
+    assert np.isfinite(table.state.timer).all()
+
+
+def test_rounding_does_not_ask_for_one_more_sample() -> None:
+    table = Table(row(set_s=2.0))
+    assert [table.run(4.0, 0.1) for _ in range(20)] == [0] * 19 + [32]
+
+
+def model(values: list[float], steps: list[float], set_s: float, clear_s: float) -> list[bool]:
+    """The same rule, by looking back over all samples: slow and obvious."""
+    active, run_s, shown = False, 0.0, []
+    for value, dt_s in zip(values, steps, strict=True):
+        if not math.isnan(value):
+            towards = value <= 3.5 if active else value > 3.75
+            run_s = run_s + dt_s if towards else 0.0
+            if towards and run_s >= (clear_s if active else set_s) - 1e-3 * dt_s:
+                active, run_s = not active, 0.0
+        shown.append(active)
+    return shown
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    samples=st.lists(
+        st.tuples(st.sampled_from([4.0, 3.6, 3.5, 3.0, math.nan, math.inf, -math.inf, 3.75]), st.integers(1, 480)),
+        max_size=60,
+    ),
+    set_s=st.sampled_from([0.0, 0.25, 1.0, 7.5]),
+    clear_s=st.sampled_from([0.0, 0.5, 5.0]),
+)
+def test_debounce_is_that_of_the_slow_model(samples: list[tuple[float, int]], set_s: float, clear_s: float) -> None:
+    """Steps are whole eighths of a second: their sums are exact, so that there is one right answer."""
+    values, steps = [v for v, _ in samples], [n / 8 for _, n in samples]
+    table = Table(row(set_s=set_s, clear_s=clear_s))
+    shown = [table.run(v, s) == int(Reaction.OPEN) for v, s in zip(values, steps, strict=True)]
+    assert shown == model(values, steps, set_s, clear_s)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.01, 3.0)), min_size=1, max_size=60))
+def test_no_row_clears_before_its_clear_time(samples: list[tuple[bool, float]]) -> None:
+    table = Table(row(set_s=0.0, clear_s=5.0))
+    inside_s = 0.0
+    for inside, dt_s in samples:
+        before = table.status()
+        table.run(3.0 if inside else 4.0, dt_s)
+        inside_s = inside_s + dt_s if inside else 0.0
+        if before and not table.status():
+            assert inside_s >= 5.0 - 1e-2
+
+
+# latches
+
+
+def latched(*changes: Reaction) -> Table:
+    """A row that latches, set and no longer active."""
+    reaction = Reaction.OPEN | Reaction.LATCH
+    for extra in changes:
+        reaction |= extra
+    table = Table(row(set_s=0.0, clear_s=0.0, reaction=reaction))
+    table.run(4.0)
+    assert table.status() == d.ACTIVE | d.LATCHED
+    table.run(3.0)
+    assert table.status() == d.LATCHED
+    return table
+
+
+def test_a_latched_row_stays_until_it_is_reset() -> None:
+    table = latched()
+    assert all(table.run(3.0, 60.0) & Reaction.OPEN for _ in range(5))
+    assert table.run(3.0, reset=True) == 0
+    assert table.status() == 0
+    assert table.state.word[d.REFUSED] == 0
+
+
+def test_a_row_without_latch_needs_no_reset_and_hears_none() -> None:
+    table = Table(row(set_s=0.0))
+    assert table.run(4.0, reset=True) == 32
+    assert table.state.word[d.REFUSED] == 0
+
+
+@pytest.mark.parametrize("value", [4.0, 3.6, math.nan, math.inf])
+def test_a_reset_is_refused_while_the_cause_is_there_or_not_known_to_be_gone(value: float) -> None:
+    table = latched()
+    assert table.run(value, reset=True) & Reaction.OPEN
+    assert table.status() & d.LATCHED
+    assert table.state.word[d.REFUSED] == 1
+    table.run(3.0)
+    assert table.state.word[d.REFUSED] == 1  # what the last reset left is still shown
+    table.run(3.0, reset=True)
+    assert table.status() == 0
+    assert table.state.word[d.REFUSED] == 0
+
+
+def test_a_reset_is_refused_while_the_row_is_active_although_the_value_is_back() -> None:
+    table = Table(row(set_s=0.0, clear_s=10.0, reaction=Reaction.LATCH))
+    table.run(4.0)
+    table.run(3.0, reset=True)
+    assert table.status() == d.ACTIVE | d.LATCHED
+    assert table.state.word[d.REFUSED] == 1
+
+
+def test_a_row_for_service_is_reset_in_service_only() -> None:
+    table = latched(Reaction.SERVICE)
+    assert table.run(3.0, reset=True) != 0
+    assert table.state.word[d.REFUSED] == 1
+    assert table.run(3.0, reset=False, service=True) != 0
+    assert table.run(3.0, reset=True, service=True) == 0
+
+
+def test_a_row_that_is_set_again_while_latched_is_active_again() -> None:
+    table = latched()
+    table.run(4.0)
+    assert table.status() == d.ACTIVE | d.LATCHED
+
+
+def test_a_fault_that_does_not_apply_any_more_can_be_reset() -> None:
+    table = Table(row(UNDER, set_s=0.0, clear_s=0.0, reaction=Reaction.LATCH))
+    table.run({UNDER: 1.0}, context=int(Context.WINDOW))
+    table.run({UNDER: math.nan}, context=ALWAYS)
+    table.run({UNDER: math.nan}, context=ALWAYS, reset=True)
+    assert table.status(UNDER) == 0
+
+
+# cause, reactions, what is shown
+
+
+def test_the_first_fatal_row_is_the_cause_until_none_is_left() -> None:
+    a, b = Fault.CHARGE_HOT, OVER
+    context = int(Context.ALWAYS | Context.CHARGING)
+    table = Table(
+        *(row(f, s, set_s=0.0, clear_s=0.0, reaction=Reaction.LATCH) for f in (a, b) for s in list(Severity)[2:])
+    )
+    table.state.where[a], table.state.where[b] = 7, 9
+    table.run({a: 3.0, b: 3.0}, context=context)
+    assert list(table.state.word) == [0, NO_INDEX, 0]
+    assert table.state.number[d.CAUSE_VALUE] == 0
+    table.run({a: 60.0}, context=context)
+    table.state.where[a] = 8
+    table.run({a: 61.0, b: 4.0}, context=context)
+    assert table.state.word[d.CAUSE] == 10 * a + Severity.FATAL
+    assert table.state.word[d.CAUSE_INDEX] == 7
+    assert table.state.number[d.CAUSE_VALUE] == 60.0
+    table.run({a: 3.0}, context=context, reset=True)  # the other one is still there
+    assert table.state.word[d.CAUSE] == 10 * a + Severity.FATAL
+    table.run({b: 3.0}, context=context, reset=True)
+    assert list(table.state.word) == [0, NO_INDEX, 0]
+    assert table.state.number[d.CAUSE_VALUE] == 0
+    table.run({b: 5.0}, context=context)
+    assert table.state.word[d.CAUSE] == 10 * b + Severity.FATAL
+    assert table.state.word[d.CAUSE_INDEX] == 9
+
+
+@pytest.mark.parametrize("severity", [Severity.INFO, Severity.WARNING])
+def test_only_fatal_rows_are_a_cause(severity: Severity) -> None:
+    table = Table(row(severity=severity, set_s=0.0))
+    table.run(4.0)
+    assert table.state.word[d.CAUSE] == 0
+
+
+def test_reactions_of_all_rows_add_up() -> None:
+    table = Table(
+        row(severity=Severity.INFO, set_s=0.0, reaction=Reaction.COOL),
+        row(severity=Severity.WARNING, set_s=0.0, threshold=3.9, reaction=Reaction.DERATE | Reaction.NO_CHARGE),
+        row(severity=Severity.FATAL, set_s=0.0, threshold=4.1, reaction=Reaction.OPEN),
+    )
+    assert table.run(3.8) == Reaction.COOL
+    assert table.run(4.0) == Reaction.COOL | Reaction.DERATE | Reaction.NO_CHARGE
+    assert table.run(4.2) == Reaction.COOL | Reaction.DERATE | Reaction.NO_CHARGE | Reaction.OPEN
+
+
+def test_bits_and_severity_of_what_is_shown() -> None:
+    table = Table(
+        row(severity=Severity.INFO, set_s=0.0, reaction=NOTHING),
+        row(Fault.INTERLOCK_OPEN, Severity.WARNING, set_s=0.0, reaction=NOTHING),
+        row(Fault.ESTIMATE_INVALID, Severity.FATAL, set_s=0.0, clear_s=0.0, reaction=Reaction.LATCH),
+    )
+    words = [np.full(N_FAULT_WORDS, 0xFFFFFFFF, np.uint32) for _ in range(3)]
+
+    def shown() -> list[set[int]]:
+        self_bits = [sum(int(word) << 32 * k for k, word in enumerate(severity)) for severity in words]
+        return [{k for k in range(32 * N_FAULT_WORDS) if bits >> k & 1} for bits in self_bits]
+
+    assert d.fault_bits(table.state, *words) == 0
+    assert shown() == [set(), set(), set()]
+    assert d.worst(table.state) == Severity.NONE
+    table.run({OVER: 4.0})
+    assert d.fault_bits(table.state, *words) == 1
+    assert shown() == [{OVER}, set(), set()]
+    assert d.worst(table.state) == Severity.INFO
+    table.run({Fault.INTERLOCK_OPEN: 9.0})
+    assert d.worst(table.state) == Severity.WARNING
+    table.run({Fault.ESTIMATE_INVALID: 9.0})
+    table.run({Fault.ESTIMATE_INVALID: 0.0})  # latched only
+    assert d.fault_bits(table.state, *words) == 3
+    assert shown() == [{OVER}, {Fault.INTERLOCK_OPEN}, {Fault.ESTIMATE_INVALID}]
+    assert d.worst(table.state) == Severity.FATAL
+
+
+def test_values_of_faults_without_rows_are_not_looked_at() -> None:
+    table = Table()
+    table.state.value[:] = math.inf
+    assert table.run(math.inf, 60.0, context=0xFFFF) == 0
+    assert not table.state.status.any()
+    assert not table.state.timer.any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(width=32), min_size=N_FAULTS, max_size=N_FAULTS), st.floats(width=32), st.integers(0, 511))
+def test_any_value_leads_to_a_defined_state(values: list[float], dt_s: float, context: int) -> None:
+    rows = [
+        row(f, s, threshold=1.0 if ABOUT[f].above else -1.0, clear=0.0, set_s=0.0)
+        for f in Fault
+        for s in list(Severity)[1:]
+    ]
+    table = Table(*rows)
+    table.state.value[:] = values
+    d.diagnose(table.config, table.state, context, True, True, f4(dt_s))
+    assert np.isfinite(table.state.timer).all()
+    assert table.state.status.max() <= d.ACTIVE
+    for fault in Fault:
+        beyond = values[fault] > 1.0 if ABOUT[fault].above else values[fault] < -1.0
+        applies = bool(ABOUT[fault].gate & context)
+        assert [table.status(fault, s) for s in list(Severity)[1:]] == [int(beyond and applies)] * 3
+
+
+def test_fresh_memory_knows_nothing() -> None:
+    state = d.diagnosis_state()
+    for array in state:
+        array[:] = 1
+    d.diagnosis_init(state)
+    assert np.isnan(state.value).all()
+    assert (state.where == NO_INDEX).all()
+    assert not state.timer.any()
+    assert not state.status.any()
+    assert list(state.word) == [0, NO_INDEX, 0]
+    assert not state.number.any()
+
+
+def test_fields_are_those_of_the_arrays() -> None:
+    for fields, arrays in ((d.CONFIG_FIELDS, Table(row()).config), (d.STATE_FIELDS, d.diagnosis_state())):
+        for field, array in zip(fields, arrays, strict=True):
+            assert array.dtype == np.dtype(field.kind), field.name
+            assert array.size == int(np.prod([int(x) for x in field.dims.split("*")])), field.name
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row(severity=Severity.NONE)], "CELL_OVERVOLTAGE: a row needs a severity"),
+        ([row(), row()], "CELL_OVERVOLTAGE FATAL: there are two rows"),
+        ([row(threshold=math.nan)], "numbers, and times >= 0"),
+        ([row(clear=math.nan)], "numbers, and times >= 0"),
+        ([row(set_s=-1.0)], "numbers, and times >= 0"),
+        ([row(clear_s=-1.0)], "numbers, and times >= 0"),
+    ],
+)
+def test_wrong_rows_are_refused(rows: list[Row], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        d.diagnosis_config(rows)
