@@ -20,7 +20,8 @@ deviation keeps two sums: errors that average out, and those that do not (`_LAST
 
 The SoC of such a moment is read from the voltage alone, less what polarisation and hysteresis the filter knows of; the
 filter's SoC, which contains its own idea of the capacity, is not used: the estimate cannot confirm itself. A capacity
-found is handed to the filter as its q. The charge is counted as measured; the bias that the filter knows at the end of
+found is handed to the filter as its q, and at the start what is known, with its deviation: a filter that took an aged
+cell for a new one would be sure of a wrong SoC. The charge is counted as measured; the bias that the filter knows at the end of
 a pair is taken off for its whole time.
 
 **Resistance.** What the voltage answers within three to six seconds to a change of the current, regressed on what the
@@ -638,6 +639,9 @@ def health_step(
     if not dt_s > _ZERO:  # also NaN
         dt_s = _ZERO
     dt_s = min(dt_s, _DT_MAX_S)
+    if word[STARTED] == 0 and config.word[FEED] != 0:
+        for k in range(n):
+            _feed(filter_, k, state.capacity[k], state.capacity_std[k])
     _count(state, estimator, filter_, seen, dt_s)
     for k in range(n):
         state.bled_as[k] += bleed_a[k] * dt_s

@@ -20,7 +20,7 @@ class HealthSettings:
     resistance_memory_days: float = 3.0  # the same of a resistance
     min_swing: float = 0.3  # SoC that must lie between two moments of known SoC, 0..1
     max_soc_std: float = 0.02  # a moment counts as one of known SoC if the voltage tells it to this, 0..1
-    capacity_prior_std: float = 0.1  # how far a cell may be from its type before anything is known
+    capacity_prior_std: float = 0.08  # how far a cell may be from its type before anything is known
     drop_share: float = 0.05  # error of the polarisation that is taken off a voltage, relative
     model_error_v: float = 0.015  # lasting error of the voltage model at the ends of the curve, beyond the cell file's
     voltage_offset_v: float = 0.001  # lasting error of a voltage sensor
