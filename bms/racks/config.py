@@ -25,7 +25,8 @@ from bms.core.machine_setup import MachineSettings
 from bms.core.power_setup import DERATINGS, PowerSettings
 from bms.core.signals_setup import SignalSettings
 from bms.racks import faults, tables
-from bms.racks.rows import Basis, default_rows
+from bms.racks.basis import Basis
+from bms.racks.rows import default_rows
 from bms.racks.settings import RackSettings, TimingSettings
 from hal.contract import RackInfo
 from hal.errors import ConfigError, nearest
