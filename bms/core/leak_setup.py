@@ -25,11 +25,16 @@ class LeakSettings:
     common_share: float = 0.5  # what is left of the mean cell's variance where cells stand at different places
     prior_a: float = 0.2  # standard deviation of the leak before anything is known, A
     walk_a_per_day: float = 0.01  # how much a leak changes, A/sqrt(day)
+    fast_prior_a: float = 2.0  # the same of the fast filter, A
+    fast_walk_a_per_day: float = 0.3  # and, A/sqrt(day)
     capacity_std: float = 0.015  # standard deviation of the relative capacity
     capacity_walk_per_day: float = 0.0002  # how much that changes, 1/sqrt(day)
     k_sigma: float = 4.0  # a leak counts as far as it is beyond this many standard deviations
     count_error: float = 0.05  # relative error of the charge that is bled and moved
     flow_s: float = 172800.0  # s over which that charge is averaged
+    innovation_s: float = 1800.0  # s over which the innovation of a cell is averaged
+    doubt_v: float = 0.008  # V that it may be apart from the middle cell's before the SoC is doubted
+    doubt_soc_per_h: float = 0.05  # how much the deviation of the SoC grows then, 1/h
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a setting that no detection can work with."""
@@ -39,7 +44,7 @@ class LeakSettings:
                 raise ValueError(f"{f.name} = {value!r}: must be a number")
             if value < 0:
                 raise ValueError(f"{f.name} = {value}: must not be negative")
-        for name in ("period_s", "own_share", "prior_a", "walk_a_per_day", "flow_s"):
+        for name in ("period_s", "own_share", "prior_a", "walk_a_per_day", "fast_prior_a", "flow_s", "innovation_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be greater than 0")
         for name in ("own_share", "common_share", "count_error"):
@@ -57,4 +62,7 @@ def leak_config(info: RackInfo, settings: LeakSettings | None = None) -> LeakCon
     setting[k.PRIOR_A2], setting[k.WALK_A2_PER_H] = s.prior_a**2, s.walk_a_per_day**2 / _DAY_H
     setting[k.PRIOR_C2], setting[k.WALK_C2_PER_H] = s.capacity_std**2, s.capacity_walk_per_day**2 / _DAY_H
     setting[k.K_SIGMA], setting[k.COUNT_ERROR], setting[k.FLOW_S] = s.k_sigma, s.count_error, s.flow_s
+    setting[k.INNOVATION_S], setting[k.DOUBT_V] = s.innovation_s, s.doubt_v
+    setting[k.DOUBT_PER_H] = s.doubt_soc_per_h
+    setting[k.FAST_PRIOR_A2], setting[k.FAST_WALK_A2_PER_H] = s.fast_prior_a**2, s.fast_walk_a_per_day**2 / _DAY_H
     return LeakConfig(setting)
