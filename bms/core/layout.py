@@ -46,7 +46,7 @@ from bms.core.machine import MachineConfig, MachineState
 from bms.core.power import PowerConfig, PowerState
 from bms.core.records import floats, in_order, integers, octets, places, reader
 from bms.core.signals_layout import SignalConfig, SignalState
-from hal.contract import F4, LANES, U1, U2, Field, Layout, Record
+from hal.contract import F4, LANES, U1, U2, U4, Field, Layout, Record
 
 ALIGN = 64
 """Bytes of a cache line: blocks and nodes start on one, if the record does."""
@@ -120,13 +120,16 @@ class State(Record):
     out: F4
     flags: U1
     fault_value: F4
+    fault_word: U4
+    fault_number: F4
     fault_where: U2
     fault_status: U1
-    machine_word: Any
+    machine_word: U4
     machine_wear: F4
-    guard_word: Any
+    guard_word: U4
     health_capacity: F4
     health_resistance: F4
+    health_cell: F4
     balancing_excess_ah: F4
     balancing_number: F4
     balancing_var: F4

@@ -35,7 +35,7 @@ def record(config: RackConfig, info: RackInfo) -> Config:
     with _named(config, "signals"):
         signal = signals_config(cell, info, config.signals)
     with _named(config, "machine"):
-        machine = machine_config(cell.limits, info, config.machine)
+        machine = machine_config(cell.limits, info, config.machine, cell.chemistry)
     with _named(config, "limits"):
         power = power_config(cell, info, config.limits)
     with _named(config, "balancing"):

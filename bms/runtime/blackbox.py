@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from bms.runtime.recording import estimate_crc, header_of
+from bms.runtime.recording import header_of, packed_step
 from bms.runtime.store_file import sync_folder
 from hal.codec import recording as codec
 from hal.contract import Command, Measurement, RackInfo, Severity, Truth
@@ -100,7 +100,9 @@ class BlackBox:
         period_s: float,
         before_s: float = 120.0,
         after_s: float = 60.0,
+        packer: codec.StepCodec | None = None,
     ) -> None:
+        """`packer`: that of a `Recorder`, if there is one: each step is then packed once, and given to `keep`."""
         self.error: DataError | None = None
         self.trips = 0
         self._folder, self._info, self._about = folder, info, about
@@ -108,7 +110,7 @@ class BlackBox:
         self._after = max(1, math.ceil(after_s / period_s - 1e-9))
         self._block_steps = max(1, math.ceil(self._before / BLOCKS))
         self._flush_steps = max(1, round(FLUSH_S / period_s))
-        self._codec = codec.StepCodec(info.n_cells, info.n_sensors)
+        self._codec = packer or codec.StepCodec(info.n_cells, info.n_sensors)
         self._config = controller.config.blank()
         self._config.copy_from(controller.config)
         self._state = controller.state
@@ -126,18 +128,18 @@ class BlackBox:
 
     def add(self, dt_s: float, request: int, status: int, controller: Controller, truth: Truth | None) -> None:
         """Take down the step that `controller` has just made; a new fatal fault in it is a trip."""
+        self.keep(packed_step(self._codec, dt_s, request, status, controller, truth), controller.command)
+
+    def keep(self, step: bytes, command: Command) -> None:
+        """Take down a step that has just been packed, and answered with `command`."""
         block = self._blocks[-1]
-        row = self._codec.row
-        row["dt_s"], row["request"], row["status"] = dt_s, request, status
-        row["estimate_crc"] = estimate_crc(controller)
-        step = self._codec.encode(controller.measurement, controller.command, truth)
         block.steps.append(step)
         self._held += 1
         if self._held - len(self._blocks[0].steps) >= self._before:
             self._held -= len(self._blocks.popleft().steps)
         if self._captures:
             self._follow(step)
-        self._look(controller.command)
+        self._look(command)
         if len(block.steps) >= self._block_steps:
             self._blocks.append(self._new_block())
 

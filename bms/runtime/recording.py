@@ -53,6 +53,16 @@ def estimate_crc(controller: Controller) -> int:
     return zlib.crc32(controller.state.flags.data, zlib.crc32(controller.state.out.data))
 
 
+def packed_step(
+    packer: codec.StepCodec, dt_s: float, request: int, status: int, controller: Controller, truth: Truth | None
+) -> bytes:
+    """The step that `controller` has just made, packed against the one before."""
+    row = packer.row
+    row["dt_s"], row["request"], row["status"] = dt_s, request, status
+    row["estimate_crc"] = estimate_crc(controller)
+    return packer.encode(controller.measurement, controller.command, truth)
+
+
 def header_of(info: RackInfo, controller: Controller, about: dict[str, Any]) -> dict[str, Any]:
     """The header of a recording; to be taken before the first step, since it holds the initial state."""
     return {
@@ -78,7 +88,7 @@ class Recorder:
         self.steps = 0
         self.bytes_written = 0
         self.error: OSError | None = None
-        self._codec = codec.StepCodec(n_cells, n_sensors)
+        self.codec = codec.StepCodec(n_cells, n_sensors)
         self._buffer = bytearray(codec.MAGIC + codec.frame(0, codec.json_payload(codec.Kind.HEADER, header)))
         self._flushed_s = time.monotonic()
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -92,11 +102,12 @@ class Recorder:
 
     def add(self, dt_s: float, request: int, status: int, controller: Controller, truth: Truth | None) -> None:
         """Append the step that `controller` has just made."""
+        self.append(packed_step(self.codec, dt_s, request, status, controller, truth))
+
+    def append(self, step: bytes) -> None:
+        """Append a step that `codec` has just packed."""
         self.steps += 1
-        row = self._codec.row
-        row["dt_s"], row["request"], row["status"] = dt_s, request, status
-        row["estimate_crc"] = estimate_crc(controller)
-        self._buffer += codec.frame(self.steps, self._codec.encode(controller.measurement, controller.command, truth))
+        self._buffer += codec.frame(self.steps, step)
         if len(self._buffer) >= FLUSH_BYTES or time.monotonic() - self._flushed_s >= FLUSH_S:
             self._flush()
 

@@ -55,6 +55,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record-racks", metavar="0,17", help="racks of a site whose every decision is recorded (default: none)"
     )
+    parser.add_argument(
+        "--config", metavar="FILE", help="configuration of the rack: name or .toml (default: its cell's)"
+    )
+    parser.add_argument(
+        "--store",
+        metavar="PATH",
+        type=Path,
+        help="state store: what the controller must not forget is kept there, and taken from there at the start",
+    )
+    parser.add_argument(
+        "--record",
+        choices=("all", "trips"),
+        default="all",
+        help="all: every step, and the minutes around a trip in a file of their own; trips: only those (default: all)",
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     engine.add_argument(parser)
 
@@ -65,10 +80,14 @@ def run(args: argparse.Namespace) -> int:
     scenario = choose(args.scenario, args.rack, args.cell)
     if args.duration is not None:
         scenario = replace(scenario, duration_s=scenarios.seconds(args.duration, "--duration"))
+    if args.config is not None:
+        scenario = replace(scenario, config=args.config)
     if args.period is not None:
         scenario = replace(scenario, period_s=scenarios.seconds(args.period, "--period"))
     folder = _folder(args.out, scenario.name)
     if is_site(scenario.rack):
+        if args.store is not None or args.record != "all":
+            raise ConfigError("--store and --record: for a single rack; of a site, --record-racks records chosen racks")
         from bms.runtime import site
 
         return site.execute(
@@ -81,8 +100,16 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.record_racks is not None:
         raise ConfigError(f"--record-racks {args.record_racks}: for a site; a single rack is recorded anyway")
-    report = not args.no_report
-    return execute(scenario, folder, speed=speed, report=report, quiet=args.quiet, engine_text=args.engine)
+    return execute(
+        scenario,
+        folder,
+        speed=speed,
+        report=not args.no_report,
+        quiet=args.quiet,
+        engine_text=args.engine,
+        store=args.store,
+        record=args.record,
+    )
 
 
 def _speed(text: str) -> float:
@@ -184,8 +211,8 @@ def named(scenario: Scenario) -> Iterator[None]:
 def rack_config(scenario: Scenario, info: RackInfo) -> RackConfig:
     """The configuration of the rack `info` in this scenario. Raises `ConfigError`.
 
-    The scenario's own, or that which comes with the package for the rack's cell, or the defaults for its cell; with what
-    the scenario changes in it.
+    The scenario's own, or that which comes with the package for the rack's cell, or the defaults for its cell; with
+    what the scenario changes in it.
     """
     from bms import cells, racks
 
@@ -270,18 +297,21 @@ def execute(
     report: bool = True,
     quiet: bool = True,
     engine_text: str = engine.JIT,
+    store: Path | None = None,
+    record: str = "all",
 ) -> int:
     """Run `scenario` and leave recording, samples, summary and report in `folder`. Returns the exit code.
 
-    `engine_text`: where the kernels come from, as the option `--engine` says it.
+    `engine_text`, `store`, `record`: as the options `--engine`, `--store` and `--record` say it.
     """
     started = time.perf_counter()
     from bms.core.jit import PROGRAM as CORE
     from bms.runtime import series as samples
     from bms.runtime.clock import RealClock, VirtualClock
     from bms.runtime.loop import Loop, StopFlag, stop_on_signals
-    from bms.runtime.recording import Recorder, header_of
+    from bms.runtime.memory import Memory
     from bms.runtime.status import Status
+    from bms.runtime.takedown import TakeDown
     from hal.backends.replay import FILE_NAME
     from hal.codec.jit import PROGRAM as CODEC
     from hal.contract import RackState
@@ -300,7 +330,13 @@ def execute(
         info = rack.info
         about = {"scenario": scenario.to_json(), "sample_every": every, "speed": None if math.isinf(speed) else speed}
         prepare_folder(folder)
-        recorder = Recorder(folder / FILE_NAME, header_of(info, controller, about), info.n_cells, info.n_sensors)
+        memory = Memory(store, controller, info) if store is not None else None
+        if memory is not None:
+            told = memory.open()
+            if not quiet:
+                print(f"state store {store}: {told}")
+        recording = folder / FILE_NAME if record == "all" else None
+        taken = TakeDown(folder, recording, info, controller, about, scenario.period_s)
         series = samples.Series(info, controller, every)
         status = Status(controller, scenario.duration_s, quiet=quiet, fast=math.isinf(speed))
         loop = Loop(
@@ -309,24 +345,28 @@ def execute(
             clock,
             scenario.period_s,
             stop=stop,
-            recorder=recorder,
-            observers=(series, status),
+            recorder=taken,
+            observers=(series, status) if memory is None else (series, memory, status),
             sample_every=every,
             requests=scenario.requests,
         )
         looping = time.perf_counter()
+        forgot = None
         try:
             with status:
                 stats = loop.run(scenario.duration_s)
         finally:
-            recorder.close({"ended_by": loop.stats.ended_by, "opened": loop.stats.opened})
+            taken.close({"ended_by": loop.stats.ended_by, "opened": loop.stats.opened})
+            if memory is not None:
+                forgot = memory.close(ordered=loop.stats.opened)
     wall_s = time.perf_counter() - looping
     summary = series.summary(info) | {
         "loop": asdict(stats),
         "wall_s": wall_s,
         "times_real_time": series.time_s / wall_s,
         "start_s": looping - started,
-        "recording_bytes": recorder.bytes_written,
+        "recording_bytes": taken.bytes_written,
+        "trips": taken.box.trips,
         "rack": info.name,
         "n_cells": info.n_cells,
         "capacity_ah": info.capacity_ah,
@@ -341,8 +381,9 @@ def execute(
         print_summary(summary)
     if not stats.opened:
         print("the contactors did not open")
-    if recorder.error is not None:
-        raise DataError(f"{recorder.path}: the recording is incomplete: {recorder.error.strerror}")
+    taken.complain()
+    if forgot is not None:
+        raise forgot
     if report:
         _report(folder)
     else:
@@ -354,10 +395,14 @@ def execute(
 
 def prepare_folder(folder: Path) -> None:
     """Make the folder of a run, without what an earlier run left: a report must not mix the two."""
+    from hal.backends.replay import FILE_NAME
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (SERIES, SITE_SERIES, SUMMARY, PAGE):
+        for name in (FILE_NAME, SERIES, SITE_SERIES, SUMMARY, PAGE):
             (folder / name).unlink(missing_ok=True)
+        for box in folder.glob("blackbox-*.bms"):
+            box.unlink()
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be used: {error.strerror}") from error
 
