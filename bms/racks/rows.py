@@ -194,12 +194,12 @@ def _temperatures(t: Table, cell: CellParameters, basis: Basis) -> None:
 
 
 def _charge(t: Table) -> None:
+    # the estimate ends at -0.02 and 1.02: empty and full are no faults, beyond them it contradicts the voltages
     t.add(
         _F.SOC_LOW,
         (0.03, 0.04, 60.0, 60.0, R.NONE),
-        (0.005, 0.015, 60.0, 60.0, R.NO_DISCHARGE),
+        (-0.01, 0.0, 60.0, 60.0, R.NO_DISCHARGE),
     )
-    # the estimate ends at 1.02; full cells are full, not wrong
     t.add(
         _F.SOC_HIGH,
         (0.995, 0.985, 60.0, 60.0, R.NONE),
@@ -227,8 +227,8 @@ def _safety(t: Table, cell: CellParameters, basis: Basis) -> None:
         )
     t.add(
         _F.INSULATION_INVALID,
-        (60.0, 1.0, 0.0, 10.0, R.NONE),
-        (300.0, 1.0, 0.0, 10.0, R.NO_CLOSE),
+        (30.0, 1.0, 0.0, 10.0, R.NONE),
+        (60.0, 1.0, 0.0, 10.0, R.NO_CLOSE),
         (1800.0, 1.0, 0.0, 10.0, RAMP),
         3600.0,
     )
