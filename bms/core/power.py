@@ -11,8 +11,9 @@ had their turn after `scan_s`. A cell that does not bear a limit is solved for a
 limits of the cells rise no faster than `rise` allows, a cell that becomes the weakest is asked before it matters.
 The first step asks all.
 
-A model may err. Whatever it says, the lowest and the highest cell as measured now may not be taken beyond v_min and
-v_max: current of now plus the distance to the limit over the resistance.
+A model may err. So the lowest and the highest cell as measured are asked once more in every step, with a prediction
+that starts from the measured voltage: what the model has wrong by now is then no part of the answer, and what it has
+wrong in the next seconds is found in the next step.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ from bms.core.estimator_layout import SOC, EstimatorConfig, EstimatorState
 from bms.core.faults import Reaction
 from bms.core.jit import f4, i4, kernel
 from bms.core.power_cells import (
-    BENT_OHM,
     HORIZON,
     LEFT_V,
     N_HORIZONS,
@@ -47,6 +47,7 @@ from bms.core.power_cells import (
     SOC_U,
     WORK,
     Ask,
+    anchor,
     bears,
     check,
     holds,
@@ -63,13 +64,14 @@ N_RESULTS = N_PAIRS + 2  # then discharge and charge now
 # power_number of the configuration; two in a row are for discharge, charge
 RATED_A, PULSE, V_EDGE, GUARD_V, PACK_V_EDGE, SOC_EDGE = 0, 2, 4, 6, 8, 10
 DEGC_EDGE, KELVIN_PER_J, SOC_SIGMAS, DERATE, RISE, RAMP_S = 12, 13, 14, 15, 16, 17
-TRANSPORT_A, FUSE_FROM, SCAN_S, GUARD_GAIN, IN_FORCE, PULSE_S = 18, 19, 20, 21, 22, 23
-N_NUMBERS = 24
+TRANSPORT_A, FUSE_FROM, SCAN_S, IN_FORCE, PULSE_S = 18, 19, 20, 21, 22
+N_NUMBERS = 23
 
 # power_number of the state: cell limits as they have risen, as solved for (A of a cell), what they looked at, how far
-# that is from the end, results of this step, current in force, share of a ramp that is left, power in force,
-CELL_A, SOLVED_A, VALUE, MARGIN = 0, N_PAIRS, 2 * N_PAIRS, 3 * N_PAIRS
-RESULT_A = 4 * N_PAIRS
+# that is from the end, limits from measured voltages, results of this step, current in force, share of a ramp that is
+# left, power in force,
+CELL_A, SOLVED_A, VALUE, MARGIN, GUARD_A = (k * N_PAIRS for k in range(5))
+RESULT_A = 5 * N_PAIRS
 NOW_A = RESULT_A + N_RESULTS
 LEFT = NOW_A + 2
 NOW_W = LEFT + 2
@@ -123,6 +125,7 @@ class PowerState(NamedTuple):
 
 _ZERO, _ONE = f4(0.0), f4(1.0)
 _HUGE = f4(1e30)
+_NEVER = f4(1e3)  # an SoC, a temperature that no cell reaches
 _NO_INDEX = int(NO_INDEX)
 _LANES = np.uint64(LANES)
 _NONE, _STATE, _FAULT, _DATA, _RATING, _PACK_VOLTAGE = (
@@ -207,15 +210,16 @@ def _copy(state: PowerState, command: CommandView, to: int, source: int) -> None
 
 
 @kernel
-def _ask(config: PowerConfig, estimator: EstimatorConfig, direction: int, horizon: int) -> Ask:
-    """The question that belongs to a direction and a horizon."""
+def _ask(config: PowerConfig, estimator: EstimatorConfig, direction: int, horizon: int, measured: bool) -> Ask:
+    """The question that belongs to a direction and a horizon; about the voltage alone where that is `measured`."""
     c = config.number
+    sign = _ONE if direction == 0 else -_ONE
     return Ask(
         config.horizon[horizon * HORIZON + SECONDS],
-        _ONE if direction == 0 else -_ONE,
-        c[V_EDGE + direction],
-        c[SOC_EDGE + direction],
-        c[DEGC_EDGE],
+        sign,
+        c[(GUARD_V if measured else V_EDGE) + direction],
+        -sign * _NEVER if measured else c[SOC_EDGE + direction],
+        _NEVER if measured else c[DEGC_EDGE],
         c[KELVIN_PER_J],
         estimator.scalars[0].bend_a,
         estimator.scalars[0].nodes_per_soc,
@@ -239,7 +243,7 @@ def _solve(
     below_a: f4,
 ) -> f4:
     """Largest current of the cell in `lane`; where that is less than `below_a`, this cell now limits `pair`."""
-    ask = _ask(config, estimator, pair // N_HORIZONS, pair % N_HORIZONS)
+    ask = _ask(config, estimator, pair // N_HORIZONS, pair % N_HORIZONS, False)
     line = state.cells[LANES : 2 * LANES]
     a: f4
     a, why, value, margin = bears(state.work, line, estimator.nodes, lane, ask, ceiling_a, state.number[CELL_A + pair])
@@ -281,7 +285,7 @@ def _scan(
             cells[c] = i4(min(first + c, n - 1))
         prepare(w, line, cells, estimator, estimator_state, cell_degc, config.horizon, config.number[SOC_SIGMAS])
         for pair in range(N_PAIRS):
-            ask = _ask(config, estimator, pair // N_HORIZONS, pair % N_HORIZONS)
+            ask = _ask(config, estimator, pair // N_HORIZONS, pair % N_HORIZONS, False)
             if not check(w, line, estimator.nodes, ask, number[CELL_A + pair]):
                 most_a = discharge_a if pair < N_HORIZONS else charge_a
                 for c in range(LANES):
@@ -301,6 +305,12 @@ def _scan(
 
 
 @kernel
+def _known_a(seen: Seen) -> f4:
+    """The string current as measured, 0 where it is not known."""
+    return f4(seen.current_a) if abs(seen.current_a) < _HUGE else _ZERO
+
+
+@kernel
 def _weakest(
     config: PowerConfig,
     state: PowerState,
@@ -308,13 +318,14 @@ def _weakest(
     estimator_state: EstimatorState,
     seen: Seen,
     cell_degc: F4,
+    per_cell: f4,
     discharge_a: f4,
     charge_a: f4,
     dt_s: f4,
-) -> tuple[f4, f4]:
-    """Solve anew for the cells that limit; the limits of the cells rise towards that, or fall to it.
+) -> None:
+    """Solve anew for the cells that limit, and for those that are lowest and highest as measured.
 
-    Returns the resistances of the lowest and the highest cell as measured, over the horizon in force.
+    The limits of the cells rise towards that, or fall to it.
     """
     number, w = state.number, state.work
     line, cells = state.cells[LANES : 2 * LANES], state.cells[:LANES]
@@ -339,15 +350,18 @@ def _weakest(
             number[SOLVED_A + pair] = most_a
         risen_a = was_a + config.number[RISE] * dt_s * most_a
         number[CELL_A + pair] = min(number[SOLVED_A + pair], risen_a)
-    ohm = OHM + np.uint64(int(config.number[IN_FORCE])) * _LANES
-    first, second = np.uint64(N_PAIRS), np.uint64(N_PAIRS + 1)
-    return w[ohm + first] + w[BENT_OHM + first], w[ohm + second] + w[BENT_OHM + second]
-
-
-@kernel
-def _guard_a(spare_v: f4, ohm: f4, a: f4, gain: f4) -> f4:
-    """Current at which a voltage gets to its limit, `spare_v` from what it is at `a`: a little less, ahead of it."""
-    return a + spare_v / (ohm * gain if spare_v > _ZERO else ohm)
+    # once more, from the measured voltages
+    k1 = estimator.scalars[0]
+    now_a = _known_a(seen) * per_cell - estimator_state.shared[0].bias_a
+    sign = estimator_state.shared[0].sign
+    anchor(w, N_PAIRS, seen.cell_v_low, now_a, sign, k1.bend_a)
+    anchor(w, N_PAIRS + 1, seen.cell_v_high, now_a, sign, k1.bend_a)
+    for pair in range(N_PAIRS):
+        direction = pair // N_HORIZONS
+        ask = _ask(config, estimator, direction, pair % N_HORIZONS, True)
+        most_a = discharge_a if direction == 0 else charge_a
+        guess_a = number[GUARD_A + pair]
+        number[GUARD_A + pair] = bears(w, line, estimator.nodes, N_PAIRS + direction, ask, most_a, guess_a)[0]
 
 
 @kernel
@@ -357,12 +371,6 @@ def _fuse_share(i2t: f4, full_at: f4) -> f4:
     if share >= _ONE:
         return _ONE
     return share if share > _ZERO else _ZERO
-
-
-@kernel
-def _known_a(seen: Seen) -> f4:
-    """The string current as measured, 0 where it is not known."""
-    return f4(seen.current_a) if abs(seen.current_a) < _HUGE else _ZERO
 
 
 @kernel
@@ -384,7 +392,6 @@ def _bound(
     direction: int,
     per_cell: f4,
     i2t: f4,
-    ohm: f4,
     z: f4,
     z_at: int,
     wrong_at: int,
@@ -392,8 +399,7 @@ def _bound(
 ) -> None:
     """Results of one direction before faults and the state of the rack: the smallest of all that cells and string bear.
 
-    `ohm`: resistance of the cell whose measured voltage is nearest to the limit. `z`, `z_at`: the SoC nearest to its
-    end. `wrong_at`: a cell whose SoC is not a number, or -1.
+    `z`, `z_at`: the SoC nearest to its end, and where. `wrong_at`: a cell whose SoC is not a number, or -1.
     """
     number, c = state.number, config.number
     discharging = direction == 0
@@ -407,7 +413,6 @@ def _bound(
     soc_share = share_at(config.polyline, over_soc, z)
     v, v_at = (seen.cell_v_low, seen.cell_low_at) if discharging else (seen.cell_v_high, seen.cell_high_at)
     spare_v, pack_spare_v = sign * (v - c[GUARD_V + direction]), sign * (seen.pack_v - c[PACK_V_EDGE + direction])
-    guard_a = _guard_a(spare_v, ohm, now_a * per_cell, c[GUARD_GAIN]) / per_cell
     lost = not (abs(v) < _HUGE and abs(seen.degc_low) < _HUGE and abs(seen.degc_high) < _HUGE)
     fuse = _fuse_share(i2t, c[FUSE_FROM])
 
@@ -430,7 +435,9 @@ def _bound(
         if risen_a < solved_a:
             _offer(state, command, k, risen_a, _RISE, _NO_INDEX, solved_a, solved_a)
         # what is measured, and the string
-        _offer(state, command, k, guard_a, _MEASURED_VOLTAGE, int(v_at), v, spare_v)
+        guard_a = number[GUARD_A + k] / per_cell
+        if guard_a < rated_a * pulse:
+            _offer(state, command, k, guard_a, _MEASURED_VOLTAGE, int(v_at), v, spare_v)
         if abs(c[PACK_V_EDGE + direction]) < _HUGE:
             pack_a = now_a + pack_spare_v / (number[STRING_OHM + horizon] * per_cell)
             _offer(state, command, k, pack_a, _PACK_VOLTAGE, _NO_INDEX, seen.pack_v, pack_spare_v)
@@ -480,9 +487,7 @@ def power_limits(
     if not dt_s > _ZERO:
         dt_s = _ZERO
     discharge_a, charge_a = c[RATED_A] * c[PULSE] * per_cell, c[RATED_A + 1] * c[PULSE + 1] * per_cell
-    low_ohm, high_ohm = _weakest(
-        config, state, estimator, estimator_state, seen, cell_degc, discharge_a, charge_a, dt_s
-    )
+    _weakest(config, state, estimator, estimator_state, seen, cell_degc, per_cell, discharge_a, charge_a, dt_s)
     _scan(config, state, estimator, estimator_state, cell_degc, discharge_a, charge_a, dt_s)
     soc = estimator_state.out[SOC * estimator_state.flags.shape[0] :]
     soc_low, soc_high, wrong_at = extremes(state.work, soc, n)
@@ -497,9 +502,8 @@ def power_limits(
         left = number[LEFT + direction]
         sign = _ONE if direction == 0 else -_ONE
         i2t = i2t_discharge if direction == 0 else i2t_charge
-        ohm = low_ohm if direction == 0 else high_ohm
         z, z_at = (soc_low, low_at) if direction == 0 else (soc_high, high_at)
-        _bound(config, state, seen, direction, per_cell, i2t, ohm, z, z_at, wrong_at, command)
+        _bound(config, state, seen, direction, per_cell, i2t, z, z_at, wrong_at, command)
 
         for horizon in range(N_HORIZONS):
             k = direction * N_HORIZONS + horizon

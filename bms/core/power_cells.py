@@ -54,9 +54,9 @@ OK, FT, DEGC, BASE, BENT_OHM, SETTLED_OHM, H_NOW = _offsets(_ROWS, 7)
 # the first of a row for each direction, or for each horizon
 SOC_U, OCV_U, PER_AS = u8((_ROWS + 7) * LANES), u8((_ROWS + 9) * LANES), u8((_ROWS + 11) * LANES)
 LEFT_V, OHM = u8((_ROWS + 13) * LANES), u8((_ROWS + 17) * LANES)
-(_HOLDS,) = _offsets(_ROWS + 21, 1)
+_HOLDS, _NOW_V, _NOW_OHM = _offsets(_ROWS + 21, 3)
 _FZ = _HOLDS  # needed before there is anything to hold
-WORK = (_ROWS + 22) * LANES
+WORK = (_ROWS + 24) * LANES
 
 _ZERO, _HALF, _ONE, _TWO = f4(0.0), f4(0.5), f4(1.0), f4(2.0)
 _Z_MIN, _Z_MAX = f4(-0.02), f4(1.02)
@@ -153,7 +153,7 @@ def prepare(
         e = e * e
         w[H_NOW + c] = h
         w[BASE + c] = blocks[row + W * LANES]
-        # what is left of one state is not a number if any of them is not
+        w[_NOW_V + c] = -e * ((v1 + v2) + (v3 + v4))
         w[PER_AS + c] = _ONE - blocks[row + RELATIVE * LANES]
         w[BENT_OHM + c] = e
         for j in range(N_HORIZONS):
@@ -188,6 +188,8 @@ def prepare(
         w[BENT_OHM + c] = e * w[_P_RCT + c]
         w[SETTLED_OHM + c] = e * ((r0 + w[_P_RCT + c]) + ((r1 + r2) + (r3 + r4)))
         w[BASE + c] += w[_P_OCV + c]
+        w[_NOW_V + c] += w[BASE + c] + w[_P_M + c] * w[H_NOW + c]
+        w[_NOW_OHM + c] = e * r0
         w[PER_AS + c] = per_as
         w[PER_AS + _LANES + c] = per_as * w[_P_ETA + c]
 
@@ -203,6 +205,17 @@ def _end_v(w: Any, line: Any, nodes: Any, c: u8, ask: Ask, a: f4, bent_a: f4) ->
     rest = (w[BASE + c] + change) + (w[_P_M + c] * h + w[_P_M0 + c] * ask.sign)
     v: f4 = rest - (w[ask.left_v + c] + (w[ask.ohm + c] * a + w[BENT_OHM + c] * bent_a))
     return v
+
+
+@kernel
+def anchor(w: Any, lane: int, measured_v: f4, a: f4, sign: f4, bend_a: f4) -> None:
+    """Let the prediction for the cell in `lane` start from `measured_v` at the current `a`, not from the model.
+
+    `sign`: of the last current that was not zero.
+    """
+    c = u8(lane)
+    drop = w[_NOW_OHM + c] * a + w[BENT_OHM + c] * (bend_a * asinhf(a / bend_a))
+    w[BASE + c] += measured_v - (w[_NOW_V + c] + w[_P_M0 + c] * sign - drop)
 
 
 @kernel

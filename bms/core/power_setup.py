@@ -131,7 +131,6 @@ class PowerSettings:
     horizon_s: float = 10.0  # horizon that is in force: 2, 10, 60 or 900 s
     voltage_margin_v: float = 0.01  # the model keeps this far from v_min and v_max, V
     guard_margin_v: float = 0.0  # the measured voltages keep this far from them, V
-    guard_gain: float = 1.3  # how much larger than tracked a resistance may be, for the measured voltages
     pack_v_min: float | None = None  # string voltage that is not to be left, V; None = no such limit
     pack_v_max: float | None = None
     soc_min: float = 0.0  # SoC window of each cell, 0..1; at 0 and 1 the voltage decides alone
@@ -183,7 +182,6 @@ _RANGES = {
     "pulse_charge": (1.0, 10.0),
     "pulse_discharge": (1.0, 10.0),
     "fuse_from": (0.0, 0.99),
-    "guard_gain": (1.0, 10.0),
     "soc_min": (0.0, 1.0),
     "soc_max": (0.0, 1.0),
     "soc_sigmas": (0.0, 10.0),
@@ -265,7 +263,7 @@ def power_config(cell: PowerCell, info: RackInfo, settings: PowerSettings | None
     number[p.DEGC_EDGE], number[p.KELVIN_PER_J] = limits.degc_max - s.degc_margin, 1.0 / heat
     number[p.SOC_SIGMAS], number[p.DERATE], number[p.RISE] = s.soc_sigmas, s.derate, s.rise_per_s
     number[p.RAMP_S], number[p.TRANSPORT_A] = s.ramp_s, s.transport_charge_c * info.capacity_ah
-    number[p.FUSE_FROM], number[p.SCAN_S], number[p.GUARD_GAIN] = s.fuse_from, s.scan_s, s.guard_gain
+    number[p.FUSE_FROM], number[p.SCAN_S] = s.fuse_from, s.scan_s
     number[p.IN_FORCE] = HORIZONS_S.index(s.horizon_s)
 
     horizon = np.zeros((len(HORIZONS_S), HORIZON), np.float32)
