@@ -188,7 +188,7 @@ def varied(name: str, seed: int, n: int = 18) -> Bench:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_finds_the_weakest_cell_and_what_it_bears(name: str) -> None:
     limited = 0
-    for seed in range(12):
+    for seed in range(8):
         b = varied(name, seed)
         b.step()  # the first step asks all cells
         for pair in range(p.N_PAIRS):
@@ -202,7 +202,7 @@ def test_it_finds_the_weakest_cell_and_what_it_bears(name: str) -> None:
                 limited += 1
                 assert want[int(b.state.limiting[pair])] == pytest.approx(min(want), rel=2e-3, abs=0.1)
                 assert b.state.why[pair] == Constraint.CELL_VOLTAGE
-    assert limited > 20  # the cases are about something
+    assert limited > 12  # the cases are about something
 
 
 def test_every_cell_is_asked_in_time() -> None:
@@ -304,23 +304,35 @@ def test_soc_derates_by_the_emptiest_and_the_fullest_cell() -> None:
     assert float(b.command.reason_margin[0]) == pytest.approx(0.1, abs=1e-6)
 
 
-def test_measured_voltages_bound_whatever_the_model_says() -> None:
-    b = Bench(soc=0.5)  # the model sees no reason to stop
-    ohm = 1e-3
+def model_now_v(b: Bench, k: int, amp: float, sign: float) -> float:
+    """What the model says of cell `k` now, at the current `amp`; `sign` of the last current that was not zero."""
+    return model_end_v(b, k, 0.0, amp) + (sign - np.sign(amp or 1.0)) * float(b.cell.hysteresis_instant_v[2])
+
+
+@pytest.mark.parametrize("horizon", range(4))
+def test_measured_voltages_bound_whatever_the_model_says(horizon: int) -> None:
+    """A prediction of the same change, but from the measured voltage: the model alone would see no reason to stop."""
+    b = Bench(soc=0.5, settings=PowerSettings(**{**vars(WIDE), "guard_margin_v": 0.005}))
     b.settle()
-    a = b.step(cell_v_low=2.52, current_a=100.0, cell_low_at=4)
-    assert b.reason(0) == Constraint.MEASURED_VOLTAGE
-    assert b.command.reason_index[0] == 4
-    assert float(b.command.reason_margin[0]) == pytest.approx(0.02, abs=1e-6)
-    ohm = 0.02 / (1.3 * (a[0] - 100.0))
-    assert 3e-4 < ohm < 8e-4  # R0 and what RC pairs add in 10 s
-    beyond = b.step(cell_v_low=2.49, current_a=100.0)
-    assert beyond[0] == pytest.approx(100.0 - 0.01 / ohm, rel=1e-3)
-    assert b.step(cell_v_low=2.3, current_a=100.0)[0] == 0.0
-    assert b.now()[0] == 0.0
-    up = b.step(cell_v_low=3.3, cell_v_high=3.66, current_a=-100.0)
-    assert up[4] == pytest.approx(100.0 - 0.01 / ohm, rel=1e-3)
-    assert b.reason(4) == Constraint.MEASURED_VOLTAGE
+    for sign, edge, side in ((1.0, 2.505, "low"), (-1.0, 3.645, "high")):
+        k = horizon if sign > 0 else 4 + horizon
+        for spare_v, amp in ((0.05, 100.0), (0.02, 100.0), (-0.005, 100.0), (0.03, 0.0), (0.03, -50.0)):
+            b.estimate.shared["sign"] = np.sign(sign * amp)
+            v = edge + sign * spare_v
+            now_v = model_now_v(b, 4, sign * amp, np.sign(sign * amp))
+
+            def off(x: float, v: float = v, now_v: float = now_v, sign: float = sign, edge: float = edge) -> float:
+                return sign * (v + model_end_v(b, 4, HORIZONS_S[horizon], sign * x) - now_v - edge)
+
+            want = next((x for x in np.arange(280.0, 0.0, -0.25) if off(x) >= 0.0), 0.0)
+            seen = {f"cell_v_{side}": v, f"cell_{side}_at": 4, "current_a": sign * amp}
+            a = b.step(**seen)  # type: ignore[arg-type]
+            assert a[k] == pytest.approx(want, abs=0.5)
+            if 0.0 < want < 275.0:
+                assert b.reason(k) == Constraint.MEASURED_VOLTAGE or (horizon > 0 and a[k] == a[k - 1])
+                assert b.command.reason_index[k] == 4
+                assert float(b.command.reason_margin[k]) == pytest.approx(spare_v, abs=1e-6)
+            b.step(**{f"cell_v_{side}": 3.3, "current_a": 0.0})  # type: ignore[arg-type]
     assert b.step(cell_v_low=float("nan"))[0] == 0.0
     assert b.reason(0) == Constraint.DATA
 
@@ -363,10 +375,11 @@ def test_limits_rise_slowly_and_fall_at_once() -> None:
         b.step(1.0)
         assert b.now()[0] == pytest.approx(min(0.05 * k, 1.0) * b.cell.capacity_ah, rel=1e-4)
         assert b.reason(8) == (Constraint.RISE if k < 20 else Constraint.RATING)
-    b.step(1.0, cell_v_low=2.51, current_a=10.0)
-    assert b.now()[0] < 40.0
-    b.step(0.0)
-    assert b.now()[0] < 40.0  # no time, no rise
+    b.step(1.0, cell_v_low=2.505, current_a=10.0)
+    fallen = b.now()[0]
+    assert fallen < 40.0
+    b.step(0.0, cell_v_low=3.3)
+    assert b.now()[0] == fallen  # no time, no rise
 
 
 def test_faults_derate_and_ramp() -> None:
@@ -548,7 +561,7 @@ def test_a_cell_that_takes_all_it_may_stays_inside(name: str, sign: float, wrong
         b.step(dt_s, cell_v_low=float(v), cell_v_high=float(v), pack_v=float(v), current_a=float(amp))
         amp = sign * b.now()[0 if sign > 0 else 1]
         moved += amp * dt_s / 3600.0 / b.cell.capacity_ah
-    assert closest > -0.01  # the threshold of a fatal fault is 50 mV or 100 mV away
+    assert closest > -0.005  # the threshold of a fatal fault is 50 mV or 100 mV away
     if sign * wrong_soc >= 0.0:  # not more timid than its error asks for
         assert closest < 0.03
         assert sign * moved > 0.05

@@ -29,7 +29,6 @@ INFO = RackInfo("test", 16, 4, 2, 560.0, "lfp_280", np.zeros(16, np.uint16))
         ("pulse_discharge", True, "a number"),
         ("horizon_s", 30.0, "2, 10, 60 or 900"),
         ("voltage_margin_v", math.nan, "a number"),
-        ("guard_gain", 0.5, "1..10"),
         ("soc_min", 1.2, "0..1"),
         ("soc_sigmas", "2", "a number"),
         ("derate", 1.5, "0..1"),
