@@ -626,6 +626,43 @@ def test_rack_without_precharge_closes_its_mains_at_once() -> None:
     rig.run(Request.OPEN, Node.STANDBY)
 
 
+def test_feedback_of_contactors_that_the_rack_has_not_is_ignored() -> None:
+    rig = Rig(config=config_for(precharge=False), welded=PRECHARGE, lost=frozenset({"bus_v"}))
+    rig.run(Request.CONNECT, Node.CONNECTED)
+    assert rig.at(Fault.CONTACTOR_WELDED) == 0.0
+
+
+@pytest.mark.parametrize("dt_s", [math.nan, 0.0, -1.0])
+def test_a_step_that_is_no_time_counts_as_none(dt_s: float) -> None:
+    rig = Rig(complete=False)
+    rig.dt_s = 0.5
+    rig.step()
+    m.machine_signals(rig.config, rig.state, rig.seen(0.0), 0, rig.value, rig.where, f4(dt_s))
+    assert m.mode_s(rig.state) == 0.5
+
+
+def test_an_endless_step_counts_as_a_day() -> None:
+    rig = connected()
+    m.machine_signals(rig.config, rig.state, rig.seen(0.0), 1, rig.value, rig.where, f4(math.inf))
+    assert m.mode_s(rig.state) == pytest.approx(1e5, abs=1.0)
+
+
+@pytest.mark.parametrize("fraction", [math.nan, math.inf, -5.0, 2e6])
+def test_damaged_time_starts_anew(fraction: float) -> None:
+    rig = Rig(complete=False)
+    rig.state.number[m.MODE_FRACTION_S] = fraction
+    rig.step()
+    assert m.mode_s(rig.state) == 0.0
+
+
+def test_time_does_not_run_over() -> None:
+    rig = connected()
+    rig.state.word[m.MODE_SECONDS] = 2_000_000_000
+    rig.dt_s = 5.0
+    rig.step(Request.CONNECT)
+    assert rig.state.word[m.MODE_SECONDS] == 2_000_000_000
+
+
 def test_long_steps_do_not_run_into_time_outs() -> None:
     rig = Rig(dt_s=60.0)
     rig.run(Request.CONNECT, Node.CONNECTED, at_most_s=1000.0)
