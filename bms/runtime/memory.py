@@ -37,7 +37,6 @@ SAVE_EVERY_S = 60.0
 DRIFT_PER_DAY = 0.003  # deviation of SoC that a day without the controller adds: self-discharge and small loads
 CONTRADICTION = 4.0  # deviations between what is remembered and what voltages at rest say
 
-_HUGE = 1e30
 _STORE_FAULT = {Verdict.OLDER_GENERATION: 1, Verdict.LOST: 2, Verdict.OTHER_LAYOUT: 2}
 _WORDS = (m.ATTEMPTS, m.TRANSPORTED, *range(m.OPERATIONS, m.OPERATIONS + m.N_CONTACTORS))
 
@@ -70,7 +69,7 @@ def expected(info: RackInfo, state: State) -> dict[str, dict[str, Expected]]:
     """The sections, and what each array of them must be for this rack."""
     n = info.n_cells
     sections = {
-        name: {array: Expected("f4", getattr(state, array).shape, -_HUGE, _HUGE) for array in arrays}
+        name: {array: Expected("f4", getattr(state, array).shape, finite=False) for array in arrays}
         for name, arrays in _WHOLE.items()
     }
     sections["estimate"] = {
