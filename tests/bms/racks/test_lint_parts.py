@@ -72,9 +72,9 @@ def test_boards_and_resistors(look: Look) -> None:
 @pytest.mark.parametrize(
     ("table", "key", "value"),
     [
-        ("limits", "voltage_margin_v", 0.2),
-        ("limits", "degc_margin", 20.0),
-        ("limits", "rise_per_s", 0.8),
+        ("limits", "voltage_margin_v", 0.12),
+        ("limits", "degc_margin", 15.0),
+        ("limits", "rise_per_s", 0.6),
         ("limits", "soc_max", 0.4),
         ("limits", "soc_min", 0.6),
         ("limits", "scan_s", 1.0),
@@ -90,7 +90,13 @@ def test_polylines(look: Look) -> None:
     cold = [[0.0, 0.0], [10.0, 1.0], [55.0, 0.0]]
     assert told(look, limits={"charge_degc": cold}) == []
     assert told(look, limits={"charge_degc": [[0.0, 0.0], [55.0, 0.0]]}) == [("error", "limits.charge_degc")]
-    assert told(look, limits={"charge_soc": [[0.0, 1.0], [1.1, 0.5]]}) == [("error", "limits.charge_soc")]
+    for line in ([[0.0, 1.0], [1.1, 0.5]], [[-0.1, 1.0], [1.0, 0.5]]):
+        assert told(look, limits={"charge_soc": line}) == [("error", "limits.charge_soc")]
+
+
+def test_a_narrow_window_is_told_by_its_narrower_end(look: Look) -> None:
+    assert told(look, limits={"soc_max": 0.6}) == []
+    assert told(look, limits={"soc_min": 0.6, "soc_max": 0.7}) == [("warning", "limits.soc_min")]
 
 
 def test_a_hot_set_point_is_a_fault(look: Look) -> None:
