@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from enum import IntFlag
 from pathlib import Path
 
-from bms.core.control import Fault, Request
 from bms.core.estimator_layout import STATUS_CURRENT_BAD, STATUS_VOLTAGE_BAD
+from bms.core.faults import Fault, Reaction
 from bms.core.jit import PROGRAM as CORE
 from bms.core.layout import CONFIG, STATE
+from bms.core.machine_table import Request
 from bms.core.step import STATUS_FAULT
 from bms.firmware.header import header
 from hal.codec.jit import PROGRAM as CODEC
-from hal.contract import COMMAND, MEASUREMENT, Contactor, Quality, RackState, Severity
+from hal.contract import COMMAND, MEASUREMENT, Constraint, Contactor, Flow, Quality, RackState, Severity, Shuttle
 from hal.engine import Program
 from hal.errors import ConfigError
 
@@ -29,7 +30,7 @@ class Status(IntFlag):
 
     CURRENT_BAD = STATUS_CURRENT_BAD  # the current was unusable: the last good one was used
     VOLTAGE_BAD = STATUS_VOLTAGE_BAD  # the voltage of at least one cell was unusable
-    FAULT = STATUS_FAULT  # at least one fault is active
+    FAULT = STATUS_FAULT  # a fatal fault is active or latched
 
 
 GOOD = 0
@@ -70,7 +71,7 @@ def rackbms_header() -> str:
     return header(
         CORE,
         (CONFIG, STATE, MEASUREMENT, COMMAND),
-        (Quality, Contactor, RackState, Severity, Request, Fault, Status),
+        (Quality, Contactor, RackState, Flow, Severity, Constraint, Shuttle, Request, Fault, Reaction, Status),
         "The controller of a rack: estimator of every cell, protection and control.",
     )
 
