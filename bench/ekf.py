@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bms.core.control_setup import control_config
 from tables import Table
 
 from bms.cells import load
-from bms.core.control_setup import control_config
 from bms.core.estimator import estimator_step
 from bms.core.estimator_layout import BLOCK_ROWS, OUT_ROWS, SOC
 from bms.core.estimator_setup import estimator_config, lanes_of

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tables import Table
 
-from bms.core.control import Request
+from bms.core.machine_table import Request
 from bms.core.step import Controller
 from bms.runtime.clock import LoopClock, RealClock, VirtualClock
 from bms.runtime.loop import Loop

@@ -28,13 +28,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports numpy, 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from bms.core.control_setup import control_config
 from ekf import in_turns
 from peer import COLUMNS
 from tables import Table
 
 from bms.cells import load
 from bms.core import estimator_layout as e
-from bms.core.control_setup import control_config
 from bms.core.estimator import estimator_step
 from bms.core.estimator_setup import estimator_config
 from bms.core.jit import kernel

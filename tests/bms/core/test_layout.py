@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms.core.control import ControlConfig
+from bms.core import balancing, cooling, diagnosis, guard, health, leak, machine, power, records, signals_layout
+from bms.core import layout as layout_module
 from bms.core.estimator_layout import SETTINGS, EstimatorConfig
-from bms.core.layout import ALIGN, CONFIG, STATE, Config, State, config_of, config_record, fill_estimator, state_of
+from bms.core.layout import (
+    ALIGN,
+    CONFIG,
+    STATE,
+    Config,
+    Parts,
+    State,
+    config_of,
+    config_record,
+    fill_estimator,
+    state_of,
+)
 from bms.core.step import command_of, measurement_of
-from hal.contract import Command, Layout, Measurement, Record
+from hal.contract import Command, Field, Layout, Measurement, Record
+from hal.engine import kernel as kernels
+from hal.engine.kernel import Kernel
 
 cells = st.integers(1, 3000)
 sensors = st.integers(1, 400)
@@ -22,6 +37,27 @@ sensors = st.integers(1, 400)
 def place_of(array: np.ndarray, record: Record) -> tuple[int, int, str]:
     """Where a view lies in the bytes of a record: offset, size, type."""
     return array.ctypes.data - record.bytes.ctypes.data, array.nbytes, array.dtype.base.str
+
+
+CONFIG_PARTS = tuple(
+    m.CONFIG_FIELDS for m in (signals_layout, diagnosis, machine, power, health, leak, balancing, cooling)
+)
+STATE_PARTS = tuple(m.STATE_FIELDS for m in (signals_layout, diagnosis, machine, power, health, leak, balancing, guard))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plainly() -> Iterator[None]:
+    """Kernels as plain Python: compiling them in memory, one after the other, would take most of a minute."""
+    ours = [k for module in (layout_module, records) for k in vars(module).values() if isinstance(k, Kernel)]
+    before, kernels.PLAIN = kernels.PLAIN, True
+    yield
+    kernels.PLAIN = before
+    for k in ours:
+        k.forget()
+
+
+def named(part: tuple[np.ndarray, ...], fields: tuple[Field, ...]) -> dict[str, np.ndarray]:
+    return {f.name: array for f, array in zip(fields, part, strict=True)}
 
 
 def check(record: Record, found: dict[str, np.ndarray]) -> None:
@@ -42,8 +78,11 @@ def test_kernels_find_the_arrays_of_a_configuration(n_cells: int, n_sensors: int
     config = Config(n_cells, n_sensors)
     config.head["n_cells"] = n_cells
     c = config_of.py_func(config.bytes)
-    found = {"head": c.estimator.scalars, "nodes": c.estimator.nodes, "sensor_of_cell": c.sensor_of_cell}
-    check(config, found | c.control._asdict())
+    found = {"head": c.estimator.scalars, "nodes": c.estimator.nodes}
+    for part, fields in zip(Parts._fields, CONFIG_PARTS, strict=True):
+        found |= named(getattr(c, part), fields)
+    check(config, found)
+    assert place_of(c.words, config)[:2] == (4, config.bytes.size - 4)
 
 
 @given(cells, sensors)
@@ -51,8 +90,10 @@ def test_kernels_find_the_arrays_of_a_memory(n_cells: int, n_sensors: int) -> No
     state = State(n_cells, n_sensors)
     s = state_of.py_func(state.bytes, n_cells, n_sensors)
     filters = s.estimator._asdict()
-    found = {"head": filters.pop("shared"), **filters, **s.control._asdict()}
-    check(state, found | {name: getattr(s, name) for name in ("sensor_degc", "cell_degc", "cell_quality")})
+    found = {"head": filters.pop("shared"), **filters}
+    for part, fields in zip(s._fields[1:], STATE_PARTS, strict=True):
+        found |= named(getattr(s, part), fields)
+    check(state, found)
 
 
 @given(cells, sensors)
@@ -60,19 +101,6 @@ def test_kernels_find_the_arrays_of_measurement_and_command(n_cells: int, n_sens
     measurement, command = Measurement(n_cells, n_sensors), Command(n_cells, n_sensors)
     check(measurement, measurement_of.py_func(measurement.bytes, n_cells, n_sensors)._asdict())
     check(command, command_of.py_func(command.bytes, n_cells)._asdict())
-
-
-def test_compiled_kernels_find_the_same() -> None:
-    """The places above are those of the plain Python functions: three of them once more, compiled."""
-    state, config = State(37, 5), Config(37, 5)
-    config.head["n_cells"] = 37
-    s, c = state_of(state.bytes, 37, 5), config_of(config.bytes)
-    for array, name in ((s.estimator.out, "out"), (s.cell_quality, "cell_quality"), (s.control.timer, "timer")):
-        array[-1] = 7
-        assert getattr(state, name)[-1] == 7, name
-    c.control.has[-1], c.estimator.scalars["per_cell"] = 9, 0.5
-    assert config.has[-1] == 9
-    assert config.head["per_cell"] == 0.5
 
 
 @given(cells, sensors)
@@ -106,42 +134,65 @@ def test_the_digest_tells_every_layout_from_every_other(layout: Layout) -> None:
     assert altered(layout, 0, doc="said in other words").digest() == layout.digest()
 
 
-def parts() -> tuple[EstimatorConfig, ControlConfig]:
-    """Configurations of estimator and control with numbers that can be told apart."""
-    template = Config(1, 1)
+def parts() -> tuple[EstimatorConfig, Parts]:
+    """Configurations of estimator and all parts with numbers that can be told apart."""
+    template = Config(2, 1)
     scalars = np.zeros(1, CONFIG.head_dtype)
     for k, setting in enumerate(SETTINGS):
         scalars[setting.name] = k + 1
     nodes = np.arange(template.nodes.size, dtype=np.float32)
-    number, table = (np.arange(getattr(template, name).size, dtype=np.float32) for name in ("number", "table"))
-    return EstimatorConfig(scalars, nodes), ControlConfig(number, table, np.array([1, 0, 1], np.uint8))
+    made = []
+    for kind, fields in zip(Parts.__annotations__.values(), CONFIG_PARTS, strict=True):
+        arrays = [getattr(template, f.name) for f in fields]
+        made.append(
+            getattr(layout_module, kind.__forward_arg__)(*(np.arange(1, a.size + 1).astype(a.dtype) for a in arrays))
+        )
+    return EstimatorConfig(scalars, nodes), Parts(*made)
 
 
 def test_a_configuration_holds_what_it_was_made_of() -> None:
-    estimator, control = parts()
-    config = config_record(estimator, control, [2, 0, 1, 1], 3, 4)
-    head = config.head[0]
-    assert (head["n_cells"], head["n_sensors"], head["per_cell"]) == (4, 3, 0.25)
-    assert [head[s.name] for s in SETTINGS] == list(range(1, len(SETTINGS) + 1))
-    assert config.sensor_of_cell.tolist() == [2, 0, 1, 1]
-    for name, array in (("nodes", estimator.nodes), *control._asdict().items()):
-        np.testing.assert_array_equal(getattr(config, name), array, err_msg=name)
-
-
-def test_the_estimator_can_be_replaced_by_itself() -> None:
-    config = Config(3, 2)
-    config.head["n_cells"], config.head["per_cell"] = 3, 0.5
-    estimator, _ = parts()
-    fill_estimator(config, estimator)
-    assert (config.head["n_cells"], config.head["per_cell"]) == (3, 0.5), "the rack stays as it is"
-    assert config.head["nodes_per_soc"] == 1.0
+    estimator, made = parts()
+    config = config_record(estimator, made, [1, 0], 2, 4)
+    assert config.head["per_cell"] == 0.25
+    assert (config.head["n_cells"][0], config.head["n_sensors"][0]) == (2, 2)
+    for k, setting in enumerate(SETTINGS):
+        assert config.head[setting.name] == k + 1
     np.testing.assert_array_equal(config.nodes, estimator.nodes)
+    assert config.sensor_of_cell.tolist() == [1, 0]
+    for part, fields in zip(made, CONFIG_PARTS, strict=True):
+        for f, array in zip(fields, part, strict=True):
+            if f.name != "sensor_of_cell":
+                np.testing.assert_array_equal(getattr(config, f.name), array)
 
 
-@pytest.mark.parametrize(("sensor_of_cell", "n_sensors"), [([0, 1, 3], 3), ([0], 0), ([], 3), ([0, -1], 4)])
-def test_a_cell_without_a_sensor_is_refused(sensor_of_cell: list[int], n_sensors: int) -> None:
-    with pytest.raises((ValueError, OverflowError)):
-        config_record(*parts(), sensor_of_cell, n_sensors, 1)
+def test_a_configuration_carries_its_digest_and_every_word_counts() -> None:
+    estimator, made = parts()
+    config = config_record(estimator, made, [1, 0], 2, 4)
+    assert config.head["digest"] == config.digest
+    words = config.bytes.view(np.uint32)
+    for k in (1, len(words) // 2, len(words) - 1):
+        words[k] ^= 1
+        assert config.head["digest"] != config.digest, k
+        words[k] ^= 1
+    assert config.head["digest"] == config.digest
+
+
+def test_a_sensor_that_the_rack_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="names sensor 2, the rack has 2"):
+        config_record(*parts(), [0, 2], 2, 1)
+    with pytest.raises(ValueError, match="names sensor 0"):
+        config_record(*parts(), [], 2, 1)
+
+
+def test_the_estimator_can_be_given_another_cell() -> None:
+    estimator, made = parts()
+    config = config_record(estimator, made, [1, 0], 2, 4)
+    other = EstimatorConfig(estimator.scalars.copy(), estimator.nodes + 1)
+    other.scalars["capacity_ah"] = 77.0
+    fill_estimator(config, other)
+    assert config.head["capacity_ah"] == 77.0
+    assert config.nodes[0] == 1.0
+    assert config.head["per_cell"] == 0.25
 
 
 def test_one_size_does_not_fit_another() -> None:

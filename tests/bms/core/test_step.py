@@ -4,59 +4,49 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from bms import racks
+from bms.cells import CellParameters, Limits
 from bms.core import estimator_layout as e
-from bms.core.control import Fault, Request
-from bms.core.control_setup import control_config
-from bms.core.estimator_setup import estimator_config
-from bms.core.layout import State, config_record
+from bms.core.faults import Fault
+from bms.core.layout import State
+from bms.core.machine_table import Request
 from bms.core.step import STATUS_FAULT, Controller, initial_state, step, step_racks
+from bms.racks.record import record
 from hal.contract import Capabilities, Command, Measurement, Quality, RackInfo, RackState
 
 N_CELLS, N_SENSORS = 6, 3
 SENSOR_OF_CELL = np.array([2, 2, 0, 0, 1, 1], np.uint16)
 
 
-def cell() -> SimpleNamespace:
-    """A cell with a straight OCV curve, 3.0..3.6 V, of 10 Ah, in the arrays of a cell file."""
+def cell() -> CellParameters:
+    """A cell with a straight OCV curve, 3.0..3.6 V, of 10 Ah."""
     nodes, two = np.array([0.0, 25.0, 45.0]), np.array([0.0, 1.0])
     same = np.ones(3)
-    return SimpleNamespace(
+    return CellParameters(
+        name="straight", chemistry="lfp", source="a test", limits=Limits(2.5, 3.8, 0.0, -20.0, 55.0, 1.0, 1.0),
         soc=two, soc_r=two, degc=nodes, ocv_v=np.tile([3.0, 3.6], (3, 1)), hysteresis_v=np.zeros((3, 2)),
         r0_ohm=np.full((3, 2), 1e-3), r_ohm=np.full((4, 3, 2), 1e-4), rct_ohm=np.zeros((3, 2)), bend_a=10.0,
         tau_s=np.array([3.0, 20.0, 120.0, 900.0]), capacity=10.0 * same, coulombic_efficiency=same, gamma=10.0 * same,
-        hysteresis_instant_v=0.0 * same, voltage_error_v=0.002 * same, knee_error_soc=0.005 * same, filter={},
+        hysteresis_instant_v=0.0 * same, voltage_error_v=0.002 * same, knee_error_soc=0.005 * same,
     )  # fmt: skip
-
-
-LIMITS = SimpleNamespace(
-    v_min=2.5,
-    v_max=3.8,
-    degc_min_charge=0.0,
-    degc_min_discharge=-20.0,
-    degc_max=55.0,
-    max_charge_c=1.0,
-    max_discharge_c=1.0,
-)
 
 
 def controller(n_parallel: int = 1, soc: float = 0.5, soc_std: float = 0.1) -> Controller:
     info = RackInfo(
         "test", N_CELLS, N_SENSORS, n_parallel, 10.0 * n_parallel, "", SENSOR_OF_CELL, Capabilities(balancing=True)
     )  # fmt: skip
-    config = config_record(
-        estimator_config(cell()), control_config(LIMITS, info), SENSOR_OF_CELL, N_SENSORS, n_parallel
-    )
+    config = record(racks.default(cell(), info), info)
     made = Controller(
         config, initial_state(config, soc, soc_std), Measurement(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS)
     )
     m = made.measurement
     m.cell_v[:], m.sensor_degc[:] = 3.3, 25.0
     m.head["pack_v"], m.head["interlock_closed"] = 3.3 * N_CELLS, 1
+    m.head["coolant_in_degc"] = 20.0
     return made
 
 

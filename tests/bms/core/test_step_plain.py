@@ -10,16 +10,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bms.core.control import Request
-from bms.core.control_setup import control_config
-from bms.core.estimator_setup import estimator_config
-from bms.core.layout import State, config_record
+from bms import racks
+from bms.cells import CellParameters, Limits
+from bms.core.layout import State
+from bms.core.machine_table import Request
 from bms.core.step import Controller, initial_state
+from bms.racks.record import record
 from hal.contract import Capabilities, Command, Measurement, Quality, RackInfo, Record
 
 N_CELLS, N_SENSORS, N_STEPS = 19, 4, 55
@@ -30,21 +30,18 @@ def make_controller() -> Controller:
     soc, degc = np.linspace(0.0, 1.0, 6), np.array([0.0, 25.0, 45.0])
     warm, over = np.array([2.0, 1.0, 0.7])[:, None], np.linspace(1.3, 0.9, 6)[None, :]
     r = 1e-3 * warm * over
-    cell = SimpleNamespace(
+    cell = CellParameters(
+        name="knee", chemistry="lfp", source="a test", limits=Limits(2.5, 3.6, 0.0, -20.0, 55.0, 1.0, 1.0),
         soc=soc, soc_r=soc, degc=degc, ocv_v=np.array([2.6, 3.2, 3.28, 3.3, 3.34, 3.5]) + 2e-3 * warm,
         hysteresis_v=0.01 * warm * over, r0_ohm=r, r_ohm=np.stack([f * r for f in (0.2, 0.3, 0.4, 0.5)]), rct_ohm=r,
         bend_a=5.0, tau_s=np.array([3.0, 20.0, 120.0, 900.0]), capacity=np.array([9.9, 10.0, 10.1]),
-        coulombic_efficiency=np.array([0.98, 0.99, 0.995]), gamma=np.array([60.0, 80.0, 90.0]), filter={},
+        coulombic_efficiency=np.array([0.98, 0.99, 0.995]), gamma=np.array([60.0, 80.0, 90.0]),
         hysteresis_instant_v=np.full(3, 1e-3), voltage_error_v=np.full(3, 2e-3), knee_error_soc=np.full(3, 5e-3),
-    )  # fmt: skip
-    limits = SimpleNamespace(
-        v_min=2.5, v_max=3.6, degc_min_charge=0.0, degc_min_discharge=-20.0, degc_max=55.0, max_charge_c=1.0,
-        max_discharge_c=1.0,
     )  # fmt: skip
     sensors = np.arange(N_CELLS, dtype=np.uint16) % N_SENSORS
     capabilities = Capabilities(balancing=True, cooling=True, insulation=True)
     info = RackInfo("plain", N_CELLS, N_SENSORS, 2, 20.0, "", sensors, capabilities)
-    config = config_record(estimator_config(cell), control_config(limits, info), sensors, N_SENSORS, 2)
+    config = record(racks.default(cell, info), info)
     soc0, std0 = np.linspace(0.0, 1.0, N_CELLS), np.geomspace(1e-3, 0.5, N_CELLS)
     return Controller(
         config, initial_state(config, soc0, std0), Measurement(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS)
@@ -96,10 +93,10 @@ def differences(first: np.ndarray, second: np.ndarray) -> list[str]:
     """Names of the fields that differ."""
     found = []
     start = 0
-    for record in (State(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS)):
-        end = start + record.bytes.size
-        parts = [np.frombuffer(row[start:end].tobytes(), record.raw.dtype) for row in (first, second)]
-        found += [name for name in _names(record) if _field(parts[0], name) != _field(parts[1], name)]
+    for each in (State(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS)):
+        end = start + each.bytes.size
+        parts = [np.frombuffer(row[start:end].tobytes(), each.raw.dtype) for row in (first, second)]
+        found += [name for name in _names(each) if _field(parts[0], name) != _field(parts[1], name)]
         start = end
     return found + (["status"] if first[start:].tobytes() != second[start:].tobytes() else [])
 

@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bms import cells
+from bms import cells, racks
 from bms.cli import main
-from bms.core.control import Request
-from bms.core.control_setup import ControlSettings, control_config
-from bms.core.estimator_setup import estimator_config
-from bms.core.layout import Config, config_record
+from bms.core.layout import Config
+from bms.core.machine_table import Request
 from bms.core.step import Controller, initial_state
 from bms.firmware.build import HEADER, LIBRARY, TWIN, Status
+from bms.racks.record import record
 from hal.contract import Command, Measurement, RackInfo
 from hal.engine import compile as compiler
 
@@ -70,8 +69,7 @@ def config() -> Config:
     cell = cells.load("lfp_280")
     sensor_of_cell = (np.arange(N_CELLS) * N_SENSORS // N_CELLS).astype(np.uint16)
     info = RackInfo("test", N_CELLS, N_SENSORS, 1, cell.capacity_ah, cell.name, sensor_of_cell)
-    control = control_config(cell.limits, info, ControlSettings())
-    return config_record(estimator_config(cell), control, sensor_of_cell, N_SENSORS, 1)
+    return record(racks.default(cell, info), info)
 
 
 def measurements(measurement: Measurement) -> list[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bms.core.control import Fault
+from bms.core.faults import Fault
 from bms.core.layout import CONFIG, STATE
 from bms.firmware.build import HEADER, rackbms_header
 from bms.firmware.header import header

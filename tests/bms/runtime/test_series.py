@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bms.core.control import Fault
+from bms.core.faults import Fault, row_id
 from bms.runtime import series as module
 from bms.runtime.series import Series, load, round_trip, sample_every, save
-from hal.contract import Quality, RackState, Truth
+from hal.contract import Quality, RackState, Severity, Truth
 
 
 @pytest.mark.parametrize(
@@ -41,17 +41,27 @@ def test_energy_and_states_count_every_step(bench) -> None:
     series = Series(rack.info, controller, 10)
     head, command = controller.measurement.head, controller.command.head
     head["pack_v"] = 100.0
-    for step, (current_a, state, faults) in enumerate(
-        [(10.0, 3, 0), (-5.0, 3, 0), (np.nan, 3, 0), (0.0, 5, int(Fault.CELL_HOT)), (1.0, 5, int(Fault.CELL_COLD))], 1
+    hot, cold, leak = Fault.DISCHARGE_HOT, Fault.DISCHARGE_COLD, Fault.CELL_LEAK
+    for step, (current_a, state, fault, severity) in enumerate(
+        [(10.0, 3, 0, 0), (-5.0, 3, leak, 2), (np.nan, 3, 0, 0), (0.0, 5, hot, 3), (1.0, 5, cold, 3)], 1
     ):
-        head["current_a"], command["state"], command["faults"] = current_a, state, faults
+        head["current_a"], command["state"] = current_a, state
+        command["n_faults"], command["severity"] = fault > 0, severity
+        command["cause"] = row_id(Fault(fault), Severity.FATAL) if severity == 3 else 0
+        for name in ("fault_warning", "fault_fatal"):
+            getattr(controller.command, name)[:] = 0
+        if fault:
+            words = controller.command.fault_fatal if severity == 3 else controller.command.fault_warning
+            words[fault // 32] = 1 << fault % 32
         series(step, float(step), 2.0, None)
     summary = series.summary(rack.info)
     assert summary["energy_out_kwh"] == pytest.approx((1000 * 2 + 100 * 2) / 3.6e6)
     assert summary["energy_in_kwh"] == pytest.approx(500 * 2 / 3.6e6)
     assert summary["steps_in_state"] == {"CONNECTED": 3, "FAULT": 2}
     assert summary["state_at_end"] == RackState.FAULT.name
-    assert set(summary["faults"]) == {"CELL_HOT", "CELL_COLD"}
+    assert set(summary["faults"]) == {"DISCHARGE_HOT", "DISCHARGE_COLD"}
+    assert summary["warnings"] == ["CELL_LEAK"]
+    assert summary["cause"] == "discharge hot at sensor 0: 0 degC"
     assert summary["first_fault_s"] == 4.0
     assert summary["steps"] == 5
     assert summary["round_trip_percent"] is None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bms.cli import main
-from bms.core.control import Request
+from bms.core.machine_table import Request
 from bms.runtime import SITE_SERIES, SUMMARY, run, site
 from bms.runtime.clock import VirtualClock
 from bms.runtime.loop import Loop

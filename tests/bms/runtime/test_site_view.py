@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bms.core.control import Fault
+from bms.core.faults import Fault
 from bms.runtime.series import MAX_SAMPLES
 from bms.runtime.site import Bulk
 from bms.runtime.site_view import SiteSeries, SiteStatus, accuracy, resident_bytes
-from hal.contract import COMMAND, MEASUREMENT, RackInfo, RackState
+from hal.contract import COMMAND, MEASUREMENT, RackInfo, RackState, Severity
 
 
 def site(n_racks: int = 3) -> Any:
@@ -21,6 +21,12 @@ def site(n_racks: int = 3) -> Any:
     made.command.head["soc_min"], made.command.head["soc_max"] = 0.3, 0.7
     made.command.head["state"] = RackState.CONNECTED
     return made
+
+
+def show(made: Any, rack: int, fault: Fault) -> None:
+    """A fatal fault of one rack."""
+    made.command.raw["fault_fatal"][rack, fault // 32] = 1 << fault % 32
+    made.command.head["severity"][rack], made.command.head["n_faults"][rack] = Severity.FATAL, 1
 
 
 def test_energy_is_integrated_each_way_and_a_missing_value_carries_none() -> None:
@@ -42,7 +48,7 @@ def test_a_row_holds_what_its_columns_say() -> None:
     made.measurement.raw["cell_v"][1] = (3.1, np.nan, 3.6, 9.9)
     made.measurement.raw["cell_v_quality"][1, 3] = 4
     made.measurement.raw["sensor_degc"][2] = (12.0, 40.0)
-    made.command.head["faults"][2] = int(Fault.INTERLOCK_OPEN)
+    show(made, 2, Fault.INTERLOCK_OPEN)
     made.command.head["state"][2] = RackState.FAULT
     made.command.head["limit_charge_w"] = 1e5
     series(1, 7.0, 1.0, None)
@@ -90,7 +96,7 @@ def test_memory_is_told() -> None:
 
 def test_progress_on_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     made = site()
-    made.command.head["faults"][1] = int(Fault.INTERLOCK_OPEN)
+    show(made, 1, Fault.INTERLOCK_OPEN)
     made.command.head["state"][1] = RackState.FAULT
     made.measurement.head["current_a"] = 1000.0
     series = SiteSeries(made, 1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bms.core.control import Fault
+from bms.core.faults import Fault, row_id
 from bms.runtime import status as module
-from bms.runtime.status import Status, clock_text, fault_text
-from hal.contract import RackState
+from bms.runtime.status import Status, clock_text
+from hal.contract import RackState, Severity
 
 
 @pytest.mark.parametrize(
@@ -17,22 +17,22 @@ def test_clock_text(time_s: float, text: str) -> None:
     assert clock_text(time_s) == text
 
 
-def test_fault_text() -> None:
-    assert fault_text(int(Fault.CELL_HOT | Fault.INTERLOCK_OPEN)) == "cell hot, interlock open"
-
-
 def test_the_line_tells_what_matters(bench) -> None:
     _, controller, _ = bench()
     head, command = controller.measurement.head, controller.command.head
     head["pack_v"], head["current_a"] = 1340.0, -100.0
-    command["state"], command["faults"] = RackState.CONNECTED, int(Fault.CELL_COLD)
+    command["state"], command["n_faults"] = RackState.CONNECTED, 2
+    controller.command.fault_fatal[Fault.DISCHARGE_COLD // 32] = 1 << Fault.DISCHARGE_COLD % 32
+    controller.command.fault_warning[Fault.CELL_LEAK // 32] = 1 << Fault.CELL_LEAK % 32
+    command["cause"], command["cause_index"] = row_id(Fault.DISCHARGE_COLD, Severity.FATAL), 3
+    command["cause_value"] = -24.0
     command["soc_min"], command["soc_mean"], command["soc_max"] = 0.4, 0.5, 0.6
     controller.measurement.sensor_degc[:] = 20.0
     controller.measurement.sensor_degc[0] = 31.0
     text = "  ".join(Status(controller, 7200.0).parts(3600.0, 2.0))
     for part in (
         "01:00:00", " 50%", "1,800 x real time", "CONNECTED", "SoC 40.0/50.0/60.0 %", "1,340.0 V -100.0 A -134.0 kW",
-        "20.0..31.0 degC", "FAULT: cell cold",
+        "20.0..31.0 degC", "FAULT: discharge cold at sensor 3: -24 degC", "warning: cell leak",
     ):  # fmt: skip
         assert part in text, part
     assert "%" not in Status(controller, float("inf")).parts(3600.0, 2.0)[0]
