@@ -45,6 +45,7 @@ _COLDEST_DEGC, _HOTTEST_DEGC = f4(-40), f4(80)
 _ABSURD_V = f4(100)
 _ABSURD_SOC = f4(10)
 _S_PER_MIN = f4(60)
+_DT_MAX_S = f4(1e6)
 
 _CURRENT_IMPLAUSIBLE, _MODEL_RESIDUAL, _TEMPERATURE_MODEL, _SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
     int(f)
@@ -58,6 +59,14 @@ _CURRENT_IMPLAUSIBLE, _MODEL_RESIDUAL, _TEMPERATURE_MODEL, _SOC_LOW, _SOC_HIGH, 
         Fault.ESTIMATE_INVALID,
     )
 )
+
+
+@kernel
+def elapsed(dt_s: f4) -> f4:
+    """The length of a step as it may be used: not negative, and never endless. What is no number is no time."""
+    if not dt_s > _ZERO:
+        return _ZERO
+    return min(dt_s, _DT_MAX_S)
 
 
 @kernel
@@ -355,8 +364,7 @@ def judge(
     does within half a minute counts. Where the OCV curve is steep a small error of SoC is a large one of voltage: what
     one standard deviation of SoC explains is taken off first, of the mean cell's response as of each cell's own.
     """
-    if not dt_s > _ZERO:  # also NaN: no time has passed
-        dt_s = _ZERO
+    dt_s = elapsed(dt_s)
     c = config.number
     row = _row_of(estimator, seen.degc_mean)
     mean_v, mean_soc, mean_std, count = _common(innovation, soc, soc_std, state.cell_use)

@@ -16,7 +16,7 @@ import numpy as np
 
 from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
-from bms.core.plausibility import extremes, frozen, neighbours, open_wire, put, rise
+from bms.core.plausibility import elapsed, extremes, frozen, neighbours, open_wire, put, rise
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     BUS_LOST_S,
@@ -70,7 +70,6 @@ _ONE = f4(1)
 _STALE = np.uint8(Quality.STALE)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _ALL_CONTACTORS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE | Contactor.PRECHARGE)
-_DT_MAX_S = f4(1e6)
 
 # plain integers, because kernels know no enumerations
 _F = Fault
@@ -216,10 +215,11 @@ def _longest(lost_s: F4) -> tuple[f4, int]:
 @kernel
 def _first_outside(cell_v: F4, age_s: F4, quality: U1, low: f4, high: f4, limit_s: f4) -> int:
     """The first cell whose value lies outside its range, or -1."""
-    for k in range(cell_v.shape[0]):
+    at = -1
+    for k in range(cell_v.shape[0] - 1, -1, -1):
         if source_state(cell_v[k], int(quality[k]), age_s[k], limit_s, low, high) == OUTSIDE:
-            return k
-    return -1
+            at = k
+    return at
 
 
 @kernel
@@ -351,9 +351,7 @@ def inspect(
     c = config.number
     head = measurement.head[0]
     put(value, where, _DEADLINE, dt_s / c[PERIOD_S], -1)
-    if not dt_s > _ZERO:  # also NaN: no time has passed
-        dt_s = _ZERO
-    dt_s = min(dt_s, _DT_MAX_S)
+    dt_s = elapsed(dt_s)
     sample_age_s = _sample_age(state, head["sequence"], dt_s)
     put(value, where, _SAMPLE_LOST, sample_age_s, -1)
     # an unchanged sample ages with us: subtracting from the limit is adding to every age
