@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from bms.core.faults import ABOUT, Fault, Row
+from bms.core.faults import ABOUT, Fault
 from bms.core.machine_setup import link_fall
 from bms.core.power_setup import Polyline, polylines
 from bms.racks.findings import Findings
 from bms.racks.lint_rows import MARGIN
 from bms.racks.lint_thresholds import bears_0_v
+from bms.racks.rows import precharge_timeout_s
 from hal.contract import Severity
 
 _F = Fault
@@ -124,21 +125,22 @@ def _precharge(f: Findings) -> None:
     rc_s = m.precharge_ohm * m.link_f
     done_s = -rc_s * math.log(m.precharge_ratio)
     what = f"RC = {m.precharge_ohm:g} ohm x {m.link_f:g} F = {rc_s:.3g} s"
-    limits: list[tuple[float, str, Row | None]] = [(m.precharge_time_out_s, "machine.precharge_time_out_s", None)]
+    # the state machine waits for the link alone, the fault for all four stages of closing, two steps each
+    limits = [(m.precharge_time_out_s, "machine.precharge_time_out_s", 3)]
     row = f.row(_F.PRECHARGE_TIMEOUT, _FATAL)
     if row is not None:
-        limits.append((row.threshold, "fault.precharge_timeout.fatal.threshold", row))
-    for time_s, key, _ in limits:
+        limits.append((row.threshold, "fault.precharge_timeout.fatal.threshold", 8))
+    for time_s, key, steps in limits:
         if time_s < 5 * rc_s:
             f.error(
                 key, time_s, f"shorter than five time constants, {5 * rc_s:.3g} s: {what}",
-                f"take {10 * rc_s + 2 + 5 * period:.3g} s, or a smaller machine.precharge_ohm",
+                f"take {precharge_timeout_s(f.config.basis):.3g} s, or a smaller machine.precharge_ohm",
             )  # fmt: skip
-        elif time_s < done_s + 3 * period:
+        elif time_s < done_s + steps * period:
             f.error(
                 key, time_s,
-                f"the link is charged after {done_s:.3g} s at the earliest ({what}), and it takes steps to notice",
-                f"take {10 * rc_s + 2 + 5 * period:.3g} s",
+                f"the link is charged after {done_s:.3g} s at the earliest ({what}), and {steps} steps are needed",
+                f"take {precharge_timeout_s(f.config.basis):.3g} s",
             )  # fmt: skip
     pack_v = f.config.rack.n_series * f.config.cell.limits.v_max
     once_j = 0.5 * m.link_f * pack_v**2

@@ -304,5 +304,8 @@ def _contactors(t: Table, basis: Basis) -> None:
 
 
 def precharge_timeout_s(basis: Basis) -> float:
-    """Time for a precharge: ten time constants of resistor and link, the contactors, and a few steps to notice."""
-    return rounded(2.0 + 10.0 * basis.precharge_rc_s + 5.0 * basis.period_s)
+    """Time for a precharge: ten time constants of resistor and link, and three steps for each of its four stages.
+
+    A sound one takes four time constants and two steps for each stage: 10 s for RC = 0.5 s and steps of a second.
+    """
+    return rounded(2.0 + 10.0 * basis.precharge_rc_s + 12.0 * basis.period_s)

@@ -20,9 +20,9 @@ def test_share_of_a_polyline() -> None:
 
 
 def test_precharge_must_fit_the_time(look: Look) -> None:
-    """RC = 0.5 s: five of them are 2.5 s; charged to 2 % after 1.96 s, and three steps to notice."""
+    """RC = 0.5 s: five of them are 2.5 s; charged to 2 % after 1.96 s, and two steps for each of four stages."""
     key = "fault.precharge_timeout.fatal.threshold"
-    for time_s, found in ((2.4, [("error", key)]), (4.9, [("error", key)]), (5.0, [])):
+    for time_s, found in ((2.4, [("error", key)]), (9.9, [("error", key)]), (10.0, [])):
         assert told(look, fault={"precharge_timeout": {"fatal": {"threshold": time_s}}}) == found
 
 

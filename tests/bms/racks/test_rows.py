@@ -122,7 +122,7 @@ def test_insulation_keeps_100_ohm_per_volt() -> None:
 
 
 def test_precharge_has_ten_time_constants_and_time_to_notice() -> None:
-    assert precharge_timeout_s(BASIS) == pytest.approx(2.0 + 10 * 0.5 + 5 * 1.0)
+    assert precharge_timeout_s(BASIS) == pytest.approx(2.0 + 10 * 0.5 + 12 * 1.0)
     assert table("lfp_280", precharge_attempts=5)[F.PRECHARGE_ATTEMPTS, S.WARNING].threshold == 4.5
 
 
