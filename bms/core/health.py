@@ -21,16 +21,17 @@ deviation keeps two sums: errors that average out, and those that do not (`_LAST
 The SoC of such a moment is read from the voltage alone, less what polarisation and hysteresis the filter knows of; the
 filter's SoC, which contains its own idea of the capacity, is not used: the estimate cannot confirm itself. A capacity
 found is handed to the filter as its q, and at the start what is known, with its deviation: a filter that took an aged
-cell for a new one would be sure of a wrong SoC. The charge is counted as measured; the bias that the filter knows at the end of
-a pair is taken off for its whole time.
+cell for a new one would be sure of a wrong SoC. The charge is counted as measured; the bias that the filter knows at
+the end of a pair is taken off for its whole time.
 
 **Resistance.** What the voltage answers within three to six seconds to a change of the current, regressed on what the
 parameters of the type answer (ohmic resistance, charge transfer, RC pairs of the filter; the OCV moves by its slope)::
 
     dv - OCV' dz = -R d(R0 i + Rct i_b asinh(i / i_b) + v_1 + .. + v_4)
 
-by least squares with fading memory, a few cells at a time. Where no such changes are seen (samples too far apart), the
-filter's r (logarithm of one scale on all resistances) stands in, averaged over the moments with enough current.
+by least squares with fading memory, a few cells at a time. The other source is the filter's r (logarithm of one scale
+on all resistances, minutes included), averaged over the moments with enough current. Either errs by what the parameters
+of the type are wrong at its time scale; both together, weighted by their variances, are the result.
 
 For the capacity, cells are looked at one after the other, each once per `PERIOD_S`.
 """
@@ -147,6 +148,7 @@ _NEAR = 2  # nodes to each side within which the curve must be as steep
 # between the two samples of a change: by then what the type and the filter have as one fast part has settled
 _STEP_MIN_S, _STEP_MAX_S = f4(2.9), f4(6.1)
 _SOC_LOW, _SOC_HIGH = f4(0.2), f4(0.95)  # within, resistances hardly depend on the SoC
+_R_VAR_LEFT = f4(1.0 / 9.0)  # of the filter's variance of r after the mean over days, of which some hours are alike
 _STEP_MAX_V = f4(2.0)
 _STEPS = 8  # halvings that find one of 2**8 > N_SOC nodes
 _CAPACITY_LOW, _RESISTANCE_HIGH = int(Fault.CAPACITY_LOW), int(Fault.RESISTANCE_HIGH)
@@ -413,21 +415,25 @@ def _moment(
 
 @kernel
 def _resistance(config: HealthConfig, state: HealthState, k: int) -> None:
-    """Publish the resistance of cell `k`: from the changes of the current, or the filter's where that is better."""
+    """Publish the resistance of cell `k`: from the changes of the current and from the filter, by their variances."""
     c = config.number
     cell = state.cell[k * ROWS : (k + 1) * ROWS]
-    best = _INFINITE
+    type_var = c[R_STD] * c[R_STD]
+    weight = _ZERO
+    mean = _ZERO
     if cell[STEP_DD] > _ZERO:
         scale = cell[STEP_DV] / cell[STEP_DD]
-        best = _TWO * c[WHITE_V] * c[WHITE_V] / cell[STEP_DD] + scale * scale * c[R_STD] * c[R_STD]
-        state.resistance[k] = scale
-        state.resistance_std[k] = np.sqrt(best)
+        told = _ONE / (_TWO * c[WHITE_V] * c[WHITE_V] / cell[STEP_DD] + scale * scale * type_var)
+        weight += told
+        mean += told * scale
     if cell[R_WEIGHT] > _ZERO:
         scale = expf(cell[R_MEAN])
-        var = scale * scale * (cell[R_VAR] + _TWO * _TWO * c[R_STD] * c[R_STD])
-        if var < best:
-            state.resistance[k] = scale
-            state.resistance_std[k] = np.sqrt(var)
+        told = _ONE / (scale * scale * (cell[R_VAR] * _R_VAR_LEFT + type_var))
+        weight += told
+        mean += told * scale
+    if weight > _ZERO:
+        state.resistance[k] = mean / weight
+        state.resistance_std[k] = np.sqrt(_ONE / weight)
 
 
 @kernel
@@ -515,7 +521,8 @@ def _look(
     cell[R_WEIGHT] = cell[R_WEIGHT] * (_ONE - number[R_FADE])
     cell[STEP_DD] = cell[STEP_DD] * (_ONE - number[R_FADE])
     cell[STEP_DV] = cell[STEP_DV] * (_ONE - number[R_FADE])
-    if abs(shared.last_a) >= c[R_MIN_A] and r_var > _ZERO and abs(r) < f4(10.0):
+    inside = f[Z * LANES] > _SOC_LOW and f[Z * LANES] < _SOC_HIGH
+    if inside and abs(shared.last_a) >= c[R_MIN_A] and r_var > _ZERO and abs(r) < f4(10.0):
         weight = c[PERIOD_S] / r_var
         cell[R_WEIGHT] += weight
         share = weight / cell[R_WEIGHT]

@@ -35,7 +35,7 @@ class HealthSettings:
     known_std: float = 0.03  # a fault looks at a capacity only when it is known to this
     resistance_min_c: float = 0.05  # the resistance is looked at only above this current, 1/h
     change_c: float = 0.02  # a change of the current within some seconds tells the resistance above this, 1/h
-    resistance_std: float = 0.02  # what the resistances of the cell file may be off by, relative
+    resistance_std: float = 0.04  # what the resistances of the cell file may be off by, relative
     feed_filter: bool = True  # hand capacities to the filter of the SoC
 
     def __post_init__(self) -> None:
