@@ -50,7 +50,7 @@ PHASE_S, SINCE_S, SPREAD_AH, SURE_AH, ENERGY_WH, ENERGY_LOW_WH, MOVED_AH = 0, 1,
 N_NUMBERS = 7
 
 # BalancingState.word
-PAUSE, DRAINING, ROTATION, FLOWING, HOT, LOW, N_BLEEDING, N_MOVING, DECISIONS = 0, 1, 2, 3, 4, 5, 6, 7, 8
+PAUSE, DRAINING, ROTATION, FLOWING, HOT, LOW, N_BLEEDING, N_MOVING, SLOT = 0, 1, 2, 3, 4, 5, 6, 7, 8
 N_WORDS = 9
 
 CONFIG_FIELDS: tuple[Field, ...] = (
@@ -262,8 +262,10 @@ def _remember(
         r, v, more = state.noise[k], state.var[k], difference[k] - level
         if r < v and abs(more) < _HUGE:
             gain = max(slow, _ONE - r / v)
+            # both may err in the same way: their deviations add
+            std = (_ONE - gain) * np.sqrt(v) + gain * np.sqrt(r)
             state.excess_ah[k] += gain * more
-            state.var[k] = v + gain * (r - v)
+            state.var[k] = std * std
     level = middle(state.excess_ah)
     sure = c[K_SIGMA]
     low, high, sure_low, sure_high = _HUGE, -_HUGE, _HUGE, -_HUGE
@@ -363,7 +365,7 @@ def _choose_moves(config: BalancingConfig, state: BalancingState) -> None:
     c = config.setting
     n = state.move.shape[0]
     module = max(int(config.size[MODULE_CELLS]), 1)
-    odd = int(state.word[DECISIONS]) & 1
+    odd = int(state.word[SLOT]) & 1
     for first in range(0, n, module):
         last = min(first + module, n)
         total, var_total = _ZERO, _ZERO
@@ -381,7 +383,7 @@ def _choose_moves(config: BalancingConfig, state: BalancingState) -> None:
             goes_on = state.move[k] != _NONE and size > c[STOP_AH]
             wants = k < last - 1 and (goes_on or size - doubt > c[START_AH])
             state.move[k] = (_TO_NEXT if passing > _ZERO else _FROM_NEXT) if wants else _NONE
-        # links of even cells come first in one decision, of odd ones in the next; others go where both ends are free
+        # links of even cells come first in one stretch, of odd ones in the next; others go where both ends are free
         for k in range(first, last):
             if state.move[k] != _NONE and (k - first) & 1 != odd:
                 before = k > first and state.move[k - 1] != _NONE
@@ -468,7 +470,6 @@ def balance_step(
     if number[SINCE_S] >= c[DECIDE_S] or word[DRAINING] != draining:
         since_s = number[SINCE_S]
         number[SINCE_S] = _ZERO
-        word[DECISIONS] += np.uint32(1)
         _burn(state, cell_v)
         _take_away(config, state, estimator, capacity_rel)
         _remember(config, state, estimator, capacity_rel, since_s)
@@ -489,6 +490,7 @@ def balance_step(
     if number[PHASE_S] >= (c[ON_S] if word[PAUSE] == 0 else c[OFF_S]):
         number[PHASE_S] = _ZERO
         word[PAUSE] = np.uint32(1) - word[PAUSE]
+        word[SLOT] = (word[SLOT] + word[PAUSE]) & np.uint32(1)
     go = _may(config, state, seen, allowed, drain) and word[PAUSE] == 0
 
     on = np.uint8(1 if go else 0)

@@ -70,15 +70,9 @@ class BalancingSettings:
             if value < 0 and f.name != "degc_stop":
                 raise ValueError(f"{f.name} = {value}: must not be negative")
         for name in (
-            "bleed_ohm",
-            "board_w",
-            "bleed_on_s",
-            "bleed_off_s",
-            "decide_s",
-            "start_soc",
-            "own_share",
-            "learn_s",
-        ):
+            "bleed_ohm", "board_w", "bleed_on_s", "bleed_off_s", "decide_s", "start_soc", "own_share", "learn_s",
+            "shuttle_a", "shuttle_efficiency",
+        ):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be greater than 0")
         for name in ("board_cells", "module_cells"):
@@ -89,10 +83,6 @@ class BalancingSettings:
         for name in ("own_share", "common_share", "shuttle_efficiency"):
             if getattr(self, name) > 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at most 1")
-        if self.shuttle_efficiency <= 0 or self.shuttle_a <= 0:
-            raise ValueError(
-                f"shuttle_a = {self.shuttle_a}, shuttle_efficiency = {self.shuttle_efficiency}: must be greater than 0"
-            )
 
 
 def balancing_config(cell: BalancedCell, info: RackInfo, settings: BalancingSettings | None = None) -> BalancingConfig:

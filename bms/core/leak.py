@@ -156,6 +156,7 @@ def leak_init(config: LeakConfig, state: LeakState) -> None:
     c = config.setting
     n = state.work.shape[0]
     state.number[:] = _ZERO
+    state.number[SINCE_S] = _HALF * c[PERIOD_S]  # not in the same step as what else happens once a minute
     state.excess_ah[:] = _ZERO
     state.leak_a[:] = _ZERO
     state.capacity[:] = _ZERO
@@ -230,6 +231,14 @@ def _predict(config: LeakConfig, f: _Filter, gone_ah: F4, hours: f4) -> None:
 
 
 @kernel
+def _centre(values: F4) -> None:
+    """Count from the middle cell."""
+    level = middle(values)
+    for k in range(values.shape[0]):
+        values[k] -= level
+
+
+@kernel
 def _correct(
     config: LeakConfig, state: LeakState, f: _Filter, estimator: EstimatorState, capacity_rel: F4, period_s: f4
 ) -> None:
@@ -266,6 +275,10 @@ def _correct(
         p[XC * n + k] -= gx * inv * gc
         p[IC * n + k] -= gi * inv * gc
         p[CC * n + k] = max(p[CC * n + k] - gc * inv * gc, _VAR_MIN)
+    # what all cells have in common no difference tells: without this it would wander
+    _centre(f.excess_ah)
+    _centre(f.leak_a)
+    _centre(f.capacity)
 
 
 @kernel

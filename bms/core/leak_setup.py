@@ -50,6 +50,11 @@ class LeakSettings:
         for name in ("own_share", "common_share", "count_error"):
             if getattr(self, name) > 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at most 1")
+        if self.fast_walk_a_per_day <= self.walk_a_per_day:
+            raise ValueError(
+                f"fast_walk_a_per_day = {self.fast_walk_a_per_day}: must be larger than "
+                f"walk_a_per_day = {self.walk_a_per_day}"
+            )
 
 
 def leak_config(info: RackInfo, settings: LeakSettings | None = None) -> LeakConfig:
