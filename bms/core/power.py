@@ -125,6 +125,7 @@ class PowerState(NamedTuple):
 
 _ZERO, _ONE = f4(0.0), f4(1.0)
 _HUGE = f4(1e30)
+_GUARD_RISE_S = f4(5.0)  # it rises with a lag, or a resistance twice the believed would make it swing
 _NEVER = f4(1e3)  # an SoC, a temperature that no cell reaches
 _NO_INDEX = int(NO_INDEX)
 _LANES = np.uint64(LANES)
@@ -361,7 +362,10 @@ def _weakest(
         ask = _ask(config, estimator, direction, pair % N_HORIZONS, True)
         most_a = discharge_a if direction == 0 else charge_a
         guess_a = number[GUARD_A + pair]
-        number[GUARD_A + pair] = bears(w, line, estimator.nodes, N_PAIRS + direction, ask, most_a, guess_a)[0]
+        a = bears(w, line, estimator.nodes, N_PAIRS + direction, ask, most_a, guess_a)[0]
+        if a > guess_a and state.word[STARTED] != 0:
+            a = guess_a + (a - guess_a) * (dt_s / (_GUARD_RISE_S + dt_s))
+        number[GUARD_A + pair] = a
 
 
 @kernel
