@@ -212,6 +212,34 @@ def test_a_shorted_link_heats_the_resistor_by_ohms_law(lost: set[str], watt: flo
     assert rig.state.number[m.RESISTOR_HEAT_J] == pytest.approx(watt, rel=0.01)
 
 
+def test_current_counts_where_the_voltages_see_nothing() -> None:
+    rig = Rig(config=config_for(MachineSettings(resistor_tau_s=1e7)))
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    seen = rig.seen(8.0)._replace(bus_v=f4(PACK_V))
+    rig.state.number[m.BUS_V] = PACK_V
+    m.machine_signals(rig.config, rig.state, seen, 1, rig.value, rig.where, f4(0.5))
+    assert rig.state.number[m.RESISTOR_HEAT_J] == pytest.approx(8.0**2 * OHM * 0.5)
+
+
+def test_resistor_heats_and_cools_within_a_long_step() -> None:
+    """E' = P - E/tau for one step of tau: P tau (1 - 1/e)."""
+    rig = Rig(config=config_for(MachineSettings(resistor_tau_s=10.0)), shorted=True)
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    rig.dt_s = 10.0
+    rig.step(Request.CONNECT)
+    watt = PACK_V**2 / OHM
+    assert rig.state.number[m.RESISTOR_HEAT_J] == pytest.approx(watt * 10.0 * (1.0 - 1.0 / math.e), rel=1e-3)
+
+
+@pytest.mark.parametrize("node", Node, ids=lambda n: n.name)
+def test_precharge_is_looked_at_in_its_stages(node: Node) -> None:
+    rig = Rig()
+    rig.state.word[m.NODE] = node
+    stages = [Node.PRECHARGE_NEGATIVE, Node.PRECHARGE_LINK, Node.PRECHARGE_POSITIVE, Node.PRECHARGE_RELEASE]
+    stages += [Node.TRANSPORT_NEGATIVE, Node.TRANSPORT_LINK, Node.TRANSPORT_POSITIVE, Node.TRANSPORT_RELEASE]
+    assert bool(m.machine_context(rig.state, 0) & Context.PRECHARGING) == (node in stages)
+
+
 def test_precharge_follows_its_curve() -> None:
     """With the actuation time left out the link is never behind; at first all current of Ohm's law flows."""
     rig = Rig(config=config_for(MachineSettings(contactor_actuation_s=0.0)), dt_s=0.02)
@@ -428,6 +456,13 @@ def test_weld_test_finds_contactors_whose_feedback_lies() -> None:
     rig.welded = 0
     rig.hold(Request.OPEN, 6.0)
     assert rig.at(Fault.WELD_VOLTAGE) == 0.0
+
+
+@pytest.mark.parametrize(("share", "evidence"), [(1.019, 1.0), (1.021, 0.0)])
+def test_welded_contactors_hold_the_link_at_the_string_voltage(share: float, evidence: float) -> None:
+    rig = connected(held_v=share * PACK_V, config=config_for(MachineSettings(precharge_ratio=0.05)))
+    rig.run(Request.OPEN, Node.STANDBY)
+    assert rig.at(Fault.WELD_VOLTAGE) == evidence
 
 
 def test_weld_evidence_counts_in_the_step_that_ends_the_test() -> None:
