@@ -44,6 +44,7 @@ _REFERENCE_DEGC = f4(25)
 _COLDEST_DEGC, _HOTTEST_DEGC = f4(-40), f4(80)
 _ABSURD_V = f4(100)
 _ABSURD_SOC = f4(10)
+_USUAL_V = f4(5e-3)
 _S_PER_MIN = f4(60)
 _DT_MAX_S = f4(1e6)
 
@@ -103,43 +104,54 @@ def extremes(values: F4, use: U1, mask: int) -> tuple[f4, f4, f4, int, int, int]
 
 
 @kernel
+def _how_many(use: U1, mask: int) -> int:
+    """How many have `mask`."""
+    count = 0
+    for k in range(use.shape[0]):
+        count += int(use[k] & mask != 0)
+    return count
+
+
+@kernel
 def frozen(then: F4, use: U1, mask: int, mean: f4) -> tuple[f4, int]:
-    """How far the mean has moved since a value last changed.
+    """How far the mean has moved since a value last changed; nowhere if none stands still.
 
     `then` is the mean at that time, NaN where the value has just changed: it is taken over now.
     """
-    worst, at, count = _ZERO, -1, 0
+    if np.isnan(mean) or _how_many(use, mask) == 0:
+        return _NAN, -1
     for k in range(then.shape[0]):
-        if use[k] & mask != 0:
-            if np.isnan(then[k]):
-                then[k] = mean
-            moved = abs(mean - then[k])
-            if not np.isnan(moved):
-                count += 1
-                if moved > worst or at < 0:
-                    worst = moved
-                    at = k
-    return (worst, at) if count > 0 else (_NAN, -1)
+        then[k] = mean if np.isnan(then[k]) & (use[k] & mask != 0) else then[k]
+    worst, at = _ZERO, -1
+    for k in range(then.shape[0]):
+        moved = abs(mean - then[k])
+        if moved > worst and use[k] & mask != 0:
+            worst = moved
+            at = k
+    return worst, at
 
 
 @kernel
 def open_wire(cell_v: F4, use: U1, mean_v: f4) -> tuple[f4, int]:
-    """How far two neighbours are apart from the mean in opposite directions.
+    """How far two neighbours are apart from the mean in opposite directions; nowhere if none are.
 
     A sense wire is shared by two neighbours: where it is open their sum is still right, but the border between them
     drifts. What the two do not have in opposite directions is their own and is taken off; the cell with the lower
     number is named.
     """
-    worst, at = _ZERO, -1
+    worst, at, count = _ZERO, -1, 0
     for k in range(cell_v.shape[0] - 1):
-        if use[k] & use[k + 1] & CALM != 0:
-            this_v = cell_v[k] - mean_v
-            next_v = cell_v[k + 1] - mean_v
-            apart_v = min(abs(this_v), abs(next_v)) - abs(this_v + next_v)
-            if apart_v > worst or at < 0:
-                worst = max(apart_v, _ZERO)
-                at = k
-    return (worst, at) if at >= 0 and not np.isnan(mean_v) else (_NAN, -1)
+        count += int(use[k] & use[k + 1] & CALM != 0)
+    if count == 0 or np.isnan(mean_v):
+        return _NAN, -1
+    for k in range(cell_v.shape[0] - 1):
+        this_v = cell_v[k] - mean_v
+        next_v = cell_v[k + 1] - mean_v
+        apart_v = min(abs(this_v), abs(next_v)) - abs(this_v + next_v)
+        if apart_v > worst and use[k] & use[k + 1] & CALM != 0:
+            worst = apart_v
+            at = k
+    return worst, at
 
 
 @kernel
@@ -171,6 +183,7 @@ def rise(config: SignalConfig, state: SignalState, lost_s: F4, dt_s: f4) -> tupl
     """
     tau_s = config.number[RISE_TAU_S]
     gain = dt_s / (tau_s + dt_s)
+    per_min = _S_PER_MIN / tau_s
     fastest, at = _ZERO, -1
     for k in range(state.degc.shape[0]):
         if state.sensor_use[k] != 0:
@@ -183,7 +196,7 @@ def rise(config: SignalConfig, state: SignalState, lost_s: F4, dt_s: f4) -> tupl
             slow += gain * (fast - slow)
             state.degc_fast[k] = fast
             state.degc_slow[k] = slow
-            slope = (fast - slow) / tau_s * _S_PER_MIN
+            slope = (fast - slow) * per_min
             if slope > fastest or at < 0:
                 fastest = slope
                 at = k
@@ -247,14 +260,16 @@ def _row_of(estimator: EstimatorConfig, degc: f4) -> int:
     k1 = estimator.scalars[0]
     if np.isnan(degc):
         degc = _REFERENCE_DEGC
-    at = min(max((degc - k1.degc_first) * k1.nodes_per_kelvin + f4(0.5), _ZERO), f4(N_DEGC - 1))
-    return int(at) * (N_SOC * NODE)
+    at = (degc - k1.degc_first) * k1.nodes_per_kelvin + f4(0.5)
+    at = at if at > _ZERO else _ZERO
+    return int(min(at, f4(N_DEGC - 1))) * (N_SOC * NODE)
 
 
 @kernel
 def _ocv(nodes: F4, row: int, soc: f4) -> f4:
-    """Open-circuit voltage at `soc`, a number, linear between the nodes of a row."""
-    x = min(max(soc, _ZERO), f4(1)) * f4(N_SOC - 1)
+    """Open-circuit voltage at `soc`, linear between the nodes of a row; what is no number counts as 0."""
+    x = soc if soc > _ZERO else _ZERO
+    x = (x if x < f4(1) else f4(1)) * f4(N_SOC - 1)
     k = min(int(x), N_SOC - 2)
     below, above = nodes[row + k * NODE + OCV], nodes[row + (k + 1) * NODE + OCV]
     volt: f4 = below + (x - f4(k)) * (above - below)
@@ -296,21 +311,25 @@ def _residual(
     mean_v: f4,
     dt_s: f4,
 ) -> tuple[f4, int]:
-    """The largest filtered innovation less the mean one, beyond what the uncertainty of its cell's SoC explains."""
+    """The largest filtered innovation less the mean one, beyond what the uncertainty of its cell's SoC explains.
+
+    What is smaller than the errors of sensors and model is 0: the curve is asked for few cells only.
+    """
     gain = dt_s / (config.number[RESIDUAL_TAU_S] + dt_s)
-    worst, at = _ZERO, -1
-    for k in range(state.residual_v.shape[0]):
-        if state.cell_use[k] & CALM != 0 and abs(innovation[k]) < _ABSURD_V:
-            residual_v = state.residual_v[k]
-            residual_v += gain * (innovation[k] - mean_v - residual_v)
-            state.residual_v[k] = residual_v
-            # the curve is asked only for cells that could be the worst
-            if abs(residual_v) > worst and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
-                rest_v = abs(residual_v) - explained(nodes, row, soc[k], soc_std[k])
-                if rest_v > worst:
-                    worst = rest_v
-                    at = k
-    return worst, at
+    residual, use = state.residual_v, state.cell_use
+    for k in range(residual.shape[0]):
+        usable = (use[k] & CALM != 0) & (abs(innovation[k]) < _ABSURD_V)
+        residual[k] = residual[k] + gain * (innovation[k] - mean_v - residual[k]) if usable else residual[k]
+    worst_v, at = _ZERO, -1
+    for k in range(residual.shape[0]):
+        size_v = abs(residual[k])
+        candidate = size_v > _USUAL_V and size_v > worst_v and use[k] & CALM != 0
+        if candidate and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
+            rest_v = size_v - explained(nodes, row, soc[k], soc_std[k])
+            if rest_v > worst_v:
+                worst_v = rest_v
+                at = k
+    return worst_v, at
 
 
 @kernel
