@@ -148,21 +148,22 @@ def middle(values: F4) -> f4:
 
     Right to 2^-24 of the range. Unlike sorting it needs no room and takes the same time whatever the numbers are.
     """
-    low, high, count = _HUGE, -_HUGE, 0
+    low, high, count, beneath = _HUGE, -_HUGE, 0, 0
     for k in range(values.shape[0]):
         v = values[k]
         fine = abs(v) < _HUGE
-        low = v if fine and v < low else low
-        high = v if fine and v > high else high
+        low = v if fine & (v < low) else low
+        high = v if fine & (v > high) else high
         count += 1 if fine else 0
+        beneath += 1 if v <= -_HUGE else 0
     if count == 0:
         return _ZERO
-    half = (count + 1) // 2
+    half = (count + 1) // 2 + beneath
     for _ in range(_HALVINGS):
         centre = f4(0.5) * low + f4(0.5) * high
         below = 0
         for k in range(values.shape[0]):
-            below += 1 if abs(values[k]) < _HUGE and values[k] <= centre else 0
+            below += 1 if values[k] <= centre else 0
         if below >= half:
             high = centre
         else:
@@ -173,14 +174,14 @@ def middle(values: F4) -> f4:
 @kernel
 def share_of(capacity_rel: f4) -> f4:
     """The relative capacity of a cell as it is used: one that no cell can have counts as 1."""
-    fine = capacity_rel > _REL_MIN and capacity_rel < _REL_MAX
+    fine = (capacity_rel > _REL_MIN) & (capacity_rel < _REL_MAX)
     return capacity_rel if fine else _ONE
 
 
 @kernel
 def cell_volt(v: f4) -> f4:
     """The voltage of a cell as it is used to count charge: one that no cell can have counts as 0."""
-    return v if v > _ZERO and v < _CELL_V_MAX else _ZERO
+    return v if (v > _ZERO) & (v < _CELL_V_MAX) else _ZERO
 
 
 @kernel
