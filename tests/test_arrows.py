@@ -121,6 +121,7 @@ CORE_MAY_IMPORT = (
     "__future__",
     "collections.abc",
     "dataclasses",
+    "itertools",
     "enum",
     "hal.contract",
     "math",

@@ -24,7 +24,9 @@ N_WORDS = 6
 WORDS_A_STEP = 64
 
 STATE_FIELDS = (
-    Field("guard_word", "u4", "digest, the pass over the configuration, why it started, what was restored", f"{N_WORDS}"),
+    Field(
+        "guard_word", "u4", "digest, the pass over the configuration, why it started, what was restored", f"{N_WORDS}"
+    ),
 )
 
 _BASIS = np.uint32(2166136261)
@@ -85,5 +87,8 @@ def guard_step(state: GuardState, words: Any, expected: np.uint32, value: F4, wh
 
 
 def whole_digest(words: npt.NDArray[np.uint32]) -> int:
-    """The digest of `words`, as kernels make it."""
-    return int(digest_of(words, 0, len(words), _BASIS))
+    """The digest of `words`, as the kernel makes it; in plain Python, so that nothing needs a compiler to start."""
+    digest, prime = int(_BASIS), int(_PRIME)
+    for word in words.tolist():
+        digest = (digest ^ word) * prime & 0xFFFFFFFF
+    return digest

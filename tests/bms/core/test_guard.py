@@ -36,10 +36,11 @@ class Bench:
 
 
 def test_the_digest_is_fnv_1a_over_words() -> None:
-    digest = 2166136261
+    digest, words = 2166136261, np.array([1, 2, 0xFFFFFFFF], np.uint32)
     for word in (1, 2, 0xFFFFFFFF):
         digest = (digest ^ word) * 16777619 % 2**32
-    assert g.whole_digest(np.array([1, 2, 0xFFFFFFFF], np.uint32)) == digest
+    assert g.whole_digest(words) == digest
+    assert g.digest_of(words, 0, 3, np.uint32(2166136261)) == digest
 
 
 def test_an_untouched_configuration_is_good_for_ever() -> None:

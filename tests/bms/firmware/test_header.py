@@ -14,7 +14,7 @@ from bms.core.layout import CONFIG, STATE
 from bms.firmware.build import HEADER, rackbms_header
 from bms.firmware.header import header
 from hal.codec.jit import PROGRAM as CODEC
-from hal.contract import COMMAND, MEASUREMENT, TRUTH, Layout
+from hal.contract import COMMAND, Command, Layout, MEASUREMENT, TRUTH
 
 LAYOUTS = (CONFIG, STATE, MEASUREMENT, COMMAND)
 SIZES = ((1, 1), (15, 2), (16, 3), (17, 17), (416, 52), (1000, 65535))
@@ -65,7 +65,8 @@ def test_a_header_that_lies_does_not_compile(compiled: Callable[..., Path], buil
 
 
 def test_it_serves_c_plus_plus_too(compiled: Callable[..., Path]) -> None:
-    source = '#include "rackbms.h"\nint main() { return static_cast<int>(rackbms_command_size(3, 1) - 64); }\n'
+    size = Command(3, 1).bytes.size
+    source = f'#include "rackbms.h"\nint main() {{ return static_cast<int>(rackbms_command_size(3, 1) - {size}); }}\n'
     try:
         program = compiled(source, "-std=c++14", language="cpp")
     except subprocess.CalledProcessError:

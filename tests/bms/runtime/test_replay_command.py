@@ -52,7 +52,7 @@ def test_a_flipped_bit_in_a_voltage_is_named(recorded: Path, tmp_path: Path, cap
         (lambda row: row["status"].__ixor__(2), "status: 0, recorded 2"),
         (
             lambda row: row["measurement"]["head"]["interlock_closed"].__setitem__(0, 0),
-            "command faults: 2048, recorded 0",
+            "command fault_fatal[0]: 1073741824, recorded 0",
         ),
     ],
 )

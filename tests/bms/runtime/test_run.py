@@ -164,13 +164,13 @@ def test_what_an_earlier_run_left_is_removed_first(small, tmp_path: Path, monkey
 def test_a_disk_that_fills_up_is_told_after_the_contactors_have_opened(small, tmp_path: Path, monkeypatch) -> None:
     from bms.runtime.recording import Recorder
 
-    add = Recorder.add
+    append = Recorder.append
 
     def fail(self, *args) -> None:
         self.error = self.error or OSError(28, "No space left on device")
-        add(self, *args)
+        append(self, *args)
 
-    monkeypatch.setattr(Recorder, "add", fail)
+    monkeypatch.setattr(Recorder, "append", fail)
     with pytest.raises(DataError, match="incomplete: No space left"):
         execute(small(), tmp_path, report=False)
     assert json.loads((tmp_path / SUMMARY).read_text())["loop"]["opened"]
@@ -194,10 +194,10 @@ def test_the_same_scenario_gives_the_same_recording(small, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("fault", "name"),
     [
-        ({"kind": "current_missing", "at_s": 20.0}, "CURRENT_MISSING"),
-        ({"kind": "cell_v_missing", "at_s": 20.0, "index": [3]}, "CELL_VOLTAGE_MISSING"),
+        ({"kind": "current_missing", "at_s": 20.0}, "CURRENT_LOST"),
+        ({"kind": "cell_v_missing", "at_s": 20.0, "index": [3]}, "CELL_VOLTAGE_LOST"),
         ({"kind": "interlock_open", "at_s": 20.0}, "INTERLOCK_OPEN"),
-        ({"kind": "contactor_weld", "at_s": 20.0}, "CONTACTOR_FEEDBACK"),
+        ({"kind": "contactor_weld", "at_s": 20.0}, "CONTACTOR_WELDED"),
     ],
 )
 def test_a_run_that_ends_in_a_fault_exits_1_and_says_why(small, tmp_path: Path, fault: dict, name: str) -> None:
