@@ -120,7 +120,7 @@ def parse(content: Mapping[str, Any], source: str, cell: CellParameters | None =
 
     `cell` replaces the cell that `[rack]` names, and is needed where it names none.
     """
-    settings = _check(content, source)
+    settings = check_tables(content, source)
     rack = settings["rack"]
     if cell is None:
         if not rack.cell:
@@ -145,7 +145,7 @@ def _cell_path(name: str, source: str) -> str:
     return name
 
 
-def _check(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+def check_tables(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The settings of all tables; raises `ConfigError` for anything unknown or of the wrong type."""
     known = ("format", *PARTS, "fault")
     for key, value in content.items():
@@ -210,7 +210,7 @@ def overlay(config: RackConfig, changes: Mapping[str, Any], source: str) -> Rack
     """
     if not changes:
         return config
-    settings = _check(changes, source)
+    settings = check_tables(changes, source)
     renamed = "cell" in changes.get("rack", {}) and settings["rack"].cell != config.rack.cell
     return parse(tables.merged(config.tables, changes), source, None if renamed else config.cell)
 

@@ -147,11 +147,20 @@ def parse(tables: Mapping[str, Any], name: str, source: str) -> Scenario:
     return Scenario(
         name=name,
         source=source,
-        controller=tables.get("controller", {}),
+        controller=_controller(tables.get("controller", {}), where),
         requests=_requests(tables.get("request", []), where),
         tables={table: tables[table] for table in BACKEND_TABLES if table in tables},
         **values,
     )
+
+
+def _controller(changes: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """What a scenario changes in the rack's configuration, checked as far as that needs no rack."""
+    if changes:
+        from bms.racks.config import check_tables
+
+        check_tables(changes, f"{where}: [controller]")
+    return changes
 
 
 def _requests(entries: list[Any], where: str) -> tuple[tuple[float, Request], ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bms.core.machine_table import Request
 from bms.runtime import scenario as s
 from bms.runtime.clock import VirtualClock
 from bms.runtime.run import open_rack
@@ -62,8 +63,14 @@ duration = "2h"
 period_s = 0.1
 initial_soc = 0.7
 initial_soc_std = 0.1
-[controller]
-taper_v = 0.2
+config = "lfp_280"
+[[request]]
+request = "connect"
+[[request]]
+at = "1h"
+request = "open"
+[controller.limits]
+voltage_margin_v = 0.01
 [rack]
 seed = 7
 [duty]
@@ -83,7 +90,9 @@ kind = "coolant_stop"
     )
     assert (scenario.duration_s, scenario.period_s) == (7200.0, 0.1)
     assert (scenario.initial_soc, scenario.initial_soc_std) == (0.7, 0.1)
-    assert scenario.controller.taper_v == 0.2
+    assert scenario.config == "lfp_280"
+    assert scenario.controller == {"limits": {"voltage_margin_v": 0.01}}
+    assert scenario.requests == ((0.0, Request.CONNECT), (3600.0, Request.OPEN))
     assert set(scenario.tables) == {"rack", "duty", "sensors", "environment", "fault"}
     assert scenario.tables["rack"] == {"seed": 7}
 
@@ -94,9 +103,14 @@ kind = "coolant_stop"
         ("[run]\nduratoin = 1", "[run]: unknown key 'duratoin' (did you mean 'duration'?)"),
         ("[runn]\n", "unknown table [runn] (did you mean 'run'?)"),
         ("top = 1\n", "unknown table [top]"),
-        ("[controller]\ntaperv = 1", "[controller]: unknown key 'taperv' (did you mean 'taper_v'?)"),
-        ("[controller]\ntaper_v = 0", "[controller] taper_v = 0 must be greater than 0"),
-        ("[controller]\ntaper_v = 'x'", "[controller] taper_v = 'x' is not a number"),
+        ("[controller.limts]", "[controller]: limts: unknown table (did you mean 'limits'?)"),
+        ("[controller.limits]\nramp = 1", "[controller]: limits.ramp = 1: unknown key (did you mean 'ramp_s'?)"),
+        ("[controller.limits]\nramp_s = 'x'", "[controller]: limits.ramp_s = \"x\": expected a number"),
+        ("[controller.fault.cell_hot]", "[controller]: fault.cell_hot: unknown fault"),
+        ("[request]\nat = 1", "request = {'at': 1}: expected a table, [[request]]"),
+        ("[[request]]\nrequest = 'conect'", "number 1: request = 'conect' (did you mean 'connect'?); one of: open,"),
+        ("[[request]]\nrequest = 'open'\nwhen = 1", "number 1: unknown key 'when'"),
+        ("[[request]]\nrequest='open'\nat=5\n[[request]]\nrequest='open'\nat=5", "at = 5: must be later than that of"),
         ("[run]\nrack = 3", "[run] rack = 3: expected text"),
         ("[run]\nduration = 'soon'", "[run] duration = 'soon': expected a time"),
         ("[run]\nperiod_s = 0", "[run] period_s = 0: must be greater than 0"),
