@@ -1,5 +1,6 @@
 """Wrong configurations, each named precisely: a file in `wrong/` begins with the findings that it must lead to."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,19 @@ def test_errors_come_first() -> None:
         "mixed.toml",
     )
     assert [finding.severity for finding in check(config)] == ["error", "warning"]
+
+
+@pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
+def test_a_remedy_that_names_a_number_helps(path: Path) -> None:
+    """Where it says 'take 3.7', 3.7 makes the finding go away."""
+    config = racks.load(path)
+    for finding in check(config):
+        number = re.match(r"take (?:about |at least )?(-?[\d.]+(?:e[+-]?\d+)?)\b", finding.remedy)
+        if f"# {finding.severity}: {finding.key} = " not in path.read_text() or number is None:
+            continue
+        value = float(number[1])
+        change: dict[str, object] = {finding.key.split(".")[-1]: int(value) if "attempts" in finding.key else value}
+        for name in reversed(finding.key.split(".")[:-1]):
+            change = {name: change}
+        again = check(racks.overlay(config, change, "mended"))
+        assert finding.key not in [other.key for other in again], str(finding)
