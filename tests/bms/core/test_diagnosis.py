@@ -288,9 +288,13 @@ def test_the_first_fatal_row_is_the_cause_until_none_is_left() -> None:
 
 @pytest.mark.parametrize("severity", [Severity.INFO, Severity.WARNING])
 def test_only_fatal_rows_are_a_cause(severity: Severity) -> None:
-    table = Table(row(severity=severity, set_s=0.0))
+    """Not even one that is looked at earlier in the same step."""
+    table = Table(row(severity=severity, set_s=0.0), row(Fault.ESTIMATE_INVALID, set_s=0.0))
     table.run(4.0)
     assert table.state.word[d.CAUSE] == 0
+    table.run({OVER: 3.0}, 60.0)
+    table.run({OVER: 4.0, Fault.ESTIMATE_INVALID: 9.0})
+    assert table.state.word[d.CAUSE] == 10 * Fault.ESTIMATE_INVALID + Severity.FATAL
 
 
 def test_reactions_of_all_rows_add_up() -> None:
