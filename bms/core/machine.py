@@ -323,8 +323,6 @@ def _precharge_values(config: MachineConfig, state: MachineState, seen: Seen, no
         final_v = pack_v * c[LINK_FINAL]
         expected_v = final_v - (final_v - state.number[LINK_FROM_V]) * expf(-(flowing_s / c[LINK_TAU_S]))
         value[_PRECHARGE_VOLTAGE] = (expected_v - bus_v) / _share_of(config, pack_v)
-        if np.isnan(pack_v) or np.isnan(bus_v) or np.isnan(expected_v):
-            value[_PRECHARGE_VOLTAGE] = _NAN
         if np.isnan(pack_v):
             value[_PRECHARGE_CURRENT] = _NAN
         else:
@@ -382,8 +380,6 @@ def machine_signals(
     value[_STUCK_OPEN_VOLTAGE] = f4(0)
     if mask & _PRECHARGE != 0:  # without it there is no voltage of the link
         value[_STUCK_OPEN_VOLTAGE] = abs(pack_v - bus_v) / _share_of(config, pack_v)
-        if np.isnan(pack_v):
-            value[_STUCK_OPEN_VOLTAGE] = _NAN
     value[_WORN] = max(state.wear[0], state.wear[1])
     _precharge_values(config, state, seen, node, value)
 

@@ -244,7 +244,7 @@ def test_precharge_follows_its_curve() -> None:
     """With the actuation time left out the link is never behind; at first all current of Ohm's law flows."""
     rig = Rig(config=config_for(MachineSettings(contactor_actuation_s=0.0)), dt_s=0.02)
     rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
-    seen = []
+    seen: list[float] = []
     while rig.node == Node.PRECHARGE_LINK:
         rig.step(Request.CONNECT)
         assert abs(rig.at(Fault.PRECHARGE_VOLTAGE)) < 1e-4
@@ -252,6 +252,16 @@ def test_precharge_follows_its_curve() -> None:
     assert seen[0] == pytest.approx(math.exp(-0.02 / 0.5), rel=0.01)
     assert seen == sorted(seen, reverse=True)
     assert rig.at(Fault.PRECHARGE_TIMEOUT) == pytest.approx(0.02 * len(seen), rel=0.01)
+
+
+def test_precharge_curve_starts_at_the_voltage_of_the_link() -> None:
+    rig = Rig(config=config_for(MachineSettings(contactor_actuation_s=0.0)), dt_s=0.02)
+    rig.run(Request.CONNECT, Node.PRECHARGE_NEGATIVE)
+    rig.bus_v = 0.6 * PACK_V
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    while rig.node == Node.PRECHARGE_LINK:
+        rig.step(Request.CONNECT)
+        assert abs(rig.at(Fault.PRECHARGE_VOLTAGE)) < 1e-4
 
 
 def test_a_shorted_link_falls_behind_its_curve() -> None:
@@ -306,6 +316,16 @@ def test_what_the_operator_breaks_off_is_no_failed_attempt() -> None:
         rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
         rig.run(Request.OPEN, Node.STANDBY)
     assert rig.state.word[m.ATTEMPTS] == 0
+
+
+def test_outside_the_link_stage_there_is_nothing_to_compare() -> None:
+    rig = Rig(load_a=50.0)
+    for node in (Node.STANDBY, Node.PRECHARGE_POSITIVE, Node.CONNECTED):
+        rig.run(Request.CONNECT, node)
+        rig.step(Request.CONNECT)
+        rig.step(Request.CONNECT)
+        assert rig.at(Fault.PRECHARGE_VOLTAGE) == rig.at(Fault.PRECHARGE_CURRENT) == 0.0
+    assert rig.at(Fault.PRECHARGE_TIMEOUT) == 0.0
 
 
 def test_success_forgets_failed_attempts() -> None:
@@ -489,6 +509,14 @@ def test_weld_test_proves_nothing_without_ground(case: str) -> None:
     assert rig.at(Fault.WELD_VOLTAGE) == 0.0
 
 
+def test_little_voltage_is_no_measure_for_shares() -> None:
+    """In transport the string has a few volts: shares are of ten times precharge_floor_v, 50 V, at least."""
+    rig = connected(cell_v=10.0 / N_CELLS)
+    rig.held_v = 5.0
+    rig.step(Request.CONNECT)
+    assert rig.at(Fault.STUCK_OPEN_VOLTAGE) == pytest.approx(0.1, rel=1e-4)
+
+
 def test_electrical_evidence() -> None:
     rig = connected(load_a=-42.0)
     rig.held_v = 0.9 * PACK_V
@@ -523,6 +551,14 @@ def test_wear_of_the_precharge_contactor_counts_what_it_carried() -> None:
     rig.run(Request.OPEN, Node.STANDBY)
     load = PACK_V / OHM / CAPACITY_AH
     np.testing.assert_allclose(rig.state.wear, [0.0, *[1e-5 + 1e-3 * load**2] * 2], rtol=1e-4)
+
+
+def test_the_more_worn_main_contactor_counts() -> None:
+    rig = Rig()
+    for wear in ((0.3, 0.2, 0.9), (0.2, 0.3, 0.9)):
+        rig.state.wear[:] = wear
+        rig.step()
+        assert rig.at(Fault.CONTACTOR_WORN) == pytest.approx(0.3)
 
 
 def test_wear_takes_the_last_known_current() -> None:
