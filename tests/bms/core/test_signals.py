@@ -138,6 +138,14 @@ def test_a_value_that_is_too_old_is_not_used(bench: Any, age_s: float) -> None:
     assert bench.value(F.VALUE_OUT_OF_RANGE) == 0.0
 
 
+def test_a_value_exactly_as_old_as_allowed_is_used(bench: Any) -> None:
+    bench.m.cell_v_age_s[:] = 2.0
+    bench.m.sensor_degc_age_s[:] = 2.0
+    for name in ("current_a", "pack_v", "bus_v", "coolant_in_degc", "coolant_flow_lpm"):
+        bench.head[name + "_age_s"] = 2.0
+    assert bench.look().complete
+
+
 def test_an_unchanged_sample_ages(bench: Any) -> None:
     bench.m.cell_v_age_s[3] = 1.5
     assert bench.look().complete
