@@ -336,3 +336,11 @@ def test_numbers_of_the_memory_have_places_of_their_own() -> None:
     ]  # fmt: skip
     assert places == list(range(y.N_STATE_NUMBERS))
     assert np.unique(places).size == y.N_STATE_NUMBERS
+
+
+def test_the_ends_of_a_range_belong_to_it(bench: Any) -> None:
+    for inlet_degc, flow_lpm, ohm in ((120.0, 1e4, 1e9), (-50.0, 0.0, 0.0)):
+        bench.head["coolant_in_degc"], bench.head["coolant_flow_lpm"] = inlet_degc, flow_lpm
+        bench.head["insulation_ohm"] = ohm
+        assert bench.look().complete
+        assert bench.value(F.COOLANT_LOST) == bench.value(F.INSULATION_INVALID) == 0.0
