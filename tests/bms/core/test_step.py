@@ -11,7 +11,7 @@ import pytest
 from bms import racks
 from bms.cells import CellParameters, Limits
 from bms.core import estimator_layout as e
-from bms.core.faults import Fault
+from bms.core.faults import Fault, row_id
 from bms.core.layout import State
 from bms.core.machine_table import Request
 from bms.core.step import STATUS_FAULT, Controller, initial_state, step, step_racks
@@ -54,6 +54,8 @@ def go(c: Controller, steps: int = 1, request: int = Request.CONNECT, dt_s: floa
     status = 0
     for _ in range(steps):
         c.measurement.head["sequence"] += 1
+        # no voltage of a living cell stands still to the last digit
+        c.measurement.cell_v[:] += 1e-4 if c.measurement.head["sequence"][0] % 2 else -1e-4
         c.measurement.head["contactors"] = c.command.head["contactors"]
         c.measurement.head["bus_v"] = c.measurement.head["pack_v"]
         status = c.step(request, dt_s)
@@ -77,12 +79,12 @@ def test_each_cell_gets_the_temperature_of_its_sensor() -> None:
     c = controller()
     c.measurement.sensor_degc[:] = [10.0, 20.0, 30.0]
     go(c)
-    assert c.state.cell_degc.tolist() == [30, 30, 10, 10, 20, 20]
+    assert c.state.signal_cell_degc.tolist() == [30, 30, 10, 10, 20, 20]
     # a sensor that fails keeps its last value, however it fails
     for value, quality in ((math.nan, 0), (99.0, Quality.OPEN_WIRE)):
         c.measurement.sensor_degc[1], c.measurement.sensor_degc_quality[1] = value, quality
         go(c)
-        assert c.state.cell_degc.tolist() == [30, 30, 10, 10, 20, 20]
+        assert c.state.signal_cell_degc.tolist() == [30, 30, 10, 10, 20, 20]
 
 
 @pytest.mark.parametrize(
@@ -103,9 +105,10 @@ def test_a_missing_voltage_skips_that_cell_only_and_teaches_it_nothing(field: st
     assert c.soc_std[3] > c.soc_std[2]
     assert np.isfinite(c.soc).all()
     assert np.isfinite(c.soc_std).all()
-    # after cell_voltage_missing_s it becomes a fault
-    assert go(c, 2) & STATUS_FAULT
-    assert Fault(int(c.command.head["faults"][0])) & Fault.CELL_VOLTAGE_MISSING
+    # when it stays away it becomes a fault, which names the cell
+    assert go(c, 10) & STATUS_FAULT
+    assert (c.command.head["cause"][0], c.command.head["cause_index"][0]) == (row_id(Fault.CELL_VOLTAGE_LOST, 3), 3)
+    assert c.command.fault_fatal[Fault.CELL_VOLTAGE_LOST // 32] == 1 << Fault.CELL_VOLTAGE_LOST % 32
 
 
 def test_a_sample_that_stands_still_corrects_nothing_once_it_is_old() -> None:

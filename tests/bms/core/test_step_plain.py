@@ -22,7 +22,7 @@ from bms.core.step import Controller, initial_state
 from bms.racks.record import record
 from hal.contract import Capabilities, Command, Measurement, Quality, RackInfo, Record
 
-N_CELLS, N_SENSORS, N_STEPS = 19, 4, 55
+N_CELLS, N_SENSORS, N_STEPS, CALM_STEPS = 19, 4, 90, 35
 
 
 def make_controller() -> Controller:
@@ -51,18 +51,21 @@ def make_controller() -> Controller:
 def measure(k: int, rng: np.random.Generator, c: Controller) -> tuple[int, float]:
     """Sample number `k` into the controller's measurement: most are good, the rest is what links and sensors do."""
     m, head = c.measurement, c.measurement.head
+    calm = k < CALM_STEPS  # long enough to be connected
     for name in ("current_a", "pack_v", "bus_v", "insulation_ohm", "coolant_in_degc", "coolant_out_degc"):
         head[f"{name}_quality"], head[f"{name}_age_s"] = 0, 0.05
     m.cell_v_quality[:], m.cell_v_age_s[:], m.sensor_degc_quality[:] = 0, 0.05, 0
-    head["sequence"] += k % 13 != 12
+    head["sequence"] += calm or k % 13 != 12
     head["time_s"] = 1.0 * k
-    ampere = (0.0, 12.0, -8.0, 25.0, -0.05)[k // 8 % 5] + rng.normal(0.0, 0.1)
-    m.cell_v[:] = 3.29 - 1e-3 * ampere + rng.normal(0.0, 0.02, N_CELLS)
-    m.sensor_degc[:] = 20.0 + 4.0 * rng.random(N_SENSORS)
+    ampere = 0.0 if calm and k < 20 else (12.0, -8.0, 25.0, -0.05)[k // 8 % 4] + rng.normal(0.0, 0.1)
+    m.cell_v[:] = 3.29 - 1e-3 * ampere + rng.normal(0.0, 1e-3 if calm else 0.02, N_CELLS)
+    m.sensor_degc[:] = 20.0 + (1.0 if calm else 4.0) * rng.random(N_SENSORS)
     head["current_a"], head["pack_v"] = ampere, m.cell_v.sum()
     head["bus_v"] = head["pack_v"]
     head["insulation_ohm"], head["coolant_in_degc"], head["coolant_out_degc"] = 1e6, 20.0, 22.0
     head["contactors"], head["interlock_closed"] = c.command.head["contactors"], 1
+    if calm:
+        return int(Request.CONNECT), 1.0
     bad = rng.integers(N_CELLS)
     if k % 3 == 0:
         m.cell_v[bad] = (np.nan, np.inf, -1e30, 99.0, 5e-324, -99.0, 3.4e38)[k // 3 % 7]
@@ -143,7 +146,7 @@ def test_the_duty_goes_through_much_of_the_controller(both: tuple[np.ndarray, np
         state.bytes[:] = row[: state.bytes.size]
         command.bytes[:] = row[state.bytes.size : -4]
         states.add(int(command.head["state"][0]))
-        faults |= int(command.head["faults"][0])
+        faults |= int(command.head["n_faults"][0])
         flags.update(state.flags[:N_CELLS].tolist())
         status |= int(row[-4:].view(np.int32)[0])
         skipped.update(np.flatnonzero(np.isnan(state.out[3 * 32 : 3 * 32 + N_CELLS])).tolist())
