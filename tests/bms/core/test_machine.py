@@ -448,6 +448,20 @@ def test_contactor_feedback_names_the_contactor() -> None:
     assert math.isnan(rig.at(stuck))
 
 
+def test_every_fault_of_the_machine_says_where() -> None:
+    """Open contactors that say so are known to be open; what concerns the rack has no place; cell 0 is one."""
+    rig = Rig(cell_v=0.02)
+    rig.state.word[m.TRANSPORTED] = 1
+    rig.run(Request.OPEN, Node.TRANSPORT)
+    rig.step()
+    assert (rig.at(Fault.CONTACTOR_WELDED), rig.at(Fault.CONTACTOR_STUCK_OPEN)) == (0.0, 0.0)
+    own = [Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN, *range(Fault.WELD_CURRENT, Fault.PRECHARGE_ATTEMPTS + 1)]
+    assert [int(f) for f in np.flatnonzero(rig.where == NO_INDEX)] == own
+    seen = rig.seen(0.0)._replace(cell_low_at=0, cell_high_at=0)
+    m.machine_signals(rig.config, rig.state, seen, 0, rig.value, rig.where, f4(0.1))
+    assert rig.where[Fault.TRANSPORT_REVERSED] == rig.where[Fault.TRANSPORT_VOLTAGE] == 0
+
+
 def test_a_welded_contactor_keeps_the_machine_from_closing_again() -> None:
     rig = connected()
     rig.welded = POSITIVE
