@@ -310,7 +310,8 @@ def _cells(
     if n_usable < state.cell_v.shape[0]:
         lost_s, lost_at = _longest(state.cell_lost_s)
         total = _NAN
-    still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, calm_mean)
+    # of all cells, bled or not: a mean over fewer would move when bleeding begins
+    still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
     apart_v, apart_at = open_wire(state.cell_v, state.cell_use, calm_mean)
     put(value, where, _OVERVOLTAGE, v_high, high_at)
     put(value, where, _UNDERVOLTAGE, v_low, low_at)
