@@ -1,9 +1,9 @@
 """The faults that the controller knows: what each one looks at, and the rows of the fault table.
 
-A fault has up to three tiers (info, warning and fatal; MOL, RSL and MSL of foxBMS), each of them a row
-{threshold, clear threshold, set time, clear time, latch, reaction, FTTI}. The id of a row, `row_id(fault, severity)`, is
-a stable number: ten times the fault's, plus the severity. `bms.core.diagnosis` runs the table; what a fault looks at is
-written to `value[fault]`, and where it was seen to `where[fault]`, by the kernels of whoever knows it.
+A fault has up to three tiers (info, warning and fatal; MOL, RSL and MSL of foxBMS), each of them a row {threshold, clear
+threshold, set time, clear time, latch, reaction, FTTI}. The id of a row, `row_id(fault, severity)`, is a stable number:
+ten times the fault's, plus the severity. `bms.core.diagnosis` runs the table; what a fault looks at is written to
+`value[fault]`, and where it was seen to `where[fault]`, by the kernels of whoever knows it.
 
 Numbers are never given to another fault; new faults take free ones.
 """
@@ -163,7 +163,7 @@ class Place(IntEnum):
 
 @dataclass(frozen=True)
 class About:
-    """What a fault looks at: `above` tells whether large or small values are wrong; `unit` is that of its thresholds."""
+    """What a fault looks at: `above` tells whether large or small values are wrong, `unit` is that of thresholds."""
 
     text: str
     unit: str
@@ -243,7 +243,7 @@ ABOUT: dict[Fault, About] = {
     _F.BLEED_LOST: About("time without feedback of the bleed switches", "s"),
     _F.SAMPLE_LOST: About("time since the rack delivered a new sample", "s"),
     _F.OPEN_SENSE_WIRE: About(
-        "how far two neighbours are apart from the rest in opposite directions, the smaller of the two",
+        "how far two neighbours are off the rest in opposite directions: the smaller, less what their sum is off",
         "V",
         place=_P.CELL,
     ),
@@ -254,12 +254,14 @@ ABOUT: dict[Fault, About] = {
         "how far the mean sensor has moved while this one's value stood still", "K", place=_P.SENSOR
     ),
     _F.CURRENT_IMPLAUSIBLE: About(
-        "current that the common voltage response of the cells asks for, less the measured one", "A"
+        "sudden current that the cells' common response asks for beyond the measured one", "A"
     ),
     _F.SUM_IMPLAUSIBLE: About("sum of the cells less string voltage, share of it", "1"),
     _F.TEMPERATURE_NEIGHBOUR: About("a sensor less the mean of its neighbours", "K", place=_P.SENSOR),
     _F.TEMPERATURE_MODEL: About("a sensor less its thermal model", "K", place=_P.SENSOR),
-    _F.MODEL_RESIDUAL: About("a cell's filtered innovation less the mean cell's", "V", place=_P.CELL),
+    _F.MODEL_RESIDUAL: About(
+        "a cell's filtered innovation less the mean cell's and what the doubt of its SoC explains", "V", place=_P.CELL
+    ),
     _F.VALUE_OUT_OF_RANGE: About("values outside what their sensors can measure", "1", place=_P.CELL),
     _F.FEEDBACK_INVALID: About("1 = contactor feedback or a digital input has a value that does not exist", "1"),
     _F.CELL_LEAK: About("leak of a cell beyond that of the mean cell", "mA", place=_P.CELL),

@@ -350,6 +350,17 @@ def test_a_frozen_cell_is_remembered_while_it_bleeds(bench: Any) -> None:
     assert bench.where(F.CELL_VOLTAGE_FROZEN) == 6
 
 
+def test_cells_at_rest_do_not_look_frozen_when_the_highest_begin_to_bleed(bench: Any) -> None:
+    """Coarse steps, no current: nothing moves but who is compared with whom."""
+    bench.m.cell_v[:] = 3.3
+    bench.m.cell_v[:6] = 3.5
+    bench.look()
+    bench.asked[:6] = 1
+    for _ in range(5):
+        bench.look()
+        assert bench.value(F.CELL_VOLTAGE_FROZEN) < 1e-6
+
+
 def test_a_frozen_sensor_is_seen(bench: Any) -> None:
     for k in range(20):
         bench.m.sensor_degc[:] = 25.0 + 0.5 * k
