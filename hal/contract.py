@@ -249,7 +249,7 @@ COMMAND = Layout(
         Field("resistance_max", "f4", "largest resistance of a cell, relative to its type's"),
         Field("horizon_a", "f4", "current limits: discharge for each of `HORIZONS_S`, then charge, >= 0", "8"),
         Field("horizon_w", "f4", "power limits, in the same order", "8"),
-        Field("reason_value", "f4", "what the constraint looked at, for the 8 limits, then discharge, charge now", "10"),
+        Field("reason_value", "f4", "what the constraint looked at: the 8 limits, then discharge, charge now", "10"),
         Field("reason_margin", "f4", "how far that is from where the limit would be 0, same unit", "10"),
         Field("fault_info", "u4", "bits of the faults of severity info", f"{N_FAULT_WORDS}"),
         Field("fault_warning", "u4", "bits of the faults of severity warning", f"{N_FAULT_WORDS}"),

@@ -32,7 +32,7 @@ def coolant_setpoint(config: CoolingConfig, degc_high: f4, reaction: int) -> f4:
     Where no temperature is known it may be hot as well as cold: the set-point is then the highest, which harms no cell.
     """
     c = config.number
-    setpoint = c[HOT_DEGC] - c[GAIN] * (degc_high - c[HOT_DEGC])
+    setpoint: f4 = c[HOT_DEGC] - c[GAIN] * (degc_high - c[HOT_DEGC])
     if np.isnan(setpoint) or setpoint > c[MAX_DEGC]:
         setpoint = c[MAX_DEGC]
     if setpoint < c[MIN_DEGC] or reaction & _COOL != 0:

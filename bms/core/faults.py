@@ -1,7 +1,7 @@
 """The faults that the controller knows: what each one looks at, and the rows of the fault table.
 
-A fault has up to three tiers (info, warning and fatal; MOL, RSL and MSL of foxBMS), each of them a row {threshold, clear
-threshold, set time, clear time, latch, reaction, FTTI}. The id of a row, `row_id(fault, severity)`, is a stable number:
+A fault has up to three tiers (info, warning and fatal; MOL, RSL and MSL of foxBMS), each of them a row {threshold,
+clear threshold, set time, clear time, latch, reaction, FTTI}. The id of a row, `row_id(fault, severity)`, is a stable number:
 ten times the fault's, plus the severity. `bms.core.diagnosis` runs the table; what a fault looks at is written to
 `value[fault]`, and where it was seen to `where[fault]`, by the kernels of whoever knows it.
 

@@ -333,7 +333,7 @@ def init(config: U1, state: U1, soc: F4, soc_std: F4) -> None:
 
 @kernel("i4(u1[::1], u1[::1], u1[::1], u1[::1], i4, f4)")
 def step(config: U1, state: U1, measurement: U1, command: U1, request: int, dt_s: f4) -> i4:
-    """One step of the controller: look, estimate, diagnose, decide. The bytes of the records, as their layouts have them.
+    """One step of the controller: look, estimate, diagnose, decide. The bytes of the records, laid out as they say.
 
     `request` is a `machine_table.Request`, `dt_s` > 0 the time since the last step. Writes every field of `command`. A
     value that is missing, not finite or too old never stops the step: its absence has faults of its own. Returns a

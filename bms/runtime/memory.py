@@ -28,7 +28,8 @@ from bms.core.guard import RESET_CAUSE, STORE_VERDICT
 from bms.core.layout import State
 from bms.core.step import Controller
 from bms.runtime.persist import Expected, pack, schema_of, unpack
-from bms.runtime.store import Cause, Saver, StateStore, Verdict
+from bms.runtime.store import Saver, StateStore, Verdict
+from bms.runtime.store_file import Cause
 from hal.contract import RackInfo, RackState, Truth
 from hal.errors import DataError
 
@@ -126,7 +127,7 @@ def sections_of(controller: Controller, counters: Counters) -> dict[str, bytes]:
 def restore(
     controller: Controller, info: RackInfo, sections: Mapping[str, bytes], away_s: float, counters: Counters
 ) -> list[str]:
-    """Take over `sections` into a fresh controller, `away_s` after they were saved; returns what it could not, in words.
+    """Take over `sections` into a fresh controller, `away_s` after they were saved; returns what it could not take.
 
     The controller's SoC and its deviation, as its voltages at rest gave them, are the prior.
     """
@@ -149,15 +150,15 @@ def restore(
         state.machine_word[list(_WORDS)] = found["contactors"]["word"]
     if refused:
         return refused
-    for name, arrays in _WHOLE.items():
-        for array in arrays:
+    for name, whole in _WHOLE.items():
+        for array in whole:
             getattr(state, array)[...] = found[name][array]
     # charge was not counted in the meantime: moments of known SoC are no longer a beginning
     cells = state.health_cell.reshape(-1, h.ROWS)
     cells[:, h.OLDER + h.M_PASSING] = 0.0
     cells[:, h.NEWER + h.M_PASSING] = 0.0
-    for name, array in found["counters"].items():
-        setattr(counters, name, float(array[0]))
+    for name, counted in found["counters"].items():
+        setattr(counters, name, float(counted[0]))
     return _restore_filters(controller, found["estimate"], away_s)
 
 

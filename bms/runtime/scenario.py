@@ -30,9 +30,9 @@ class Scenario:
     """A run: `rack` is a URL, `cell` the controller's cell file ('' = the rack's own), times in s.
 
     `initial_soc` and `initial_soc_std` (0..1) are what the controller is told of every cell; where they are None it
-    guesses from the voltages at rest. `config` is the rack's configuration, name or path ('' = that of the rack's cell, or
-    the defaults for it), `controller` what the scenario changes in it, `requests` what is asked of the controller and from
-    when (otherwise to connect). `tables` are the backend's.
+    guesses from the voltages at rest. `config` is the rack's configuration, name or path ('' = that of the rack's cell,
+    or the defaults for it), `controller` what the scenario changes in it, `requests` what is asked of the controller
+    and from when (otherwise to connect). `tables` are the backend's.
     """
 
     name: str = ""

@@ -14,7 +14,7 @@ from bms.core.layout import CONFIG, STATE
 from bms.firmware.build import HEADER, rackbms_header
 from bms.firmware.header import header
 from hal.codec.jit import PROGRAM as CODEC
-from hal.contract import COMMAND, Command, Layout, MEASUREMENT, TRUTH
+from hal.contract import COMMAND, MEASUREMENT, TRUTH, Command, Layout
 
 LAYOUTS = (CONFIG, STATE, MEASUREMENT, COMMAND)
 SIZES = ((1, 1), (15, 2), (16, 3), (17, 17), (416, 52), (1000, 65535))

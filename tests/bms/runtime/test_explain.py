@@ -1,0 +1,67 @@
+"""Numbers of a command in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bms.core.faults import Fault, row_id
+from bms.runtime import explain
+from hal.contract import NO_INDEX, Command, Constraint, Severity
+
+
+def test_masks_join_the_words_of_one_command_and_of_many() -> None:
+    one = np.array([1 << Fault.CELL_OVERVOLTAGE, 1 << Fault.CONTACTOR_WELDED - 32, 0], np.uint32)
+    other = np.array([0, 0, 1 << Fault.CELL_LEAK - 64], np.uint32)
+    assert explain.faults_in(explain.mask_of(one)) == [Fault.CELL_OVERVOLTAGE, Fault.CONTACTOR_WELDED]
+    both = explain.mask_of(np.stack([one, other]))
+    assert explain.fault_text(both) == "cell overvoltage, contactor welded, cell leak"
+    assert explain.fault_text(0) == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "index", "value", "text"),
+    [
+        (Fault.CELL_OVERVOLTAGE, 17, 3.7123, "cell overvoltage at cell 17: 3.7123 V"),
+        (Fault.CHARGE_HOT, 3, 57.0, "charge hot at sensor 3: 57 degC"),
+        (Fault.CONTACTOR_WELDED, 1, 1.0, "contactor welded at main positive: 1"),
+        (Fault.INSULATION_NEGATIVE, 2, 9e4, "insulation negative at rail negative: 90000 ohm"),
+        (Fault.INTERLOCK_OPEN, NO_INDEX, 1.0, "interlock open: 1"),
+        (Fault.CELL_VOLTAGE_LOST, NO_INDEX, 4.0, "cell voltage lost: 4 s"),
+    ],
+)
+def test_a_cause_names_fault_place_and_value(fault: Fault, index: int, value: float, text: str) -> None:
+    head = Command(1, 1).head
+    head["cause"], head["cause_index"], head["cause_value"] = row_id(fault, Severity.FATAL), index, value
+    assert explain.cause_text(head[0]) == text
+
+
+def test_without_a_cause_there_is_no_text() -> None:
+    assert explain.cause_text(Command(1, 1).head[0]) == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "index", "text"),
+    [
+        (Constraint.RATING, NO_INDEX, "rating: 3.3 A, 0.25 to go"),
+        (Constraint.CELL_VOLTAGE, 5, "cell voltage at the end of the horizon of cell 5: 3.3 V, 0.25 to go"),
+        (Constraint.TEMPERATURE, 2, "temperature of sensor 2: 3.3 degC, 0.25 to go"),
+        (Constraint.STATE, NO_INDEX, "not connected"),
+        (Constraint.FAULT, row_id(Fault.CELL_LEAK, Severity.WARNING), "reaction to a fault: cell leak"),
+        (Constraint.FAULT, NO_INDEX, "reaction to a fault"),
+    ],
+)
+def test_a_reason_names_constraint_place_and_margin(reason: Constraint, index: int, text: str) -> None:
+    command = Command(8, 2)
+    command.reason[9], command.reason_index[9] = reason, index
+    command.reason_value[9], command.reason_margin[9] = 3.3, 0.25
+    assert explain.reason_text(command, 9) == text
+
+
+def test_every_constraint_and_limit_has_words() -> None:
+    command = Command(1, 1)
+    for constraint in Constraint:
+        command.reason[0] = constraint
+        assert explain.reason_text(command, 0)
+    assert explain.limit_names()[4:6] == ["charge 2 s", "charge 10 s"]
+    assert len(explain.limit_names()) == len(command.reason)
