@@ -1,14 +1,23 @@
 """Would the tests notice if protection or the state machine were wrong?
 
 Changes one thing at a time in the kernels named below (a comparison, a constant, a sign, an `and`), runs the tests that
-belong to that file on the kernels as plain Python, and counts the changes that no test notices. Each survivor that is
+answer for that file on the kernels as plain Python, and counts the changes that no test notices. Each survivor that is
 known has its reason in `mutation_survivors.toml`; one without is listed.
 
-    python bench/mutation.py                          all files, some minutes
-    python bench/mutation.py bms/core/diagnosis.py    one of them
-    python bench/mutation.py --list                   the changes, without trying them
+The tests are collected once. For each change a process is forked that replaces one function (or one constant of the
+module) and runs them, the quickest first, until one fails. A change may make a loop endless: a process that needs far
+more time than the tests do without a change has noticed, too. Random examples are the same in every run.
 
-Exit code 1 if fewer than 95 % are noticed or a survivor has no reason.
+Rows and nodes of `bms.core.machine_table` are not changed here: `test_machine_exhaustive.py` changes each of them in
+every way, thousands of changes that are all accounted for.
+
+    python bench/mutation.py                          all files, about ten minutes of two cores
+    python bench/mutation.py bms/core/diagnosis.py    one of them
+    python bench/mutation.py --again                  only what survived last time, and what is new
+    python bench/mutation.py --list                   the changes, without trying them
+    python bench/mutation.py --every 10 --jobs 1      a sample, on one core
+
+Exit code 1 if fewer than 95 % are noticed, fewer than 93 % in one file, or a survivor has no reason.
 """
 
 from __future__ import annotations
@@ -16,35 +25,38 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
-import importlib.abc
-import importlib.machinery
-import io
+import hashlib
+import importlib
+import json
 import os
-import signal
+import resource
 import sys
+import tempfile
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 REASONS = Path(__file__).with_name("mutation_survivors.toml")
-TESTS = "tests/bms/core"
+TESTS = "tests/bms/core/"
 TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/diagnosis.py": ("test_diagnosis.py",),
-    "bms/core/signals.py": ("test_signals.py", "test_plausibility.py"),
+    "bms/core/signals.py": ("test_signals.py", "test_sources.py", "test_plausibility.py"),
+    "bms/core/sources.py": ("test_sources.py", "test_signals.py"),
     "bms/core/plausibility.py": ("test_plausibility.py", "test_signals.py"),
-    "bms/core/machine.py": ("test_machine.py", "test_machine_exhaustive.py"),
-    "bms/core/machine_table.py": ("test_machine_table.py", "test_machine.py", "test_machine_exhaustive.py"),
+    "bms/core/machine.py": ("test_machine.py", "test_machine_exhaustive.py::test_the_kernel_means_what_the_table_says"),
     "bms/core/guard.py": ("test_guard.py",),
 }
 """Files that decide about contactors, and the tests that answer for them."""
 
-WANTED = 0.95
-PATIENCE_S = 240  # a change may make a loop endless: that is noticed, too
+WANTED, WANTED_IN_EACH = 0.95, 0.93
+PATIENCE = 4.0  # times the processor time of all tests
+PATIENCE_S = 10
 
 _COMPARE: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -53,6 +65,7 @@ _COMPARE: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.GtE: (ast.Gt, ast.Lt),
     ast.Eq: (ast.NotEq,),
     ast.NotEq: (ast.Eq,),
+    ast.In: (ast.NotIn,),
 }
 _BINARY: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
@@ -61,28 +74,42 @@ _BINARY: dict[type[ast.operator], type[ast.operator]] = {
     ast.Div: ast.Mult,
     ast.BitAnd: ast.BitOr,
     ast.BitOr: ast.BitAnd,
+    ast.FloorDiv: ast.Mod,
+    ast.Mod: ast.FloorDiv,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
 }
+_CALL = {"min": "max", "max": "min"}
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: `place` and the two texts name it for good, whatever moves in the file."""
+    """One change. `place` is the function that it is in, or the constant of the module that it is."""
 
     path: str
-    function: str
+    place: str
     line: int
-    before: str
-    after: str
+    change: str
     source: str
+    """The changed function, or the changed value."""
 
     @property
     def name(self) -> str:
-        """What identifies it among all changes."""
-        return f"{self.path}:{self.function}: {self.before} -> {self.after}"
+        """What identifies it among all changes, whatever moves in the file."""
+        return f"{self.path}:{self.place}: {self.change}"
+
+    @property
+    def digest(self) -> str:
+        """What it depends on, as far as this file goes."""
+        return hashlib.sha256(f"{self.name}\n{self.source}".encode()).hexdigest()
+
+
+# --- which changes there are ------------------------------------------------------------------------------------------
 
 
 def _variants(node: ast.AST) -> Iterator[ast.AST]:
     """Wrong versions of one node."""
+    changed: Any = copy.deepcopy(node)
     if isinstance(node, ast.Compare):
         for k, op in enumerate(node.ops):
             for other in _COMPARE.get(type(op), ()):
@@ -90,68 +117,79 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
                 changed.ops[k] = other()
                 yield changed
     elif isinstance(node, ast.BoolOp):
-        changed_bool = copy.deepcopy(node)
-        changed_bool.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-        yield changed_bool
+        changed.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        yield changed
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub)):
         yield copy.deepcopy(node.operand)
     elif isinstance(node, (ast.BinOp, ast.AugAssign)) and type(node.op) in _BINARY:
-        changed_op = copy.deepcopy(node)
-        changed_op.op = _BINARY[type(node.op)]()
-        yield changed_op
-    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        yield ast.Constant(node.value + 1 if isinstance(node.value, int) else (node.value * 1.5 or 1.0))
-    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        yield ast.Constant(not node.value)
+        changed.op = _BINARY[type(node.op)]()
+        yield changed
+    elif isinstance(node, (ast.If, ast.IfExp)) and isinstance(node.test, (ast.Name, ast.Attribute, ast.Call)):
+        changed.test = ast.UnaryOp(ast.Not(), changed.test)
+        yield changed
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CALL:
+        changed.func = ast.Name(_CALL[node.func.id])
+        yield changed
+    elif isinstance(node, ast.Constant):
+        if isinstance(node.value, bool):
+            yield ast.Constant(not node.value)
+        elif isinstance(node.value, int):
+            yield ast.Constant(node.value + 1)
+        elif isinstance(node.value, float):
+            yield ast.Constant(node.value * 1.5 or 1.0)
 
 
-def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and any("kernel" in ast.unparse(d) for d in node.decorator_list):
-            yield node.name, node
+def _in_function(path: str, root: ast.FunctionDef) -> Iterator[Mutant]:
+    """Changes of a kernel."""
+    root.decorator_list = []
+    ignored = _annotations(root)
+    for parent in ast.walk(root):
+        for field, value in ast.iter_fields(parent):
+            for k, node in enumerate(value if isinstance(value, list) else [value]):
+                if not isinstance(node, ast.AST) or id(node) in ignored:
+                    continue
+                for variant in _variants(node):
+                    statement = ast.unparse(_statement(root, node)).splitlines()[0]
+                    before = ast.unparse(node).splitlines()[0]
+                    _put(parent, field, k if isinstance(value, list) else None, variant)
+                    source = ast.unparse(root)
+                    _put(parent, field, k if isinstance(value, list) else None, node)
+                    after = ast.unparse(variant).splitlines()[0]
+                    change = f"{before} -> {after}" + (f" in {statement}" if statement != before else "")
+                    yield Mutant(path, root.name, getattr(node, "lineno", 0), change, source)
 
 
-def _table(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Tables of constants that kernels walk through: tuples of more than four rows at the top of a file."""
-    for node in tree.body:
-        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
-        if isinstance(value, ast.Tuple) and len(value.elts) > 4 and isinstance(value.elts[0], (ast.Call, ast.Tuple)):
-            yield ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target), value
+def _in_constant(path: str, node: ast.Assign) -> Iterator[Mutant]:
+    """Changes of a float32 constant of the module: `_LARGEST_A = f4(1e6)`, one or several."""
+    calls = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+    targets = node.targets[0].elts if isinstance(node.targets[0], ast.Tuple) else node.targets
+    for target, call in zip(targets, calls, strict=False):
+        if not (isinstance(target, ast.Name) and isinstance(call, ast.Call) and ast.unparse(call.func) == "f4"):
+            continue
+        number = call.args[0]
+        for variant in _variants(number):
+            after = f"f4({ast.unparse(variant)})"
+            yield Mutant(path, target.id, node.lineno, f"{ast.unparse(call)} -> {after}", after)
 
 
 def mutants(path: str) -> list[Mutant]:
-    """Every change of the kernels in `path`, and of the tables that they walk through."""
-    text = (ROOT / path).read_text()
-    tree = ast.parse(text)
-    found = []
-    for place, root in [*_functions(tree), *_table(tree)]:
-        annotations = _annotations(root)
-        for parent in ast.walk(root):
-            for field, value in ast.iter_fields(parent):
-                items = value if isinstance(value, list) else [value]
-                for k, node in enumerate(items):
-                    if not isinstance(node, ast.AST) or id(node) in annotations:
-                        continue
-                    for variant in _variants(node):
-                        put(parent, field, k if isinstance(value, list) else None, variant)
-                        source = ast.unparse(tree)
-                        put(parent, field, k if isinstance(value, list) else None, node)
-                        before, after = ast.unparse(_statement(root, node)), ast.unparse(variant)
-                        short = before.splitlines()[0]
-                        found.append(
-                            Mutant(
-                                path,
-                                place,
-                                getattr(node, "lineno", 0),
-                                f"{ast.unparse(node)} in {short}",
-                                after,
-                                source,
-                            )
-                        )
+    """Every change of the kernels in `path` and of the constants that they use."""
+    found: list[Mutant] = []
+    for node in ast.parse((ROOT / path).read_text()).body:
+        if isinstance(node, ast.FunctionDef) and any("kernel" in ast.unparse(d) for d in node.decorator_list):
+            found.extend(_in_function(path, node))
+        elif isinstance(node, ast.Assign):
+            found.extend(_in_constant(path, node))
+    seen: Counter[str] = Counter()
+    for k, mutant in enumerate(found):
+        seen[mutant.name] += 1
+        if (nth := seen[mutant.name]) > 1:
+            fields = (mutant.path, mutant.place, mutant.line, f"{mutant.change} #{nth}", mutant.source)
+            found[k] = Mutant(*fields)
     return found
 
 
-def put(parent: ast.AST, field: str, k: int | None, node: ast.AST) -> None:
+def _put(parent: ast.AST, field: str, k: int | None, node: ast.AST) -> None:
     """Set a field of `parent`, or one item of it."""
     if k is None:
         setattr(parent, field, node)
@@ -159,13 +197,13 @@ def put(parent: ast.AST, field: str, k: int | None, node: ast.AST) -> None:
         getattr(parent, field)[k] = node
 
 
-def _annotations(root: ast.AST) -> set[int]:
-    """Nodes whose change changes nothing: annotations, decorators and docstrings."""
+def _annotations(root: ast.FunctionDef) -> set[int]:
+    """Nodes whose change changes nothing."""
     left: set[int] = set()
     for node in ast.walk(root):
         parts: list[ast.AST | None] = []
         if isinstance(node, ast.FunctionDef):
-            parts = [node.returns, *node.decorator_list, *(a.annotation for a in node.args.args)]
+            parts = [node.returns, *(a.annotation for a in node.args.args)]
         elif isinstance(node, ast.AnnAssign):
             parts = [node.annotation]
         for part in parts:
@@ -183,43 +221,146 @@ def _statement(root: ast.AST, node: ast.AST) -> ast.AST:
     return best
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives the changed source when its module is imported."""
-
-    def __init__(self, mutant: Mutant) -> None:
-        self.mutant = mutant
-        self.name = mutant.path.removesuffix(".py").replace("/", ".")
-
-    def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        if name != self.name:
-            return None
-        return importlib.machinery.ModuleSpec(name, self, origin=str(ROOT / self.mutant.path))
-
-    def exec_module(self, module: object) -> None:
-        module.__file__ = str(ROOT / self.mutant.path)  # type: ignore[attr-defined]
-        exec(compile(self.mutant.source, self.mutant.path, "exec"), module.__dict__)
+def apply(mutant: Mutant) -> None:
+    """Make the change in this process."""
+    module = importlib.import_module(mutant.path.removesuffix(".py").replace("/", "."))
+    if not mutant.source.startswith("def "):
+        setattr(module, mutant.place, eval(mutant.source, vars(module)))
+        return
+    whole = compile("from __future__ import annotations\n" + mutant.source, mutant.path, "exec", dont_inherit=True)
+    code = next(c for c in whole.co_consts if isinstance(c, CodeType) and c.co_name == mutant.place)
+    getattr(module, mutant.place).py_func.__code__ = code
 
 
-def survives(mutant: Mutant | None, tests: tuple[str, ...]) -> bool:
-    """Whether all `tests` pass with the change, in a process of its own."""
-    child = os.fork()
-    if child == 0:
+# --- what the tests say to them ---------------------------------------------------------------------------------------
+
+
+class Trials:
+    """A plugin of pytest that runs the collected tests once for each change, each time in a process of its own."""
+
+    def __init__(self, wanted: list[Mutant], jobs: int) -> None:
+        self.wanted = wanted
+        self.jobs = jobs
+        self.alive: dict[str, bool] = {}
+        self.trouble = ""
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Try everything; the tests of `session` have been collected."""
+        if session.testsfailed:
+            self.trouble = "the tests cannot be collected"
+            return True
+        cost = self._without_change(session)
+        if self.trouble:
+            return True
+        running: dict[int, Mutant] = {}
+        started = time.perf_counter()
+        for mutant in [*self.wanted, *[None] * self.jobs]:
+            while running and (mutant is None or len(running) >= self.jobs):
+                pid, status = os.waitpid(-1, 0)
+                if pid in running:
+                    self.alive[running.pop(pid).name] = os.waitstatus_to_exitcode(status) == 0
+                    self._show(time.perf_counter() - started)
+            if mutant is not None:
+                items = sorted(_answering(session.items, TARGETS[mutant.path]), key=lambda i: cost[i.nodeid])
+                limit_s = int(PATIENCE_S + PATIENCE * sum(cost[i.nodeid] for i in items))
+                running[self._fork(session, items, mutant, limit_s)] = mutant
+        return True
+
+    def _without_change(self, session: Any) -> dict[str, float]:
+        """Processor time of each test. Sets `trouble` if one fails although nothing is changed."""
+        with tempfile.NamedTemporaryFile("r") as file:
+            child = self._fork(session, session.items, None, 3600, file.name)
+            _, status = os.waitpid(child, 0)
+            if os.waitstatus_to_exitcode(status) != 0:
+                self.trouble = f"a test fails without any change: {file.read() or 'run them'}"
+                return {}
+            times: dict[str, float] = json.load(file)
+            return times
+
+    def _fork(
+        self, session: Any, items: list[Any], mutant: Mutant | None, limit_s: int, times: str | None = None
+    ) -> int:
+        """Run `items` in a child until one fails; returns its number. It writes the time of each test to `times`."""
+        child = os.fork()
+        if child:
+            return child
         code = 1
         try:
-            os.setpgid(0, 0)
-            signal.alarm(PATIENCE_S)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
             if mutant is not None:
-                sys.meta_path.insert(0, _Finder(mutant))
-            import pytest
-
-            quiet = io.StringIO()
-            with redirect_stdout(quiet), redirect_stderr(quiet):
-                files = [str(ROOT / TESTS / name) for name in tests if (ROOT / TESTS / name).exists()]
-                code = int(pytest.main([*files, "-x", "-q", "-p", "no:cacheprovider", "-W", "ignore"]))
+                apply(mutant)
+            spent: dict[str, float] = {}
+            for k, item in enumerate(items):
+                started = time.process_time()
+                after = items[k + 1] if k + 1 < len(items) else None
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+                spent[item.nodeid] = time.process_time() - started
+                if session.testsfailed:
+                    break
+            if times is not None:
+                Path(times).write_text(item.nodeid if session.testsfailed else json.dumps(spent))
+            code = int(session.testsfailed > 0)
         finally:
             os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 0
+
+    def _show(self, seconds: float) -> None:
+        """Progress, for somebody who watches."""
+        if not sys.stderr.isatty():
+            return
+        done, whole = len(self.alive), len(self.wanted)
+        bar = "#" * (40 * done // whole)
+        left_s = seconds / done * (whole - done)
+        end = "\n" if done == whole else ""
+        print(f"\r[{bar:40}] {done}/{whole}, {left_s / 60:.0f} min left ", end=end, file=sys.stderr, flush=True)
+
+
+def _answering(items: list[Any], tests: tuple[str, ...]) -> list[Any]:
+    """Those of `items` that are named by `tests`."""
+    return [i for i in items if any(i.nodeid.removeprefix(TESTS).startswith(name) for name in tests)]
+
+
+def trials(wanted: list[Mutant], jobs: int) -> dict[str, bool]:
+    """Whether each change survives. Raises `RuntimeError` if the tests fail without one."""
+    import hypothesis
+    import pytest
+
+    # no shrinking and no memory of examples: what matters is whether, not how
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile("mutation", deadline=None, database=None, phases=phases)
+    tests = list(dict.fromkeys(TESTS + name for m in wanted for name in TARGETS[m.path]))
+    plugin = Trials(wanted, jobs)
+    options = ["-x", "-s", "-p", "no:cacheprovider", "-p", "no:terminal", "-W", "ignore", "--hypothesis-seed=0"]
+    pytest.main([*tests, *options, "--hypothesis-profile=mutation"], plugins=[plugin])
+    if plugin.trouble:
+        raise RuntimeError(plugin.trouble)
+    return plugin.alive
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+
+
+def report(tried: list[Mutant], alive: dict[str, bool], whole: bool) -> bool:
+    """Print what survived, and why; True if that is good enough. `whole`: every change has been tried."""
+    reasons: dict[str, str] = tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
+    good = True
+    for path in dict.fromkeys(m.path for m in tried):
+        here = [m for m in tried if m.path == path]
+        survivors = [m for m in here if alive[m.name]]
+        share = 1 - len(survivors) / len(here)
+        print(f"{path}: {len(here)} changes, {share:.1%} noticed, {len(survivors)} survive")
+        for m in survivors:
+            print(f"  line {m.line}: {m.place}: {m.change}\n    {reasons.get(m.name, 'NO REASON GIVEN')}")
+        good = good and (share >= WANTED_IN_EACH or not whole)
+    unexplained = sum(alive[m.name] and m.name not in reasons for m in tried)
+    noticed = sum(not alive[m.name] for m in tried)
+    share = noticed / max(len(tried), 1)
+    print(f"{len(tried)} changes, {noticed} noticed ({share:.1%}), {unexplained} survivors without a reason")
+    if whole and (needless := [name for name in reasons if not alive.get(name, False)]):
+        print("\n".join(["reasons for changes that are noticed, or that there are no more:", *needless]))
+    return good and share >= WANTED and not unexplained
 
 
 def main() -> int:
@@ -227,46 +368,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", help=f"of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--list", action="store_true", help="print the changes and try none")
+    parser.add_argument("--again", action="store_true", help="trust that what was noticed last time still is")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try every N-th change only")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)")
     args = parser.parse_args()
+    if wrong := [path for path in args.files if path not in TARGETS]:
+        parser.error(f"{wrong[0]}: not one of {', '.join(TARGETS)}")
+    wanted = [m for path in args.files or TARGETS for m in mutants(path)[:: max(args.every, 1)]]
+    if args.list:
+        print("\n".join(f"{m.line:4d} {m.name}" for m in wanted))
+        return 0
     os.environ["RACKBMS_JIT"] = "0"
-    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(os.environ.get("TMPDIR", "/tmp"), "rackbms-hypothesis")
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
-    import hypothesis  # noqa: F401  (imported before the forks, once for all)
-    import numpy  # noqa: F401  (imported before the forks, once for all)
-    import pytest  # noqa: F401  (imported before the forks, once for all)
-
-    reasons: dict[str, str] = tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
-    files = args.files or [path for path in TARGETS if (ROOT / path).exists()]
-    if wrong := [path for path in files if path not in TARGETS]:
-        parser.error(f"{wrong[0]}: not one of {', '.join(TARGETS)}")
-    started, tried, killed, unexplained = time.perf_counter(), 0, 0, 0
-    for path in files:
-        all_of_them = mutants(path)[:: args.every]
-        if args.list:
-            print("\n".join(f"{m.line:4d} {m.name}" for m in all_of_them))
-            continue
-        tests = TARGETS[path]
-        if not survives(None, tests):
-            print(f"{path}: its tests fail without any change", file=sys.stderr)
-            return 1
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            outcome = list(pool.map(lambda m, tests=tests: survives(m, tests), all_of_them))
-        survivors = [m for m, alive in zip(all_of_them, outcome, strict=True) if alive]
-        tried, killed = tried + len(all_of_them), killed + len(all_of_them) - len(survivors)
-        share = 1 - len(survivors) / max(len(all_of_them), 1)
-        print(f"{path}: {len(all_of_them)} changes, {share:.1%} noticed", flush=True)
-        for m in survivors:
-            reason = reasons.get(m.name, "")
-            unexplained += not reason
-            print(f"  line {m.line}: {m.name}\n    {reason or 'NO REASON GIVEN'}", flush=True)
-    if args.list:
-        return 0
-    share = killed / max(tried, 1)
-    print(f"{tried} changes, {killed} noticed ({share:.1%}), {unexplained} survivors without a reason, "
-          f"{time.perf_counter() - started:.0f} s")  # fmt: skip
-    return 0 if share >= WANTED and not unexplained else 1
+    memory = Path(tempfile.gettempdir()) / f"rackbms-mutation-{os.getuid()}.json"
+    noticed: set[str] = set(json.loads(memory.read_text())) if memory.exists() else set()
+    if not args.again:
+        noticed -= {m.digest for m in wanted}
+    started = time.perf_counter()
+    try:
+        alive = trials([m for m in wanted if m.digest not in noticed], max(args.jobs, 1))
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    noticed |= {m.digest for m in wanted if m.name in alive and not alive[m.name]}
+    memory.write_text(json.dumps(sorted(noticed)))
+    good = report(wanted, {m.name: alive.get(m.name, False) for m in wanted}, not args.files and args.every <= 1)
+    print(f"{time.perf_counter() - started:.0f} s")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
