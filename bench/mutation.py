@@ -27,6 +27,7 @@ import ast
 import copy
 import hashlib
 import importlib
+import io
 import json
 import os
 import resource
@@ -36,6 +37,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -242,12 +244,11 @@ class Trials:
         self.wanted = wanted
         self.jobs = jobs
         self.alive: dict[str, bool] = {}
-        self.trouble = ""
+        self.trouble = "the tests cannot be collected"
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """Try everything; the tests of `session` have been collected."""
         if session.testsfailed:
-            self.trouble = "the tests cannot be collected"
             return True
         cost = self._without_change(session)
         if self.trouble:
@@ -271,6 +272,7 @@ class Trials:
         with tempfile.NamedTemporaryFile("r") as file:
             child = self._fork(session, session.items, None, 3600, file.name)
             _, status = os.waitpid(child, 0)
+            self.trouble = ""
             if os.waitstatus_to_exitcode(status) != 0:
                 self.trouble = f"a test fails without any change: {file.read() or 'run them'}"
                 return {}
@@ -332,8 +334,9 @@ def trials(wanted: list[Mutant], jobs: int) -> dict[str, bool]:
     hypothesis.settings.register_profile("mutation", deadline=None, database=None, phases=phases)
     tests = list(dict.fromkeys(TESTS + name for m in wanted for name in TARGETS[m.path]))
     plugin = Trials(wanted, jobs)
-    options = ["-x", "-s", "-p", "no:cacheprovider", "-p", "no:terminal", "-W", "ignore", "--hypothesis-seed=0"]
-    pytest.main([*tests, *options, "--hypothesis-profile=mutation"], plugins=[plugin])
+    options = ["-x", "-q", "-s", "-p", "no:cacheprovider", "-W", "ignore", "--hypothesis-seed=0"]
+    with redirect_stdout(io.StringIO()):
+        pytest.main([*tests, *options, "--hypothesis-profile=mutation"], plugins=[plugin])
     if plugin.trouble:
         raise RuntimeError(plugin.trouble)
     return plugin.alive
@@ -393,7 +396,7 @@ def main() -> int:
         return 1
     noticed |= {m.digest for m in wanted if m.name in alive and not alive[m.name]}
     memory.write_text(json.dumps(sorted(noticed)))
-    good = report(wanted, {m.name: alive.get(m.name, False) for m in wanted}, not args.files and args.every <= 1)
+    good = report(wanted, {m.name: m.digest not in noticed for m in wanted}, not args.files and args.every <= 1)
     print(f"{time.perf_counter() - started:.0f} s")
     return 0 if good else 1
 
