@@ -1,7 +1,7 @@
 """The faults that the controller knows: what each one looks at, and the rows of the fault table.
 
 A fault has up to three tiers (info, warning and fatal; MOL, RSL and MSL of foxBMS), each of them a row {threshold,
-clear threshold, set time, clear time, latch, reaction, FTTI}. The id of a row, `row_id(fault, severity)`, is a stable number:
+clear threshold, set time, clear time, latch, reaction, FTTI}. The id of a row, `row_id(fault, severity)`, is stable:
 ten times the fault's, plus the severity. `bms.core.diagnosis` runs the table; what a fault looks at is written to
 `value[fault]`, and where it was seen to `where[fault]`, by the kernels of whoever knows it.
 
@@ -64,6 +64,7 @@ class Fault(IntEnum):
     PRECHARGE_CURRENT = 42
     PRECHARGE_RESISTOR = 43
     PRECHARGE_ATTEMPTS = 44
+    SELF_TEST = 45
 
     COOLANT_FLOW = 46
     COOLANT_HOT = 47
@@ -229,6 +230,7 @@ ABOUT: dict[Fault, About] = {
     ),
     _F.PRECHARGE_RESISTOR: About("heat in the precharge resistor, 1 = all that it bears", "1"),
     _F.PRECHARGE_ATTEMPTS: About("failed attempts to precharge in a row", "1"),
+    _F.SELF_TEST: About("time in the self-test, for which everything must be there and in order", "s"),
     _F.COOLANT_FLOW: About("coolant flow", "l/min", above=False),
     _F.COOLANT_HOT: About("coolant at the inlet", "degC"),
     _F.COOLANT_COLD: About("coolant at the inlet", "degC", above=False),
@@ -277,9 +279,9 @@ ABOUT: dict[Fault, About] = {
     _F.CONFIG_MISMATCH: About("1 = the memory belongs to another configuration", "1"),
     _F.CONFIG_DAMAGED: About("1 = the configuration has changed since the start", "1"),
     _F.RESET_CAUSE: About(
-        "why the controller started: 1 after an orderly end, 2 after a crash, 3 by an operator", "1", place=_P.CAUSE
+        "why the controller started, until it is reset: 1 after an orderly end, 2 by an operator, 3 after a crash", "1", place=_P.CAUSE
     ),
-    _F.STORE_DAMAGED: About("1 = an older state was restored, 2 = none", "1"),
+    _F.STORE_DAMAGED: About("what the state store gave, until it is reset: 1 an older state, 2 none of what was there", "1"),
     _F.ESTIMATE_INVALID: About("cells whose estimate is not a number", "1", place=_P.CELL),
 }
 """Every fault, what it looks at, and when."""

@@ -60,12 +60,16 @@ def guard_init(state: GuardState, expected: np.uint32) -> None:
 
 
 @kernel
-def guard_step(state: GuardState, words: Any, expected: np.uint32, value: F4, where: U2) -> None:
+def guard_step(state: GuardState, words: Any, expected: np.uint32, reset: bool, value: F4, where: U2) -> None:
     """Digest a few more words of the configuration and write the values of the guard's faults.
 
-    `words`: those of the configuration that its digest is made of; `expected`: the digest that it carries.
+    `words`: those of the configuration that its digest is made of; `expected`: the digest that it carries. `reset`: a
+    person has seen why the controller started and what was restored.
     """
     word = state.word
+    if reset:
+        word[RESET_CAUSE] = np.uint32(0)
+        word[STORE_VERDICT] = np.uint32(0)
     n = words.shape[0]
     first = int(word[POSITION])
     if first >= n:

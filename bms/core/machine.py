@@ -54,8 +54,8 @@ PRECHARGE_OHM, LINK_F, LINK_TAU_S, LINK_FINAL, ACTUATION_S = range(5, 10)
 RESISTOR_J, RESISTOR_TAU_S, RESISTOR_RESTART, PACK_MAX_V = range(10, 14)
 WELD_FALL, WELD_MATCH, WELD_LOW = range(14, 17)
 RATED_A, LOAD_OPERATIONS, MECHANICAL_OPERATIONS = range(17, 20)
-TRANSPORT_V, FILLED_V, WINDOW_V, BEHIND_V, TRANSPORT_CHARGE_A = range(20, 25)
-N_SETTINGS = 25
+TRANSPORT_V, FILLED_V, WINDOW_V, BEHIND_V = range(20, 24)
+N_SETTINGS = 24
 
 # MachineConfig.time, for each node
 TIME_OUT_S, HOLD_TIME_S = 0, 1
@@ -115,8 +115,8 @@ _ALLOWED, _TRANSPORTED, _EMPTY, _FILLED = (
 _N_INIT, _N_CONNECTED, _N_FAULT, _N_OPENING, _N_RAMP_DOWN = (
     int(n) for n in (Node.INIT, Node.CONNECTED, Node.FAULT, Node.OPENING, Node.RAMP_DOWN)
 )
-_N_WELD_TEST, _N_TRANSPORT, _N_TRANSPORT_CHARGE = (
-    int(n) for n in (Node.WELD_TEST, Node.TRANSPORT, Node.TRANSPORT_CHARGE)
+_N_WELD_TEST, _N_TRANSPORT, _N_TRANSPORT_CHARGE, _N_SELF_TEST = (
+    int(n) for n in (Node.WELD_TEST, Node.TRANSPORT, Node.TRANSPORT_CHARGE, Node.SELF_TEST)
 )
 _FIRST_STAGE, _LAST_STAGE = int(Node.PRECHARGE_NEGATIVE), int(Node.PRECHARGE_RELEASE)
 _FIRST_TRANSPORT_STAGE, _LAST_TRANSPORT_STAGE = int(Node.TRANSPORT_NEGATIVE), int(Node.TRANSPORT_RELEASE)
@@ -148,6 +148,7 @@ _PRECHARGE_TIMEOUT, _PRECHARGE_VOLTAGE, _PRECHARGE_CURRENT, _PRECHARGE_RESISTOR,
     )
 )
 _REVERSED, _TRANSPORT_HIGH = int(Fault.TRANSPORT_REVERSED), int(Fault.TRANSPORT_VOLTAGE)
+_SELF_TEST = int(Fault.SELF_TEST)
 
 _NO_PLACE = np.uint16(NO_INDEX)
 _NAN = f4(np.nan)
@@ -381,6 +382,7 @@ def machine_signals(
     if mask & _PRECHARGE != 0:  # without it there is no voltage of the link
         value[_STUCK_OPEN_VOLTAGE] = abs(pack_v - bus_v) / _share_of(config, pack_v)
     value[_WORN] = max(state.wear[0], state.wear[1])
+    value[_SELF_TEST] = mode_s(state) if node == _N_INIT or node == _N_SELF_TEST else f4(0)
     _precharge_values(config, state, seen, node, value)
 
     # a cell that stays low while the mean is inside the window again counts as if it were reversed

@@ -82,7 +82,6 @@ class MachineSettings:
     transport_v: float = 0.1  # a cell below is empty
     transport_settle_s: float = 3600.0  # all cells must be empty for so long: they recover once their current ends
     transport_drain_time_out_s: float = 60.0 * 86400.0  # bleed resistors need weeks
-    transport_charge_c: float = 0.02  # C-rate of the charge on the way back
     transport_margin_v: float = 0.05  # a cell is inside its window this much above v_min
     transport_filled_s: float = 60.0  # all of them must be for so long
     transport_behind_v: float = 0.5  # with the mean above v_min, a cell below this stays behind
@@ -167,7 +166,6 @@ def machine_config(
         m.FILLED_V: cell.v_min + s.transport_margin_v,
         m.WINDOW_V: cell.v_min,
         m.BEHIND_V: s.transport_behind_v,
-        m.TRANSPORT_CHARGE_A: s.transport_charge_c * info.capacity_ah,
     }.items():
         setting[index] = value
     time = np.full((len(NODES), m.TIME_COLUMNS), np.inf, np.float32)

@@ -271,7 +271,7 @@ def _step(
     health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bleed_a, value, where, dt_s)
     leak_step(c.leak, s.leak, s.estimator, s.health.capacity, s.balancing.bled_ah, value, where, dt_s)
     machine_signals(c.machine, s.machine, seen, request, value, where, dt_s)
-    guard_step(s.guard, c.words, c.estimator.scalars[0].digest, value, where)
+    guard_step(s.guard, c.words, c.estimator.scalars[0].digest, request == _RESET, value, where)
 
     context = machine_context(s.machine, seen.flow)
     service = s.machine.word[MODE] == _MAINTENANCE

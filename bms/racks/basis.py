@@ -29,6 +29,7 @@ class Basis:
     discharge_a: float
     period_s: float
     current_range_a: float  # what the current sensor can show
+    self_test_s: float  # time-out of the self-test
     precharge_rc_s: float
     precharge_attempts: int
     coolant_flow_lpm: float  # nominal

@@ -51,7 +51,6 @@ PARTS: dict[str, type[Any]] = {
 
 TAKEN_OVER = {
     ("signals", "period_s"): "timing.period_s",
-    ("machine", "transport_charge_c"): "limits.transport_charge_c",
 }
 """Keys of settings that are told once for all parts, and where."""
 
@@ -185,6 +184,7 @@ def _basis(cell: CellParameters, settings: Mapping[str, Any]) -> Basis:
         discharge_a=most[1],
         period_s=settings["timing"].period_s,
         current_range_a=signals.current_range_c * capacity_ah,
+        self_test_s=machine.self_test_time_out_s,
         precharge_rc_s=machine.precharge_ohm * machine.link_f,
         precharge_attempts=machine.precharge_attempts,
         coolant_flow_lpm=rack.coolant_flow_lpm or FLOW_LPM,

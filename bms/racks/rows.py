@@ -295,6 +295,14 @@ def _contactors(t: Table, basis: Basis) -> None:
         (1.0, 0.5, 0.0, 0.0, once),
         2.0,
     )
+    # a little before the machine's own time-out, so that its FAULT has a cause
+    latest_s = basis.self_test_s - max(1.0, 2.0 * period)
+    t.add(
+        _F.SELF_TEST,
+        warning=(0.5 * latest_s, 0.0, 0.0, 0.0, R.NONE),
+        fatal=(latest_s, 0.0, 0.0, 0.0, RAMP),
+        ftti_s=rounded(1.4 * basis.self_test_s),
+    )
     # thresholds lie between whole numbers of attempts
     t.add(
         _F.PRECHARGE_ATTEMPTS,

@@ -38,6 +38,7 @@ SAVE_EVERY_S = 60.0
 DRIFT_PER_DAY = 0.003  # deviation of SoC that a day without the controller adds: self-discharge and small loads
 CONTRADICTION = 4.0  # deviations between what is remembered and what voltages at rest say
 
+_RESET_FAULT = {Cause.FIRST: 0, Cause.ORDERED: 1, Cause.OPERATOR: 2, Cause.CRASH: 3}
 _STORE_FAULT = {Verdict.OLDER_GENERATION: 1, Verdict.LOST: 2, Verdict.OTHER_LAYOUT: 2}
 _WORDS = (m.ATTEMPTS, m.TRANSPORTED, *range(m.OPERATIONS, m.OPERATIONS + m.N_CONTACTORS))
 
@@ -211,7 +212,7 @@ class Memory:
             away_s = max(time.time() - loaded.time_s, 0.0)
             refused = restore(self.controller, self.info, loaded.sections, away_s, self.counters)
         word = self.controller.state.guard_word
-        word[RESET_CAUSE] = int(loaded.cause)
+        word[RESET_CAUSE] = _RESET_FAULT[loaded.cause]
         word[STORE_VERDICT] = _STORE_FAULT.get(verdict, 0)
         self._store.begin()
         self._saver = Saver(self._store)

@@ -21,12 +21,13 @@ class Bench:
         self.value, self.where = np.full(N_FAULTS, np.nan, np.float32), np.zeros(N_FAULTS, np.uint16)
         g.guard_init(self.state, np.uint32(self.expected))
 
-    def step(self, steps: int = 1, expected: int | None = None) -> None:
+    def step(self, steps: int = 1, expected: int | None = None, reset: bool = False) -> None:
         for _ in range(steps):
             g.guard_step(
                 self.state,
                 self.words,
                 np.uint32(self.expected if expected is None else expected),
+                reset,
                 self.value,
                 self.where,
             )
@@ -79,3 +80,8 @@ def test_what_the_runtime_found_is_told(word: int, fault: Fault) -> None:
     bench.state.word[word] = 2
     bench.step()
     assert bench.get(fault) == 2.0
+    bench.step(reset=True)
+    assert bench.get(fault) == 0.0
+    assert bench.get(Fault.CONFIG_MISMATCH) == 0.0
+    bench.step()
+    assert bench.get(fault) == 0.0

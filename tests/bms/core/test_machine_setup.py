@@ -25,7 +25,6 @@ def test_numbers_come_from_cell_rack_and_settings() -> None:
     assert setting[m.PRECHARGE_A] == pytest.approx(0.01 * 280.0)
     assert setting[m.RATED_A] == pytest.approx(0.5 * 280.0)
     assert setting[m.PACK_MAX_V] == pytest.approx(416 * 3.65)
-    assert setting[m.TRANSPORT_CHARGE_A] == pytest.approx(0.02 * 280.0)
     assert (setting[m.WINDOW_V], setting[m.FILLED_V]) == (2.5, pytest.approx(2.55))
     # the link's own resistor divides: 1e4/(1e4 + 50) of the string, RC of both side by side
     assert setting[m.LINK_FINAL] == pytest.approx(1e4 / 10050.0)

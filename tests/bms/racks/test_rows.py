@@ -13,7 +13,7 @@ from hal.contract import Severity
 
 F, R, S = Fault, Reaction, Severity
 BASIS = Basis(
-    n_series=416, capacity_ah=280.0, charge_a=280.0, discharge_a=280.0, period_s=1.0, current_range_a=980.0,
+    n_series=416, capacity_ah=280.0, charge_a=280.0, discharge_a=280.0, period_s=1.0, current_range_a=980.0, self_test_s=60.0,
     precharge_rc_s=0.5, precharge_attempts=3, coolant_flow_lpm=40.0,
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ F, R, S = Fault, Reaction, Severity
 
 def table(period_s: float = 1.0) -> dict[tuple[Fault, Severity], Row]:
     rows = Table()
-    monitoring_rows(rows, Basis(416, 280.0, 280.0, 280.0, period_s, 980.0, 0.5, 3, 40.0))
+    monitoring_rows(rows, Basis(416, 280.0, 280.0, 280.0, period_s, 980.0, 60.0, 0.5, 3, 40.0))
     return {(row.fault, row.severity): row for row in rows.rows}
 
 
