@@ -173,10 +173,11 @@ def _debounce(config: DiagnosisConfig, state: DiagnosisState, row: int, side: in
     state.timer[row] = f4(0)
     if active:
         state.status[row] &= np.uint8(LATCHED)
-        return False
-    latched = LATCHED if config.reaction[row] & _LATCH != 0 else 0
-    state.status[row] |= np.uint8(ACTIVE | latched)
-    return True
+    else:
+        state.status[row] |= np.uint8(ACTIVE)
+        if config.reaction[row] & _LATCH != 0:
+            state.status[row] |= np.uint8(LATCHED)
+    return not active
 
 
 @kernel

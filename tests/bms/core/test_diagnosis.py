@@ -131,6 +131,8 @@ def test_no_time_passes_in_a_step_without_length(dt_s: float) -> None:
 
 def test_endless_steps_stay_finite() -> None:
     table = Table(row(set_s=1e9))
+    table.run(4.0, math.inf)
+    assert table.state.timer.max() == 1e6  # eleven days, longer than any time of a row
     for _ in range(3):
         table.run(4.0, math.inf)
     assert np.isfinite(table.state.timer).all()
@@ -139,6 +141,11 @@ def test_endless_steps_stay_finite() -> None:
 def test_rounding_does_not_ask_for_one_more_sample() -> None:
     table = Table(row(set_s=2.0))
     assert [table.run(4.0, 0.1) for _ in range(20)] == [0] * 19 + [32]
+
+
+@pytest.mark.parametrize(("dt_s", "reaction"), [(0.9992, 32), (0.9988, 0)])
+def test_rounding_gives_away_a_thousandth_of_a_step(dt_s: float, reaction: int) -> None:
+    assert Table(row(set_s=1.0)).run(4.0, dt_s) == reaction
 
 
 def model(values: list[float], steps: list[float], set_s: float, clear_s: float) -> list[bool]:
@@ -297,6 +304,30 @@ def test_only_fatal_rows_are_a_cause(severity: Severity) -> None:
     assert table.state.word[d.CAUSE] == 10 * Fault.ESTIMATE_INVALID + Severity.FATAL
 
 
+@pytest.mark.parametrize("value", [math.nan, 4.0, 3.6])
+def test_a_fatal_row_that_is_not_set_is_no_cause(value: float) -> None:
+    """It is looked at ahead of the one that is set, and its value is not known, on the way, or between."""
+    table = Table(row(), row(Fault.ESTIMATE_INVALID, set_s=0.0))
+    table.run({OVER: value, Fault.ESTIMATE_INVALID: 9.0})
+    assert table.state.word[d.CAUSE] == 10 * Fault.ESTIMATE_INVALID + Severity.FATAL
+    assert table.state.number[d.CAUSE_VALUE] == 9.0
+
+
+def test_a_cause_lasts_as_long_as_fatal_rows_and_no_longer() -> None:
+    """Whether rows of other severities are there does not matter."""
+    table = Table(row(set_s=0.0, clear_s=0.0), row(Fault.INTERLOCK_OPEN, Severity.WARNING, set_s=0.0))
+    for seen, cause in (
+        ({OVER: 4.0}, 10 * OVER + 3),
+        ({}, 10 * OVER + 3),
+        ({Fault.INTERLOCK_OPEN: 9.0}, 10 * OVER + 3),
+    ):
+        table.run(seen)
+        assert table.state.word[d.CAUSE] == cause
+    table.run({OVER: 3.0})
+    assert table.status(Fault.INTERLOCK_OPEN, Severity.WARNING) == d.ACTIVE
+    assert table.state.word[d.CAUSE] == 0
+
+
 def test_reactions_of_all_rows_add_up() -> None:
     table = Table(
         row(severity=Severity.INFO, set_s=0.0, reaction=Reaction.COOL),
@@ -334,6 +365,16 @@ def test_bits_and_severity_of_what_is_shown() -> None:
     assert d.fault_bits(table.state, *words) == 3
     assert shown() == [{OVER}, {Fault.INTERLOCK_OPEN}, {Fault.ESTIMATE_INVALID}]
     assert d.worst(table.state) == Severity.FATAL
+
+
+@pytest.mark.parametrize("fault", Fault, ids=lambda f: f.name)
+def test_every_fault_has_its_bit(fault: Fault) -> None:
+    table = Table(*(row(fault, s, set_s=0.0) for s in list(Severity)[1:]))
+    table.run({fault: 9.0 if ABOUT[fault].above else 1.0}, context=0xFFFF)
+    words = [np.zeros(N_FAULT_WORDS, np.uint32) for _ in range(3)]
+    assert d.fault_bits(table.state, *words) == 3
+    for severity in words:
+        assert sum(int(word) << 32 * k for k, word in enumerate(severity)) == 1 << fault
 
 
 def test_values_of_faults_without_rows_are_not_looked_at() -> None:

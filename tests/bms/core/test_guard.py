@@ -61,9 +61,22 @@ def test_any_flipped_bit_shows_within_two_passes_and_stays(word: int, bit: int, 
     assert bench.get(Fault.CONFIG_MISMATCH) == 0.0
     bench.step(5)
     assert bench.get(Fault.CONFIG_DAMAGED) == 1.0
+    assert (bench.where[[Fault.CONFIG_MISMATCH, Fault.CONFIG_DAMAGED, Fault.STORE_DAMAGED]] == 65535).all()
     bench.words[word] ^= np.uint32(1 << bit)
     bench.step(10)
     assert bench.get(Fault.CONFIG_DAMAGED) == 0.0
+
+
+def test_a_step_digests_a_few_words_only() -> None:
+    """A pass over 300 words takes five steps of 64: its result is there in the fifth, and the sixth begins anew."""
+    bench = Bench()
+    bench.words[0] ^= np.uint32(1)
+    for step in range(1, 6):
+        bench.step()
+        assert bench.state.word[g.POSITION] == min(64 * step, N)
+        assert bench.get(Fault.CONFIG_DAMAGED) == (1.0 if step == 5 else 0.0)
+    bench.step()
+    assert bench.state.word[g.POSITION] == 64
 
 
 def test_another_configuration_shows_at_once() -> None:
