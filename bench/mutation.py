@@ -109,6 +109,10 @@ class Mutant:
 # --- which changes there are ------------------------------------------------------------------------------------------
 
 
+def _is_number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+
+
 def _variants(node: ast.AST) -> Iterator[ast.AST]:
     """Wrong versions of one node."""
     changed: Any = copy.deepcopy(node)
@@ -122,7 +126,10 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
         changed.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
         yield changed
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub)):
-        yield copy.deepcopy(node.operand)
+        yield changed.operand
+        if _is_number(node.operand):
+            value = -changed.operand.value
+            yield ast.Constant(value + 1 if isinstance(value, int) else value * 1.5)
     elif isinstance(node, (ast.BinOp, ast.AugAssign)) and type(node.op) in _BINARY:
         changed.op = _BINARY[type(node.op)]()
         yield changed
@@ -144,7 +151,7 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
 def _in_function(path: str, root: ast.FunctionDef) -> Iterator[Mutant]:
     """Changes of a kernel."""
     root.decorator_list = []
-    ignored = _annotations(root)
+    ignored = _left_alone(root)
     for parent in ast.walk(root):
         for field, value in ast.iter_fields(parent):
             for k, node in enumerate(value if isinstance(value, list) else [value]):
@@ -199,8 +206,8 @@ def _put(parent: ast.AST, field: str, k: int | None, node: ast.AST) -> None:
         getattr(parent, field)[k] = node
 
 
-def _annotations(root: ast.FunctionDef) -> set[int]:
-    """Nodes whose change changes nothing."""
+def _left_alone(root: ast.FunctionDef) -> set[int]:
+    """Nodes that are not changed, most of them because it would mean nothing."""
     left: set[int] = set()
     for node in ast.walk(root):
         parts: list[ast.AST | None] = []
@@ -208,6 +215,8 @@ def _annotations(root: ast.FunctionDef) -> set[int]:
             parts = [node.returns, *(a.annotation for a in node.args.args)]
         elif isinstance(node, ast.AnnAssign):
             parts = [node.annotation]
+        elif isinstance(node, ast.UnaryOp) and _is_number(node.operand):
+            parts = [node.operand]  # a negative number is changed as a whole
         for part in parts:
             if part is not None:
                 left.update(id(inner) for inner in ast.walk(part))
