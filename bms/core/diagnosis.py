@@ -188,10 +188,14 @@ def diagnose(
 
     `context` has bits of `Context`. `request_reset`: a person wants latched rows to go; `service`: also those that need
     a person at the rack. `word[REFUSED]` then counts the latched rows that stayed.
+
+    Of several fatal rows that become active in one step, the last is the cause: faults are numbered from what they do
+    to what explains it (a broken sense wire explains an over-voltage).
     """
     if not dt_s > f4(0):  # also NaN: no time has passed
         dt_s = f4(0)
     dt_s = min(dt_s, _DT_MAX_S)
+    open_ = state.word[CAUSE] == 0
     demanded = 0
     refused = 0
     fatal = False
@@ -203,7 +207,7 @@ def diagnose(
             if np.isnan(config.table[COLUMNS * row + THRESHOLD]):
                 continue
             side = _side(config, value, row, fault, applies)
-            if _debounce(config, state, row, side, dt_s) and tier == _FATAL - 1 and state.word[CAUSE] == 0:
+            if _debounce(config, state, row, side, dt_s) and tier == _FATAL - 1 and open_:
                 state.word[CAUSE] = np.uint32(10 * fault + _FATAL)
                 state.word[CAUSE_INDEX] = state.where[fault]
                 state.number[CAUSE_VALUE] = value

@@ -378,13 +378,17 @@ def _fuse_share(i2t: f4, full_at: f4) -> f4:
 
 
 @kernel
-def _watts(state: PowerState, seen: Seen, sign: f4, a: f4, n: int, horizon: int) -> f4:
-    """Power at the current `a`: with the lower of the string voltages now and at the end of the horizon."""
+def _watts(state: PowerState, seen: Seen, sign: f4, a: f4, n: int, horizon: int, least_v: f4) -> f4:
+    """Power at the current `a`: with the lower of the string voltages now and at the end of the horizon.
+
+    `least_v`: no lower than this. At 0 V, on the way out of transport, no power would be no current either.
+    """
     pack_v = seen.pack_v
     if not abs(pack_v) < _HUGE:
         pack_v = f4(n) * seen.cell_v_low
     end_v = pack_v - state.number[STRING_OHM + horizon] * (sign * a - _known_a(seen))
     v = end_v if end_v < pack_v else pack_v
+    v = least_v if v < least_v else v
     return a * v if v > _ZERO and v < _HUGE else _ZERO
 
 
@@ -497,6 +501,7 @@ def power_limits(
     soc_low, soc_high, wrong_at = extremes(state.work, soc, n)
     low_at = place_of(soc, n, soc_low) if share_at(config.polyline, DISCHARGE_SOC, soc_low) < _ONE else -1
     high_at = place_of(soc, n, soc_high) if share_at(config.polyline, CHARGE_SOC, soc_high) < _ONE else -1
+    least_v = f4(n) * c[V_EDGE] if limits_mode == MODE_TRANSPORT else _ZERO
     for direction in range(2):
         stopped = reaction & (_NO_DISCHARGE if direction == 0 else _NO_CHARGE) != 0
         if stopped or limits_mode == MODE_RAMP:
@@ -521,7 +526,7 @@ def power_limits(
             elif limits_mode != MODE_FULL and limits_mode != MODE_RAMP:
                 _offer(state, command, k, _ZERO, _STATE, _NO_INDEX, f4(limits_mode), _ZERO)
             command.horizon_a[k] = number[RESULT_A + k]
-            command.horizon_w[k] = _watts(state, seen, sign, number[RESULT_A + k], n, horizon)
+            command.horizon_w[k] = _watts(state, seen, sign, number[RESULT_A + k], n, horizon, least_v)
 
         # in force now
         k = N_PAIRS + direction
@@ -531,4 +536,4 @@ def power_limits(
         risen_a = number[NOW_A + direction] + c[RISE] * dt_s * c[RATED_A + direction]
         _offer(state, command, k, risen_a, _RISE, _NO_INDEX, aim_a, aim_a)
         number[NOW_A + direction] = number[RESULT_A + k]
-        number[NOW_W + direction] = _watts(state, seen, sign, number[RESULT_A + k], n, in_force)
+        number[NOW_W + direction] = _watts(state, seen, sign, number[RESULT_A + k], n, in_force, least_v)

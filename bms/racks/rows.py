@@ -50,7 +50,7 @@ def _voltages(t: Table, cell: CellParameters, basis: Basis) -> None:
         (high, high - 0.02, 5.0, 10.0, R.NONE),
         (high + 0.02, high - 0.01, 2.0, 10.0, R.NO_CHARGE),
         # 50 mV: plating and electrolyte oxidation set in slowly here, and far below the 1.1 x V of GB 44240-2024 8.3
-        (high + 0.05, high, 1.0, 10.0, OPEN),
+        (high + 0.05, high, 1.5, 10.0, OPEN),
         4.0,  # the foxBMS example: 3.5 s to detect, 0.5 s to react
     )
     t.add(
@@ -58,12 +58,12 @@ def _voltages(t: Table, cell: CellParameters, basis: Basis) -> None:
         (low + 0.05, low + 0.1, 5.0, 10.0, R.NONE),
         (low - 0.02, low + 0.03, 2.0, 10.0, R.NO_DISCHARGE),
         # an empty cell is in no hurry: time for the ramp
-        (low - 0.1, low - 0.05, 1.0, 10.0, RAMP),
+        (low - 0.1, low - 0.05, 1.5, 10.0, RAMP),
         10.0,
     )
     # copper of the anode's collector dissolves below; sodium-ion has aluminium there and is only lost track of
     reaction = OPEN if cell.chemistry in SODIUM else SERVICE
-    t.add(_F.DEEP_DISCHARGE, fatal=(low - 0.5, low - 0.4, 1.0, 60.0, reaction), ftti_s=4.0)
+    t.add(_F.DEEP_DISCHARGE, fatal=(low - 0.5, low - 0.4, 1.5, 60.0, reaction), ftti_s=4.0)
     # the string's mean cell: its sum catches what a wrong scale of all cell voltages hides
     t.add(
         _F.PACK_OVERVOLTAGE,

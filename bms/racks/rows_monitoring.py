@@ -51,8 +51,9 @@ def _plausibility(t: Table, basis: Basis) -> None:
         _F.OPEN_SENSE_WIRE,
         (0.2, 0.15, 10.0, 60.0, R.NONE),
         (0.3, 0.2, 10.0, 60.0, quiet),
-        (0.5, 0.3, 10.0, 60.0, RAMP),
-        30.0,
+        # quicker than over- and under-voltage, which a broken wire shows too: so the wire is named
+        (0.5, 0.3, max(0.5, 2.0 * basis.period_s), 60.0, RAMP),
+        20.0,
     )
     t.add(
         _F.CELL_VOLTAGE_FROZEN,

@@ -293,6 +293,18 @@ def test_the_first_fatal_row_is_the_cause_until_none_is_left() -> None:
     assert table.state.word[d.CAUSE_INDEX] == 9
 
 
+def test_of_rows_that_come_together_the_one_that_explains_is_the_cause() -> None:
+    """A broken wire shows as over-voltage in the same sample; what comes later explains nothing any more."""
+    a, b, c = Fault.CELL_OVERVOLTAGE, Fault.OPEN_SENSE_WIRE, Fault.MODEL_RESIDUAL
+    table = Table(*(row(f, Severity.FATAL, set_s=0.0, clear_s=0.0, reaction=Reaction.LATCH) for f in (a, b, c)))
+    table.state.where[a], table.state.where[b] = 7, 9
+    table.run({a: 60.0, b: 61.0, c: 1.0})
+    assert table.state.word[d.CAUSE] == 10 * b + Severity.FATAL
+    assert (table.state.word[d.CAUSE_INDEX], table.state.number[d.CAUSE_VALUE]) == (9, 61.0)
+    table.run({a: 60.0, b: 61.0, c: 70.0})
+    assert table.state.word[d.CAUSE] == 10 * b + Severity.FATAL
+
+
 @pytest.mark.parametrize("severity", [Severity.INFO, Severity.WARNING])
 def test_only_fatal_rows_are_a_cause(severity: Severity) -> None:
     """Not even one that is looked at earlier in the same step."""

@@ -439,6 +439,17 @@ def test_the_state_of_the_rack_decides() -> None:
     assert b.step(mode=17).max() == 0.0  # a mode that does not exist
 
 
+def test_out_of_transport_current_may_flow_although_there_is_no_voltage_yet() -> None:
+    b = Bench(n=20)
+    b.settle(pack_v=0.0)
+    assert float(b.command.horizon_w[5]) == 0.0
+    b.settle(mode=p.MODE_TRANSPORT, pack_v=0.0)
+    least_v = 20 * float(b.config.number[p.V_EDGE])
+    assert least_v > 20 * b.cell.v_min
+    assert float(b.command.horizon_w[5]) == pytest.approx(0.02 * b.cell.capacity_ah * least_v, rel=1e-3)
+    assert float(b.command.horizon_w[1]) == 0.0
+
+
 def test_power_is_that_of_the_lower_voltage() -> None:
     b = Bench(n=20)
     b.settle(pack_v=66.0, current_a=0.0)

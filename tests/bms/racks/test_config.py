@@ -130,7 +130,7 @@ def test_single_columns_of_a_row_can_change(lfp: racks.RackConfig) -> None:
     usual = {row.id: row for row in lfp.rows}
     assert rows[13].set_s == 0.5
     assert rows[13].reaction == Reaction.RAMP_OPEN | Reaction.NO_CLOSE
-    assert dataclasses.replace(rows[13], set_s=1.0, reaction=usual[13].reaction) == usual[13]
+    assert dataclasses.replace(rows[13], set_s=1.5, reaction=usual[13].reaction) == usual[13]
     assert [rows[n] for n in rows if n != 13] == [usual[n] for n in usual if n != 13]
 
 

@@ -16,8 +16,8 @@ from .conftest import Look
 @pytest.mark.parametrize(
     ("fault", "detect_s", "react_s"),
     [
-        (Fault.CELL_OVERVOLTAGE, 1.0 + 1.0, 0.2),  # set time and a period; opens at once
-        (Fault.CELL_UNDERVOLTAGE, 1.0 + 1.0, 5.0 + 1.0 + 0.2),  # the ramp, and the step that notices its end
+        (Fault.CELL_OVERVOLTAGE, 1.0 + 1.5, 0.2),  # set time and a period; opens at once
+        (Fault.CELL_UNDERVOLTAGE, 1.0 + 1.5, 5.0 + 1.0 + 0.2),  # the ramp, and the step that notices its end
         (Fault.SAMPLE_LOST, 5.0 + 1.0, 6.2),  # the value itself is a time
         (Fault.CURRENT_LOST, 2.0 + 5.0 + 1.0, 6.2),  # and what is lost was usable for signals.max_age_s
         (Fault.EMERGENCY_STOP, 1.0, 0.2),
@@ -34,14 +34,14 @@ def test_times_from_fault_to_open_contacts(
 
 
 def test_a_tenth_of_the_fault_tolerant_time_must_be_left(look: Look) -> None:
-    """Over-voltage takes 1 s + period 1 s + 0.2 s = 2.2 s."""
+    """Over-voltage takes 1.5 s + period 1 s + 0.2 s = 2.7 s."""
 
     def severities(ftti_s: float) -> list[str]:
         return [f.severity for f in look(fault={"cell_overvoltage": {"fatal": {"ftti_s": ftti_s}}})]
 
-    assert severities(2.5) == []
-    assert severities(2.4) == ["warning"]
-    assert severities(2.1) == ["error"]
+    assert severities(3.1) == []
+    assert severities(2.9) == ["warning"]
+    assert severities(2.6) == ["error"]
 
 
 def test_noise_counts_where_it_would_set_and_clear(look: Look) -> None:

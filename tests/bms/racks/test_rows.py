@@ -74,7 +74,7 @@ def test_voltages_follow_the_cell(name: str, low: float, high: float) -> None:
     over = [rows[F.CELL_OVERVOLTAGE, s] for s in (S.INFO, S.WARNING, S.FATAL)]
     assert [row.threshold for row in over] == pytest.approx([high, high + 0.02, high + 0.05])
     assert over[1].reaction == R.NO_CHARGE
-    assert (over[2].set_s, over[2].ftti_s) == (1.0, 4.0)  # the example of foxBMS: 4 s
+    assert (over[2].set_s, over[2].ftti_s) == (1.5, 4.0)  # the example of foxBMS: 4 s
     under = [rows[F.CELL_UNDERVOLTAGE, s] for s in (S.INFO, S.WARNING, S.FATAL)]
     assert [row.threshold for row in under] == pytest.approx([low + 0.05, low - 0.02, low - 0.1])
     assert under[1].reaction == R.NO_DISCHARGE
