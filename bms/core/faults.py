@@ -256,9 +256,9 @@ ABOUT: dict[Fault, About] = {
         "how far the mean sensor has moved while this one's value stood still", "K", place=_P.SENSOR
     ),
     _F.CURRENT_IMPLAUSIBLE: About(
-        "sudden current that the cells' common response asks for beyond the measured one", "A"
+        "sudden current that the cells' common response asks for beyond the measured one", "A", gate=_C.WINDOW
     ),
-    _F.SUM_IMPLAUSIBLE: About("sum of the cells less string voltage, share of it", "1"),
+    _F.SUM_IMPLAUSIBLE: About("sum of the cells less string voltage, share of it", "1", gate=_C.WINDOW),
     _F.TEMPERATURE_NEIGHBOUR: About("a sensor less the mean of its neighbours", "K", place=_P.SENSOR),
     _F.TEMPERATURE_MODEL: About("a sensor less its thermal model", "K", place=_P.SENSOR),
     _F.MODEL_RESIDUAL: About(
@@ -279,9 +279,13 @@ ABOUT: dict[Fault, About] = {
     _F.CONFIG_MISMATCH: About("1 = the memory belongs to another configuration", "1"),
     _F.CONFIG_DAMAGED: About("1 = the configuration has changed since the start", "1"),
     _F.RESET_CAUSE: About(
-        "why the controller started, until it is reset: 1 after an orderly end, 2 by an operator, 3 after a crash", "1", place=_P.CAUSE
+        "why the controller started, until it is reset: 1 after an orderly end, 2 by an operator, 3 after a crash",
+        "1",
+        place=_P.CAUSE,
     ),
-    _F.STORE_DAMAGED: About("what the state store gave, until it is reset: 1 an older state, 2 none of what was there", "1"),
+    _F.STORE_DAMAGED: About(
+        "what the state store gave, until it is reset: 1 an older state, 2 none of what was there", "1"
+    ),
     _F.ESTIMATE_INVALID: About("cells whose estimate is not a number", "1", place=_P.CELL),
 }
 """Every fault, what it looks at, and when."""

@@ -50,12 +50,12 @@ def test_a_rack_is_drained_rests_at_0_v_and_comes_back(tmp_path: Path) -> None:
                 charge_a.append(-float(m.head["current_a"][0]))
                 assert c.head["limit_discharge_a"] == 0.0
             assert c.head["severity"] < 3, state
+        assert rack.events == []
     assert [state.name for state in order] == [
         "SELF_TEST", "STANDBY", "TRANSPORT_DRAIN", "TRANSPORT", "TRANSPORT_PRECHARGE", "TRANSPORT_CHARGE", "CONNECTED",
     ]  # fmt: skip
     assert lowest_v > -0.02, "no cell is reversed"
     assert np.median(charge_a) == pytest.approx(0.02 * 185.0, rel=0.05), "C/50 until every cell is in its window"
-    assert rack.events == []
 
 
 def test_a_restart_in_transport_stays_in_transport(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_restart_in_transport_stays_in_transport(tmp_path: Path) -> None:
     )  # fmt: skip
     execute(first, tmp_path / "first", report=False, store=tmp_path / "store")
     assert json.loads((tmp_path / "first" / SUMMARY).read_text())["state_at_end"] in ("TRANSPORT", "TRANSPORT_DRAIN")
-    empty = {**tables, "rack": {**tables["rack"], "initial_soc": -0.033, "soc_spread": 0.0}}
+    empty = {**tables, "rack": {**tables["rack"], "initial_soc": -0.0315, "soc_spread": 0.0}}
     second = replace(first, duration_s=300.0, tables=empty, initial_soc=0.0, initial_soc_std=0.01)
     for name, store, states in (
         ("with", tmp_path / "store", ("TRANSPORT", "TRANSPORT_DRAIN")),
