@@ -51,7 +51,11 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/signals.py": ("test_signals.py", "test_sources.py", "test_plausibility.py"),
     "bms/core/sources.py": ("test_sources.py", "test_signals.py"),
     "bms/core/plausibility.py": ("test_plausibility.py", "test_signals.py"),
-    "bms/core/machine.py": ("test_machine.py", "test_machine_exhaustive.py::test_the_kernel_means_what_the_table_says"),
+    "bms/core/machine.py": (
+        "test_machine.py",
+        "test_machine_bounds.py",
+        "test_machine_exhaustive.py::test_the_kernel_means_what_the_table_says",
+    ),
     "bms/core/guard.py": ("test_guard.py",),
 }
 """Files that decide about contactors, and the tests that answer for them."""

@@ -366,15 +366,13 @@ def machine_signals(
         value[_EMERGENCY_STOP] = f4(1)
 
     welded, stuck = closed & ~asked & mask, asked & ~closed & mask
-    if mask == 0:
-        welded, stuck = 0, 0
     value[_WELDED], where[_WELDED] = f4(1) if welded != 0 else f4(0), _place_of(welded)
     value[_STUCK_OPEN], where[_STUCK_OPEN] = f4(1) if stuck != 0 else f4(0), _place_of(stuck)
     if mask != 0 and closed < 0:
         value[_WELDED], where[_WELDED] = _NAN, _NO_PLACE
         value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE
 
-    for fault in range(_WELD_CURRENT, _PRECHARGE_ATTEMPTS + 1):
+    for fault in range(_WELD_CURRENT, _SELF_TEST + 1):
         where[fault] = _NO_PLACE  # these concern the rack
     value[_WELD_CURRENT] = abs(current_a) if mask != 0 else f4(0)
     value[_WELD_VOLTAGE] = f4(1) if word[WELD] == WELD_HELD else f4(0)
@@ -382,7 +380,7 @@ def machine_signals(
     if mask & _PRECHARGE != 0:  # without it there is no voltage of the link
         value[_STUCK_OPEN_VOLTAGE] = abs(pack_v - bus_v) / _share_of(config, pack_v)
     value[_WORN] = max(state.wear[0], state.wear[1])
-    value[_SELF_TEST] = mode_s(state) if node == _N_INIT or node == _N_SELF_TEST else f4(0)
+    value[_SELF_TEST] = mode_s(state) if node in (_N_INIT, _N_SELF_TEST) else f4(0)
     _precharge_values(config, state, seen, node, value)
 
     # a cell that stays low while the mean is inside the window again counts as if it were reversed
@@ -484,7 +482,7 @@ def machine_inputs(
         bits |= _CHARGED
     if word[ATTEMPTS] < flag[ATTEMPTS_MAX]:
         bits |= _ATTEMPTS_LEFT
-    if state.number[RESISTOR_HEAT_J] <= c[RESISTOR_RESTART] * c[RESISTOR_J] or flag[CONTACTOR_MASK] == 0:
+    if state.number[RESISTOR_HEAT_J] <= c[RESISTOR_RESTART] * c[RESISTOR_J]:
         bits |= _COOL
     if flag[TRANSPORT_ALLOWED] != 0:
         bits |= _ALLOWED
@@ -495,22 +493,21 @@ def machine_inputs(
 
 @kernel
 def _waiting(config: MachineConfig, state: MachineState, node: int, bits: int, dt_s: f4) -> int:
-    """SETTLED and TIME_OUT. What is about to settle is not cut off by a time-out: steps may be long."""
+    """`bits` with SETTLED and TIME_OUT. What is about to settle is not cut off by a time-out: steps may be long."""
     number = state.number
     hold = int(i4(config.node[node * NODE_COLUMNS + NODE_HOLD]))
     hold_not = int(i4(config.node[node * NODE_COLUMNS + NODE_HOLD_NOT]))
-    more = 0
     if hold != 0 and bits & hold == hold and bits & hold_not == 0:
         number[HOLD_S] = number[HOLD_S] + dt_s if number[HOLD_S] >= f4(0) else f4(0)
         if number[HOLD_S] >= config.time[node * TIME_COLUMNS + HOLD_TIME_S]:
-            more |= _SETTLED
+            bits |= _SETTLED
     else:
         number[HOLD_S] = f4(-1)
         if mode_s(state) >= config.time[node * TIME_COLUMNS + TIME_OUT_S]:
-            more |= _TIME_OUT
+            bits |= _TIME_OUT
     if node == _N_WELD_TEST and state.word[WELD] != WELD_RUNNING:
-        more |= _TIME_OUT
-    return more
+        bits |= _TIME_OUT
+    return bits
 
 
 @kernel
@@ -578,7 +575,7 @@ def machine_advance(
         _enter(config, state, seen, _N_FAULT, 0)
     node = node_of(state)
     bits = machine_inputs(config, state, seen, reaction, fatal, request)
-    bits |= _waiting(config, state, node, bits, _sane(dt_s))
+    bits = _waiting(config, state, node, bits, _sane(dt_s))
     first = int(i4(config.node[node * NODE_COLUMNS + NODE_FIRST]))
     last = int(i4(config.node[node * NODE_COLUMNS + NODE_LAST]))
     for row in range(first, last):

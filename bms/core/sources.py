@@ -84,15 +84,15 @@ def count_lost(state: SignalState, at: int, usable: bool, dt_s: f4) -> f4:
 
 
 @kernel
-def _heat(heat_a2s: f4, drawn_a: f4, other_a: f4, rated_a: f4, budget_a2s: f4, tau_s: f4, dt_s: f4) -> f4:
+def _heat(heat_a2s: f4, drawn_a: f4, rated_a: f4, budget_a2s: f4, tau_s: f4, dt_s: f4) -> f4:
     """Heat from current beyond the rated one: (I^2 - I_rated^2) dt, decaying; at most ten times the budget, A^2 s.
 
     `drawn_a` is the current in the direction looked at. Current in the other direction heats the same metal: it keeps
     it from cooling, but adds nothing here.
     """
     square_a2 = drawn_a * drawn_a - rated_a * rated_a
-    if drawn_a <= _ZERO:
-        square_a2 = min(other_a * other_a - rated_a * rated_a, _ZERO)
+    if drawn_a < _ZERO:
+        square_a2 = min(square_a2, _ZERO)
     heat_a2s = (heat_a2s + square_a2 * dt_s) / (_ONE + dt_s / tau_s)
     return min(max(heat_a2s, _ZERO), _I2T_LARGEST * budget_a2s)
 
@@ -134,7 +134,6 @@ def read_current(
         state.number[DISCHARGE_A2S] = _heat(
             state.number[DISCHARGE_A2S],
             at_least_a,
-            -at_least_a,
             c[DISCHARGE_RATED_A],
             c[DISCHARGE_BUDGET_A2S],
             c[I2T_TAU_S],
@@ -143,7 +142,6 @@ def read_current(
         state.number[CHARGE_A2S] = _heat(
             state.number[CHARGE_A2S],
             -at_least_a,
-            at_least_a,
             c[CHARGE_RATED_A],
             c[CHARGE_BUDGET_A2S],
             c[I2T_TAU_S],
@@ -253,17 +251,13 @@ def read_bleeding(
     put(value, where, _BLEED_LOST, count_lost(state, BLEED_LOST_S, usable, dt_s), -1)
     if not usable:
         return False
-    apart, invalid = 0, 0
-    for k in range(seen.shape[0]):
-        apart += int((seen[k] != 0) != (asked[k] != 0))
-        invalid += int(seen[k] > 1)
-    on_at, off_at = -1, -1
-    if apart > 0:
-        for k in range(seen.shape[0]):
-            if seen[k] != 0 and asked[k] == 0 and on_at < 0:
-                on_at = k
-            if seen[k] == 0 and asked[k] != 0 and off_at < 0:
-                off_at = k
-    put(value, where, _STUCK_ON, _ONE if on_at >= 0 else _ZERO, on_at)
-    put(value, where, _STUCK_OFF, _ONE if off_at >= 0 else _ZERO, off_at)
-    return invalid > 0
+    n = seen.shape[0]
+    on_at, off_at, largest = n, n, 0  # the first of each, or n
+    for k in range(n):
+        on, wanted = seen[k] != 0, asked[k] != 0
+        on_at = min(on_at, k if on and not wanted else n)
+        off_at = min(off_at, k if wanted and not on else n)
+        largest = max(largest, int(seen[k]))
+    put(value, where, _STUCK_ON, _ONE if on_at < n else _ZERO, on_at if on_at < n else -1)
+    put(value, where, _STUCK_OFF, _ONE if off_at < n else _ZERO, off_at if off_at < n else -1)
+    return largest > 1

@@ -455,7 +455,7 @@ def test_every_fault_of_the_machine_says_where() -> None:
     rig.run(Request.OPEN, Node.TRANSPORT)
     rig.step()
     assert (rig.at(Fault.CONTACTOR_WELDED), rig.at(Fault.CONTACTOR_STUCK_OPEN)) == (0.0, 0.0)
-    own = [Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN, *range(Fault.WELD_CURRENT, Fault.PRECHARGE_ATTEMPTS + 1)]
+    own = [Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN, *range(Fault.WELD_CURRENT, Fault.SELF_TEST + 1)]
     assert [int(f) for f in np.flatnonzero(rig.where == NO_INDEX)] == own
     seen = rig.seen(0.0)._replace(cell_low_at=0, cell_high_at=0)
     m.machine_signals(rig.config, rig.state, seen, 0, rig.value, rig.where, f4(0.1))

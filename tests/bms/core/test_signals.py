@@ -115,6 +115,20 @@ def test_a_voltage_inside_the_range_is_used(bench: Any, v: float) -> None:
     assert bench.value(F.VALUE_OUT_OF_RANGE) == 0.0
 
 
+@pytest.mark.parametrize("degc", [-50.0, 0.0, 120.0])
+def test_a_temperature_inside_the_range_is_used(bench: Any, degc: float) -> None:
+    bench.m.sensor_degc[2] = degc
+    assert bench.look().complete
+    assert bench.value(F.VALUE_OUT_OF_RANGE) == 0.0
+
+
+@pytest.mark.parametrize("cell", range(24))
+def test_the_first_voltage_out_of_range_is_named(bench: Any, cell: int) -> None:
+    bench.m.cell_v[cell:] = 9.0
+    bench.look()
+    assert (bench.value(F.VALUE_OUT_OF_RANGE), bench.where(F.VALUE_OUT_OF_RANGE)) == (24 - cell, cell)
+
+
 @pytest.mark.parametrize("quality", [int(q) for q in Quality if q])
 def test_any_flag_makes_a_value_unusable(bench: Any, quality: int) -> None:
     bench.m.cell_v_quality[3] = quality
@@ -164,6 +178,15 @@ def test_an_unchanged_sample_ages(bench: Any) -> None:
     assert bench.value(F.SAMPLE_LOST) == 0.0
 
 
+def test_an_unchanged_sample_is_good_as_long_as_a_value_may_be_old(bench: Any) -> None:
+    bench.look()
+    assert bench.look(2.0, new=False).complete
+    assert bench.seen.closed == 3
+    assert bench.value(F.GAS_LOST) == bench.value(F.BLEED_LOST) == 0.0
+    assert not bench.look(0.25, new=False).complete
+    assert bench.value(F.FEEDBACK_LOST) == bench.value(F.GAS_LOST) == bench.value(F.BLEED_LOST) == 0.25
+
+
 def test_the_first_sample_is_new_whatever_its_number(bench: Any) -> None:
     bench.head["sequence"] = np.uint32(0xFFFFFFFF)
     bench.look()  # counts over to 0, as fresh memory has it
@@ -184,6 +207,13 @@ def test_the_longest_loss_is_told_with_its_place(bench: Any) -> None:
     bench.m.cell_v_quality[4] = 0
     bench.look()
     assert (bench.value(F.CELL_VOLTAGE_LOST), bench.where(F.CELL_VOLTAGE_LOST)) == (0.0, NO_INDEX)
+
+
+def test_of_equal_losses_the_first_is_named(bench: Any) -> None:
+    bench.m.cell_v_quality[[4, 11]] = Quality.MISSING
+    bench.m.sensor_degc_quality[[0, 3]] = Quality.MISSING
+    bench.look()
+    assert (bench.where(F.CELL_VOLTAGE_LOST), bench.where(F.TEMPERATURE_LOST)) == (4, 0)
 
 
 def test_without_any_usable_cell_nothing_is_known(bench: Any) -> None:
@@ -211,6 +241,13 @@ def test_a_bleeding_cell_and_its_neighbours_are_kept_from_the_estimator(bench: A
         assert bench.state.cell_use[k] == (USABLE if k in disturbed else USABLE | CALM)
     assert seen.complete
     assert bench.value(F.CELL_VOLTAGE_LOST) == 0.0
+
+
+@pytest.mark.parametrize("cell", range(24))
+def test_neighbours_of_any_cell_are_disturbed(bench: Any, cell: int) -> None:
+    bench.asked[cell] = 1
+    bench.look()
+    assert set(np.flatnonzero(bench.state.cell_use == USABLE)) == {cell - 1, cell, cell + 1} & set(range(24))
 
 
 def test_a_bleeding_cell_is_still_watched_for_its_limits_but_not_compared(bench: Any) -> None:
@@ -274,6 +311,36 @@ def test_the_spread_is_looked_at_near_rest_and_between_the_ends_only(bench: Any)
         value = bench.value(F.VOLTAGE_SPREAD)
         assert (value == pytest.approx(0.06, abs=1e-5)) if looked_at else math.isnan(value), (current_a, mean_v)
         assert bench.where(F.VOLTAGE_SPREAD) == 4  # farther from the mean than the highest
+
+
+def test_spread_is_looked_at_up_to_its_bounds(make_signals: Any) -> None:
+    """Sixteen equal cells have exactly their mean; at the current itself, 0.02 C, nothing is at rest any more."""
+    bench = make_signals(16)
+    low_v, high_v = bench.config.number[y.SPREAD_V_LOW], bench.config.number[y.SPREAD_V_HIGH]
+    f4 = np.float32
+    for v, looked_at in (
+        (low_v, True), (high_v, True), (np.nextafter(low_v, f4(0)), False), (np.nextafter(high_v, f4(9)), False),
+    ):  # fmt: skip
+        bench.head["current_a"] = 0.0
+        bench.m.cell_v[:] = v
+        bench.look()
+        assert math.isnan(bench.value(F.VOLTAGE_SPREAD)) != looked_at, v
+    bench.m.cell_v[:] = low_v
+    for current_a, looked_at in ((bench.config.number[y.SPREAD_A], False), (5.5, True)):
+        bench.head["current_a"] = current_a
+        bench.look()
+        assert math.isnan(bench.value(F.VOLTAGE_SPREAD)) != looked_at, current_a
+
+
+def test_where_both_ends_are_as_far_from_the_mean_the_lower_is_named(bench: Any) -> None:
+    """Thirty-seconds of a volt and whole degrees: there is no rounding."""
+    bench.head["current_a"] = 0.0
+    bench.m.cell_v[:] = 3.28125
+    bench.m.cell_v[[7, 15]] = 3.3125, 3.25
+    bench.m.sensor_degc[[2, 4]] = 30.0, 20.0
+    bench.look()
+    assert (bench.value(F.VOLTAGE_SPREAD), bench.where(F.VOLTAGE_SPREAD)) == (0.0625, 15)
+    assert (bench.value(F.TEMPERATURE_SPREAD), bench.where(F.TEMPERATURE_SPREAD)) == (10.0, 4)
 
 
 def test_spread_names_the_cell_above_where_that_is_farther_from_the_mean(bench: Any) -> None:
@@ -387,6 +454,9 @@ def test_init_writes_everything(bench: Any) -> None:
         array[:] = 77
     signals_init(bench.config, bench.state)
     assert [array.tobytes() for array in bench.state] == fresh
+    for array in (bench.state.cell_use, bench.state.sensor_use, bench.state.word, bench.state.number):
+        assert not array.any()  # nothing may be used before it has been looked at
+    assert (bench.state.cell_quality == Quality.STALE).all()
 
 
 def check_defined(bench: Any) -> None:

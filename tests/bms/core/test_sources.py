@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bms.core import signals_layout as y
-from bms.core.faults import Fault
+from bms.core.faults import ABOUT, Fault, Place
 from hal.contract import NO_INDEX, Capabilities, Quality
 
 F = Fault
@@ -36,6 +36,12 @@ def test_current_of_either_direction(bench: Any) -> None:
 def test_flow(bench: Any, current_a: float, flow: int) -> None:
     bench.head["current_a"] = current_a
     assert bench.look().flow == flow
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_at_the_current_of_rest_it_flows(bench: Any, sign: int) -> None:
+    bench.head["current_a"] = sign * bench.config.number[y.REST_A]
+    assert bench.look().flow == sign
 
 
 def test_a_missing_current_is_not_known_but_its_direction_is_kept(bench: Any) -> None:
@@ -116,6 +122,22 @@ def test_current_of_the_other_direction_keeps_metal_warm(bench: Any) -> None:
     assert before * 0.95 < bench.value(F.DISCHARGE_I2T) < before  # cools with the time constant only
     drive(bench, 0.0, 5.0, 1.0)
     assert bench.value(F.DISCHARGE_I2T) < 0.7 * before  # no current: faster
+
+
+def test_the_heat_of_one_second_is_that_of_its_current(bench: Any) -> None:
+    """(I^2 - 280^2) dt / (1 + dt / 120 s), over 1.25 280^2 120 s (1 - exp(-10 / 120)) of budget."""
+    budget_a2s = 1.25 * 280.0**2 * 120.0 * (1.0 - math.exp(-10.0 / 120.0))
+    drive(bench, 560.0, 1.0, 1.0)
+    assert bench.value(F.DISCHARGE_I2T) == pytest.approx(3.0 * 280.0**2 / (1.0 + 1.0 / 120.0) / budget_a2s, rel=1e-5)
+    before = bench.value(F.DISCHARGE_I2T)
+    drive(bench, 0.0, 1.0, 1.0)
+    after_a2s = (before * budget_a2s - 280.0**2) / (1.0 + 1.0 / 120.0)
+    assert bench.value(F.DISCHARGE_I2T) == pytest.approx(after_a2s / budget_a2s, rel=1e-5)
+    # half the rated current the other way cools by what is missing to it, but no faster
+    before = bench.value(F.DISCHARGE_I2T)
+    drive(bench, -140.0, 1.0, 1.0)
+    after_a2s = (before * budget_a2s - 0.75 * 280.0**2) / (1.0 + 1.0 / 120.0)
+    assert bench.value(F.DISCHARGE_I2T) == pytest.approx(after_a2s / budget_a2s, rel=1e-5)
 
 
 def test_heat_never_leaves_its_range(bench: Any) -> None:
@@ -203,6 +225,15 @@ def test_insulation_may_be_older_than_the_rest(bench: Any) -> None:
     assert bench.value(F.VALUE_OUT_OF_RANGE) == 0.0
 
 
+def test_insulation_ages_with_its_sample(bench: Any) -> None:
+    bench.head["insulation_ohm_age_s"] = 30.0
+    bench.look()
+    bench.look(30.0, new=False)  # as old as 60 s in the meantime, which is allowed
+    assert bench.value(F.INSULATION_INVALID) == 0.0
+    bench.look(1.0, new=False)
+    assert bench.value(F.INSULATION_INVALID) == 1.0
+
+
 def test_no_insulation_at_all_is_a_value(bench: Any) -> None:
     bench.head["insulation_ohm"] = 0.0
     bench.look()
@@ -240,9 +271,12 @@ def test_either_value_of_the_coolant_can_be_lost(bench: Any, name: str) -> None:
 
 @pytest.mark.parametrize("closed", range(8))
 def test_feedback_of_the_contactors(bench: Any, closed: int) -> None:
+    """All open is an answer like any other."""
     bench.head["contactors"] = closed
-    assert bench.look().closed == closed
-    assert bench.value(F.FEEDBACK_INVALID) == 0.0
+    seen = bench.look()
+    assert seen.closed == closed
+    assert seen.complete
+    assert bench.value(F.FEEDBACK_INVALID) == bench.value(F.FEEDBACK_LOST) == 0.0
 
 
 def test_feedback_that_cannot_be_is_none(bench: Any) -> None:
@@ -305,6 +339,18 @@ def test_bleed_switches_are_compared_with_what_was_asked(bench: Any) -> None:
     assert (bench.value(F.BLEED_STUCK_OFF), bench.where(F.BLEED_STUCK_OFF)) == (0.0, NO_INDEX)
 
 
+@pytest.mark.parametrize("cell", [0, 1, 23])
+def test_every_bleed_switch_is_compared(bench: Any, cell: int) -> None:
+    bench.asked[cell] = 1
+    bench.look()
+    assert (bench.value(F.BLEED_STUCK_OFF), bench.where(F.BLEED_STUCK_OFF)) == (1.0, cell)
+    assert (bench.value(F.BLEED_STUCK_ON), bench.where(F.BLEED_STUCK_ON)) == (0.0, NO_INDEX)
+    bench.asked[cell], bench.m.bleeding[cell] = 0, 1
+    bench.look()
+    assert (bench.value(F.BLEED_STUCK_ON), bench.where(F.BLEED_STUCK_ON)) == (1.0, cell)
+    assert (bench.value(F.BLEED_STUCK_OFF), bench.where(F.BLEED_STUCK_OFF)) == (0.0, NO_INDEX)
+
+
 def test_a_bleed_switch_in_no_state_is_reported(bench: Any) -> None:
     bench.m.bleeding[5] = 2
     bench.look()
@@ -344,3 +390,26 @@ def test_the_ends_of_a_range_belong_to_it(bench: Any) -> None:
         bench.head["insulation_ohm"] = ohm
         assert bench.look().complete
         assert bench.value(F.COOLANT_LOST) == bench.value(F.INSULATION_INVALID) == 0.0
+
+
+@pytest.mark.parametrize("has", [True, False])
+@pytest.mark.parametrize("usable", [True, False])
+def test_what_concerns_the_rack_has_no_place(make_signals: Any, has: bool, usable: bool) -> None:
+    """Nor has what is in order, whatever was there before."""
+    bench = make_signals() if has else make_signals(can=Capabilities(contactors=False, precharge=False))
+    if not usable:
+        for name in (n for n in bench.head.dtype.names if n.endswith("_quality")):
+            bench.head[name] = Quality.MISSING
+    bench.places[:] = 5
+    bench.values[:] = -12345.0
+    bench.look()
+    bench.judge()
+    own = [f for f in F if bench.value(f) != -12345.0 and ABOUT[f].place == Place.RACK]
+    assert len(own) > 25
+    assert [f.name for f in own if bench.where(f) != NO_INDEX] == []
+    for fault in (
+        F.CELL_VOLTAGE_LOST, F.TEMPERATURE_LOST, F.VALUE_OUT_OF_RANGE, F.CELL_VOLTAGE_FROZEN, F.TEMPERATURE_FROZEN,
+        F.OPEN_SENSE_WIRE, F.BLEED_STUCK_ON, F.BLEED_STUCK_OFF, F.INSULATION_POSITIVE, F.INSULATION_NEGATIVE,
+        F.MODEL_RESIDUAL, F.ESTIMATE_INVALID,
+    ):  # fmt: skip
+        assert bench.where(fault) == NO_INDEX, fault.name
