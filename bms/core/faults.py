@@ -262,7 +262,10 @@ ABOUT: dict[Fault, About] = {
     _F.TEMPERATURE_NEIGHBOUR: About("a sensor less the mean of its neighbours", "K", place=_P.SENSOR),
     _F.TEMPERATURE_MODEL: About("a sensor less its thermal model", "K", place=_P.SENSOR),
     _F.MODEL_RESIDUAL: About(
-        "a cell's filtered innovation less the mean cell's and what the doubt of its SoC explains", "V", place=_P.CELL
+        "a cell's filtered innovation less the mean cell's and what the doubt of its SoC explains",
+        "V",
+        gate=_C.WINDOW,
+        place=_P.CELL,
     ),
     _F.VALUE_OUT_OF_RANGE: About("values outside what their sensors can measure", "1", place=_P.CELL),
     _F.FEEDBACK_INVALID: About("1 = contactor feedback or a digital input has a value that does not exist", "1"),
