@@ -18,118 +18,103 @@ costs less than 0.1 % of Q.
 What the voltage model and a voltage sensor err by is the same at the next visit to the same place. Therefore the
 deviation keeps two sums: errors that average out, and those that do not (`_LASTING`), which add up as if fully alike.
 
-The SoC of such a moment is read from the voltage alone, less what polarisation and hysteresis the filter knows of; the
-filter's SoC, which contains its own idea of the capacity, is not used: the estimate cannot confirm itself. A capacity
-found is handed to the filter as its q, and at the start what is known, with its deviation: a filter that took an aged
-cell for a new one would be sure of a wrong SoC. The charge is counted as measured; the bias that the filter knows at
-the end of a pair is taken off for its whole time.
+A capacity found is handed to the filter as its q, and at the start what is known, with its deviation: a filter that
+took an aged cell for a new one would be sure of a wrong SoC. Between, the filter's own idea of the capacity is not used
+(`bms.core.health_moments`): the estimate cannot confirm itself. The charge is counted as measured; the bias that the
+filter knows at the end of a pair is taken off for its whole time.
 
-**Resistance.** What the voltage answers within three to six seconds to a change of the current, regressed on what the
-parameters of the type answer (ohmic resistance, charge transfer, RC pairs of the filter; the OCV moves by its slope)::
-
-    dv - OCV' dz = -R d(R0 i + Rct i_b asinh(i / i_b) + v_1 + .. + v_4)
-
-by least squares with fading memory, a few cells at a time. The other source is the filter's r (logarithm of one scale
-on all resistances, minutes included), averaged over the moments with enough current. Either errs by what the parameters
-of the type are wrong at its time scale; both together, weighted by their variances, are the result.
+**Resistance**: see `bms.core.health_resistance`.
 
 For the capacity, cells are looked at one after the other, each once per `PERIOD_S`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from bms.core.estimator_layout import (
     BLOCK_ROWS,
     ETA,
-    INNOVATION,
-    M0,
-    MODEL_V,
-    N_DEGC,
     N_SOC,
-    NODE,
     NX,
-    OCV,
-    R0,
-    RCT,
     S_FIRST,
-    SKIPPED,
-    SLOPE,
-    V1,
-    V2,
-    V3,
-    V4,
-    W_KNEE,
-    W_STD,
     EstimatorConfig,
     EstimatorState,
-    H,
-    M,
     Q,
-    R,
-    Z,
     p_row,
 )
 from bms.core.faults import Fault
+from bms.core.health_layout import (
+    BEFORE_S,
+    BLED,
+    C1,
+    C2,
+    C3,
+    C_LASTING,
+    C_PASSING,
+    CAPACITY_AT,
+    CAPACITY_LOW,
+    CHARGED,
+    COUNT,
+    COUNT_LOW,
+    CREDIT,
+    EFFICIENCY_STD,
+    FADE,
+    FEED,
+    GAIN_STD,
+    GAP,
+    HIGHEST,
+    HIGHEST_AT,
+    HOURS,
+    HOURS_LOW,
+    KNOWN_STD,
+    LAST_A,
+    LEAK_PER_H,
+    LEAVE,
+    LEAVE_H,
+    LOWEST,
+    LOWEST_AT,
+    M_BLED,
+    M_CHARGED,
+    M_COUNT,
+    M_GAP,
+    M_HOURS,
+    M_LASTING,
+    M_SOC,
+    MAX_STD,
+    MEMORY_H,
+    MIN_SWING,
+    MOMENT,
+    NEXT,
+    PAIRS,
+    PER_CELL,
+    PERIOD_S,
+    PRIOR_STD,
+    Q_MAX,
+    Q_MIN,
+    R_FADE,
+    R_MEMORY_H,
+    R_STD,
+    RESISTANCE_AT,
+    RESISTANCE_HIGH,
+    STARTED,
+    SWEEP_H,
+    WATCHING,
+)
+from bms.core.health_layout import CONFIG_FIELDS as CONFIG_FIELDS
+from bms.core.health_layout import M_PASSING as M_PASSING
+from bms.core.health_layout import NEWER as NEWER
+from bms.core.health_layout import OLDER as OLDER
+from bms.core.health_layout import ROWS as ROWS
+from bms.core.health_layout import STATE_FIELDS as STATE_FIELDS
+from bms.core.health_layout import HealthConfig as HealthConfig
+from bms.core.health_layout import HealthState as HealthState
+from bms.core.health_moments import blended, known_soc, row_of
+from bms.core.health_resistance import STEP_MIN_S, compare_change, take_from_filter
 from bms.core.jit import f4, kernel
-from bms.core.mathf import asinhf, expf, one_minus_exp
+from bms.core.mathf import one_minus_exp
 from bms.core.seen import Seen
-from hal.contract import F4, LANES, NO_INDEX, U2, U4, Field
-
-# HealthConfig.number
-PERIOD_S, MEMORY_H, R_MEMORY_H, MIN_SWING, MAX_STD, PRIOR_STD = 0, 1, 2, 3, 4, 5
-DROP_SHARE, OFFSET_V, WHITE_V, GAIN_STD, EFFICIENCY_STD, LEAK_PER_H = 6, 7, 8, 9, 10, 11
-LEAVE, LEAVE_H, Q_MIN, Q_MAX, KNOWN_STD, R_MIN_A, R_STD, PER_CELL = 12, 13, 14, 15, 16, 17, 18, 19
-MODEL_ERROR_V, CHANGE_A = 20, 21
-N_NUMBERS = 22
-
-# HealthConfig.word
-FEED = 0  # 1 = hand capacities to the filter
-N_WORDS = 1
-
-# HealthState.number, of the string
-COUNT, COUNT_LOW, CHARGED, HOURS, HOURS_LOW, GAP, LAST_A, CREDIT = 0, 1, 2, 3, 4, 5, 6, 7
-SWEEP_H, FADE, R_FADE, LOWEST, HIGHEST = 8, 9, 10, 11, 12
-CAPACITY_LOW, RESISTANCE_HIGH, BEFORE_S, BEFORE_A = 13, 14, 15, 16
-N_STATE_NUMBERS = 17
-
-# HealthState.word
-NEXT, STARTED, LOWEST_AT, HIGHEST_AT, CAPACITY_AT, RESISTANCE_AT, BEFORE_AT, WATCHING = 0, 1, 2, 3, 4, 5, 6, 7
-N_STATE_WORDS = 8
-
-# HealthState.cell: numbers of one cell side by side. The sums of AWTLS, and of its deviation,
-C1, C2, C3, C_PASSING, C_LASTING, PAIRS = 0, 1, 2, 3, 4, 5
-# of the resistance, what was bled, and two moments of known SoC: the older one, and the best of this visit
-R_WEIGHT, R_MEAN, R_VAR, STEP_DD, STEP_DV, BLED = 6, 7, 8, 9, 10, 11
-MOMENT = 8
-OLDER, NEWER = 12, 12 + MOMENT
-ROWS = 12 + 2 * MOMENT
-# of a moment; `M_PASSING` 0 = there is none
-M_SOC, M_PASSING, M_LASTING, M_COUNT, M_CHARGED, M_HOURS, M_GAP, M_BLED = range(MOMENT)
-
-# HealthState.before: a few cells before a change of the current
-WATCHED = 4
-B_VOLT, B_DROP, B_SOC = 0, WATCHED, 2 * WATCHED
-
-CONFIG_FIELDS = (
-    Field("health_number", "f4", "settings of the state of health", f"{N_NUMBERS}"),
-    Field("health_word", "u4", "1 = capacities are handed to the filter", f"{N_WORDS}"),
-)
-
-STATE_FIELDS = (
-    Field("health_capacity", "f4", "capacity relative to the type's", "cells"),
-    Field("health_capacity_std", "f4", "its standard deviation", "cells"),
-    Field("health_resistance", "f4", "resistance relative to the type's", "cells"),
-    Field("health_resistance_std", "f4", "its standard deviation", "cells"),
-    Field("health_bled_as", "f4", "bled since the cell was looked at, A s", "cells"),
-    Field("health_cell", "f4", "sums and moments of each cell", f"cells*{ROWS}"),
-    Field("health_count", "f4", "charge and time of the string, the sweep", f"{N_STATE_NUMBERS}"),
-    Field("health_before", "f4", "a few cells before a change of the current", f"{3 * WATCHED}"),
-    Field("health_place", "u4", "places of the sweep", f"{N_STATE_WORDS}"),
-)
+from hal.contract import F4, LANES, NO_INDEX, U2
 
 _ZERO, _HALF, _ONE, _TWO = f4(0.0), f4(0.5), f4(1.0), f4(2.0)
 _HOUR = f4(3600.0)
@@ -144,57 +129,10 @@ _CURRENT_CORR_S = f4(1200.0)  # a missing current: see `bms.core.estimator`
 _DEGC_UNKNOWN = f4(25.0)
 _FILTER_Q_MAX = f4(0.2)  # what the filter takes
 _FILTER_STD_MIN = f4(0.003)
-_NEAR = 2  # nodes to each side within which the curve must be as steep
-# between the two samples of a change: by then what the type and the filter have as one fast part has settled
-_STEP_MIN_S, _STEP_MAX_S = f4(2.9), f4(6.1)
-_SOC_LOW, _SOC_HIGH = f4(0.2), f4(0.95)  # within, resistances hardly depend on the SoC
-_R_VAR_LEFT = f4(1.0 / 9.0)  # of the filter's variance of r after the mean over days, of which some hours are alike
-_STEP_MAX_V = f4(2.0)
-_STEPS = 8  # halvings that find one of 2**8 > N_SOC nodes
 _CAPACITY_LOW, _RESISTANCE_HIGH = int(Fault.CAPACITY_LOW), int(Fault.RESISTANCE_HIGH)
 _NONE = np.uint32(NO_INDEX)
-_VAR_H, _VAR_R, _VAR_Q = p_row(H, H), p_row(R, R), p_row(Q, Q)
+_VAR_Q = p_row(Q, Q)
 _WITH_Q = tuple(p_row(j, Q) for j in range(NX) if j != Q)
-
-
-class HealthConfig(NamedTuple):
-    """Constants: `number` f4[22] and `word` u4[1], by the index constants of this module."""
-
-    number: F4
-    word: U4
-
-
-class HealthState(NamedTuple):
-    """What is published: `capacity`, `capacity_std`, `resistance`, `resistance_std` f4[n_cells], all relative.
-
-    And the memory: `bled_as` f4[n_cells], `cell` f4[n_cells * ROWS], `number` f4[17], `before` f4[12], `word` u4[8].
-    """
-
-    capacity: F4
-    capacity_std: F4
-    resistance: F4
-    resistance_std: F4
-    bled_as: F4
-    cell: F4
-    number: F4
-    before: F4
-    word: U4
-
-
-def health_state(n_cells: int) -> HealthState:
-    """Memory of zeros: `health_init` makes it a start."""
-    capacity, capacity_std, resistance, resistance_std, bled_as = np.zeros((5, n_cells), np.float32)
-    return HealthState(
-        capacity,
-        capacity_std,
-        resistance,
-        resistance_std,
-        bled_as,
-        np.zeros(n_cells * ROWS, np.float32),
-        np.zeros(N_STATE_NUMBERS, np.float32),
-        np.zeros(3 * WATCHED, np.float32),
-        np.zeros(N_STATE_WORDS, np.uint32),
-    )
 
 
 @kernel
@@ -202,7 +140,7 @@ def health_init(config: HealthConfig, state: HealthState) -> None:
     """Start without knowledge: every cell as its type, with the deviation of the prior. Writes all of `state`."""
     c = config.number
     state.cell[:] = _ZERO
-    state.bled_as[:] = _ZERO
+    state.bled_ah[:] = _ZERO
     state.number[:] = _ZERO
     state.before[:] = _ZERO
     state.word[:] = np.uint32(0)
@@ -240,7 +178,6 @@ def health_break(state: HealthState) -> None:
     for k in range(state.capacity.shape[0]):
         state.cell[k * ROWS + OLDER + M_PASSING] = _ZERO
         state.cell[k * ROWS + NEWER + M_PASSING] = _ZERO
-        state.bled_as[k] = _ZERO
     state.word[STARTED] = np.uint32(0)
     state.word[WATCHING] = np.uint32(0)
 
@@ -323,175 +260,14 @@ def _feed(filter_: EstimatorState, k: int, capacity: f4, std: f4) -> None:
 
 
 @kernel
-def _blend(nodes: F4, at: int, ft: f4, column: int) -> f4:
-    """A parameter at the node `at` (of the colder row) and `ft` of the way to the warmer row."""
-    cold = nodes[at * NODE + column]
-    value: f4 = cold + ft * (nodes[(at + N_SOC) * NODE + column] - cold)
-    return value
-
-
-@kernel
-def _row(degc_first: f4, nodes_per_kelvin: f4, degc: f4) -> tuple[int, f4]:
-    """First node of the row of the table on the cold side of `degc`, and how far it is to the next row, 0..1."""
-    at = min(max((degc - degc_first) * nodes_per_kelvin, _ZERO), f4(N_DEGC - 1))
-    t = min(int(at), N_DEGC - 2)
-    return t * N_SOC, at - f4(t)
-
-
-@kernel
-def _nearest(z: f4) -> int:
-    """The node of the table next to the SoC `z`."""
-    z = z if z > _ZERO else _ZERO  # also NaN
-    z = z if z < _ONE else _ONE
-    return int(z * f4(N_SOC - 1) + _HALF)
-
-
-@kernel
-def _drop(estimator: EstimatorConfig, filter_: EstimatorState, k: int, here: int, ft: f4) -> f4:
-    """Polarisation of cell `k` as its type has it (scale 1) at the present current, V."""
-    k1 = estimator.scalars[0]
-    shared = filter_.shared[0]
-    f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
-    i = shared.last_a - shared.bias_a
-    bent = k1.bend_a * asinhf(i / k1.bend_a)
-    slow = (f[V1 * LANES] + f[V2 * LANES]) + (f[V3 * LANES] + f[V4 * LANES])
-    fast = _blend(estimator.nodes, here, ft, R0) * i + _blend(estimator.nodes, here, ft, RCT) * bent
-    drop: f4 = slow + fast
-    return drop
-
-
-@kernel
-def _moment(
-    config: HealthConfig, estimator: EstimatorConfig, filter_: EstimatorState, k: int, degc: f4
-) -> tuple[f4, f4, f4]:
-    """SoC of cell `k` as its voltage alone tells it, and the variances that pass and that last; NaN if it does not.
-
-    OCV + M h = v - M0 s + e^r (v_1 + .. + v_4 + R0 i + Rct i_b asinh(i / i_b)), solved for the SoC of the left side.
-    """
-    c = config.number
-    k1 = estimator.scalars[0]
-    shared = filter_.shared[0]
-    nodes = estimator.nodes
-    n_lanes = filter_.flags.shape[0]
-    v = filter_.out[MODEL_V * n_lanes + k] + filter_.out[INNOVATION * n_lanes + k]
-    if not abs(v) < _INFINITE or filter_.flags[k] & SKIPPED != 0 or not abs(degc) < f4(1000.0):
-        return _NAN, _NAN, _NAN
-    f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
-
-    row, ft = _row(k1.degc_first, k1.nodes_per_kelvin, degc)
-    here = row + _nearest(f[Z * LANES])
-    drop = _drop(estimator, filter_, k, here, ft)
-    drop = drop * expf(f[R * LANES])
-    left = v + drop - _blend(nodes, here, ft, M0) * shared.sign
-    h = f[H * LANES]
-
-    low, high = 0, N_SOC - 1
-    for _ in range(_STEPS):
-        middle = (low + high) // 2
-        if _blend(nodes, row + middle, ft, OCV) + h * _blend(nodes, row + middle, ft, M) <= left:
-            low = middle
-        else:
-            high = middle
-    low = min(low, N_SOC - 2)
-    below = _blend(nodes, row + low, ft, OCV) + h * _blend(nodes, row + low, ft, M)
-    above = _blend(nodes, row + low + 1, ft, OCV) + h * _blend(nodes, row + low + 1, ft, M)
-    if not (left >= below and left <= above and above > below):
-        return _NAN, _NAN, _NAN
-    soc = (f4(low) + (left - below) / (above - below)) / f4(N_SOC - 1)
-
-    slope = _blend(nodes, row + low, ft, SLOPE)
-    slope = min(slope, _blend(nodes, row + max(low - _NEAR, 0), ft, SLOPE))
-    slope = min(slope, _blend(nodes, row + min(low + _NEAR, N_SOC - 1), ft, SLOPE))
-    if not slope > _ZERO:
-        return _NAN, _NAN, _NAN
-    per_v = _ONE / slope
-    m = _blend(nodes, row + low, ft, M)
-    drop_var = (c[DROP_SHARE] * c[DROP_SHARE] + f[_VAR_R * LANES]) * drop * drop
-    passing = (drop_var + m * m * f[_VAR_H * LANES] + c[WHITE_V] * c[WHITE_V]) * per_v * per_v
-    w, knee = _blend(nodes, row + low, ft, W_STD), _blend(nodes, row + low, ft, W_KNEE)
-    lasting = (w * w + c[MODEL_ERROR_V] * c[MODEL_ERROR_V] + c[OFFSET_V] * c[OFFSET_V]) * per_v * per_v + knee * knee
-    return soc, passing, lasting
-
-
-@kernel
-def _resistance(config: HealthConfig, state: HealthState, k: int) -> None:
-    """Publish the resistance of cell `k`: from the changes of the current and from the filter, by their variances."""
-    c = config.number
-    cell = state.cell[k * ROWS : (k + 1) * ROWS]
-    type_var = c[R_STD] * c[R_STD]
-    weight = _ZERO
-    mean = _ZERO
-    if cell[STEP_DD] > _ZERO:
-        scale = cell[STEP_DV] / cell[STEP_DD]
-        told = _ONE / (_TWO * c[WHITE_V] * c[WHITE_V] / cell[STEP_DD] + scale * scale * type_var)
-        weight += told
-        mean += told * scale
-    if cell[R_WEIGHT] > _ZERO:
-        scale = expf(cell[R_MEAN])
-        told = _ONE / (scale * scale * (cell[R_VAR] * _R_VAR_LEFT + type_var))
-        weight += told
-        mean += told * scale
-    if weight > _ZERO:
-        state.resistance[k] = mean / weight
-        state.resistance_std[k] = np.sqrt(_ONE / weight)
-
-
-@kernel
-def _watch(
+def _look(
     config: HealthConfig,
     state: HealthState,
     estimator: EstimatorConfig,
     filter_: EstimatorState,
-    cell_degc: F4,
-    flowing: bool,
-) -> None:
-    """Compare a few cells before and after a change of the current, then go on to the next few."""
-    c, number, word = config.number, state.number, state.word
-    k1 = estimator.scalars[0]
-    n, n_lanes = state.capacity.shape[0], filter_.flags.shape[0]
-    now_a = filter_.shared[0].last_a
-    first = int(word[BEFORE_AT])
-    if word[WATCHING] != 0:
-        change = abs(now_a - number[BEFORE_A]) >= c[CHANGE_A] and number[BEFORE_S] <= _STEP_MAX_S
-        word[WATCHING] = np.uint32(0)
-        if change and flowing:
-            for j in range(min(WATCHED, n - first)):
-                k = first + j
-                f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
-                row, ft = _row(k1.degc_first, k1.nodes_per_kelvin, cell_degc[k])
-                here = row + _nearest(f[Z * LANES])
-                dv = (
-                    filter_.out[MODEL_V * n_lanes + k]
-                    + filter_.out[INNOVATION * n_lanes + k]
-                    - state.before[B_VOLT + j]
-                )
-                dv = dv - _blend(estimator.nodes, here, ft, SLOPE) * (f[Z * LANES] - state.before[B_SOC + j])
-                dd = _drop(estimator, filter_, k, here, ft) - state.before[B_DROP + j]
-                inside = f[Z * LANES] > _SOC_LOW and f[Z * LANES] < _SOC_HIGH
-                if inside and abs(dv) < _STEP_MAX_V and abs(dd) < _STEP_MAX_V and -dv * dd < f4(5.0) * dd * dd:
-                    cell = state.cell[k * ROWS : (k + 1) * ROWS]
-                    cell[STEP_DD] += dd * dd
-                    cell[STEP_DV] -= dd * dv
-            first = first + WATCHED
-            first = first if first < n else 0
-            word[BEFORE_AT] = np.uint32(first)
-    if not flowing:
-        return
-    for j in range(min(WATCHED, n - first)):
-        k = first + j
-        f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
-        row, ft = _row(k1.degc_first, k1.nodes_per_kelvin, cell_degc[k])
-        state.before[B_VOLT + j] = filter_.out[MODEL_V * n_lanes + k] + filter_.out[INNOVATION * n_lanes + k]
-        state.before[B_SOC + j] = f[Z * LANES]
-        state.before[B_DROP + j] = _drop(estimator, filter_, k, row + _nearest(f[Z * LANES]), ft)
-    number[BEFORE_A] = now_a
-    number[BEFORE_S] = _ZERO
-    word[WATCHING] = np.uint32(1)
-
-
-@kernel
-def _look(
-    config: HealthConfig, state: HealthState, estimator: EstimatorConfig, filter_: EstimatorState, k: int, degc: f4
+    k: int,
+    degc: f4,
+    bled_ah: f4,
 ) -> None:
     """Look at one cell: its resistance, and whether its voltage tells the SoC."""
     c, number = config.number, state.number
@@ -499,32 +275,20 @@ def _look(
     shared = filter_.shared[0]
     cell = state.cell[k * ROWS : (k + 1) * ROWS]
     older, newer = cell[OLDER : OLDER + MOMENT], cell[NEWER : NEWER + MOMENT]
-    f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
-
-    if abs(state.bled_as[k]) < _INFINITE:
-        cell[BLED] += state.bled_as[k] * c[PER_CELL] / (_HOUR * k1.capacity_ah)
-    else:  # an unknown charge went: nothing before it counts
+    gone = (bled_ah - state.bled_ah[k]) * c[PER_CELL] / k1.capacity_ah
+    state.bled_ah[k] = bled_ah
+    if abs(gone) < _ONE:
+        cell[BLED] += gone
+    else:  # the counter was set anew, or is no number: an unknown charge went, and nothing before it counts
         older[M_PASSING] = _ZERO
         newer[M_PASSING] = _ZERO
-    state.bled_as[k] = _ZERO
 
     # time takes from what is known
     keep = _ONE - number[FADE]
     for j in range(C1, C_LASTING + 1):
         cell[j] = cell[j] * keep
 
-    r, r_var = f[R * LANES], f[_VAR_R * LANES]
-    cell[R_WEIGHT] = cell[R_WEIGHT] * (_ONE - number[R_FADE])
-    cell[STEP_DD] = cell[STEP_DD] * (_ONE - number[R_FADE])
-    cell[STEP_DV] = cell[STEP_DV] * (_ONE - number[R_FADE])
-    inside = f[Z * LANES] > _SOC_LOW and f[Z * LANES] < _SOC_HIGH
-    if inside and abs(shared.last_a) >= c[R_MIN_A] and r_var > _ZERO and abs(r) < f4(10.0):
-        weight = c[PERIOD_S] / r_var
-        cell[R_WEIGHT] += weight
-        share = weight / cell[R_WEIGHT]
-        cell[R_MEAN] += share * (r - cell[R_MEAN])
-        cell[R_VAR] += share * (r_var - cell[R_VAR])
-    _resistance(config, state, k)
+    take_from_filter(config, state, filter_, k)
 
     # the visit to a place of known SoC is over: once the cell is some way from its best moment
     if newer[M_PASSING] > _ZERO:
@@ -534,7 +298,7 @@ def _look(
             if config.word[FEED] != 0:
                 _feed(filter_, k, state.capacity[k], state.capacity_std[k])
 
-    soc, passing, lasting = _moment(config, estimator, filter_, k, degc)
+    soc, passing, lasting = known_soc(config, estimator, filter_, k, degc)
     var = passing + lasting
     if not var <= c[MAX_STD] * c[MAX_STD]:  # also NaN
         return
@@ -585,8 +349,8 @@ def _count(state: HealthState, estimator: EstimatorConfig, filter_: EstimatorSta
     moved = mean_a * dt_s / (_HOUR * k1.capacity_ah)
     if mean_a < _ZERO:
         degc = seen.degc_mean if abs(seen.degc_mean) < _INFINITE else _DEGC_UNKNOWN
-        row, ft = _row(k1.degc_first, k1.nodes_per_kelvin, degc)
-        moved = moved * _blend(estimator.nodes, row + N_SOC // 2, ft, ETA)
+        row, ft = row_of(k1.degc_first, k1.nodes_per_kelvin, degc)
+        moved = moved * blended(estimator.nodes, row + N_SOC // 2, ft, ETA)
         number[CHARGED] -= moved
     if not abs(seen.current_a) < _INFINITE:
         doubt = (abs(last_a) + f4(0.1) * k1.capacity_ah) / (_HOUR * k1.capacity_ah)
@@ -626,7 +390,7 @@ def health_step(
     filter_: EstimatorState,
     seen: Seen,
     cell_degc: F4,
-    bleed_a: F4,
+    bled_ah: F4,
     value: F4,
     where: U2,
     dt_s: f4,
@@ -634,7 +398,8 @@ def health_step(
     """Count the charge of this step and look at the next few cells. To be called after `estimator_step`.
 
     estimator, filter_: configuration and state of the filter, just after its step; q of a cell is written where a
-    capacity was found. cell_degc: f4 (n,). bleed_a: f4 (n,), what leaves each group beside the string current, A.
+    capacity was found. cell_degc: f4 (n,). bled_ah: f4 (n,), charge taken from each group beside the string current
+    since the start (`BalancingState.bled_ah`).
     value, where: the faults CAPACITY_LOW and RESISTANCE_HIGH, NaN until a first cell is known.
     """
     c, number, word = config.number, state.number, state.word
@@ -642,23 +407,23 @@ def health_step(
     if not dt_s > _ZERO:  # also NaN
         dt_s = _ZERO
     dt_s = min(dt_s, _DT_MAX_S)
-    if word[STARTED] == 0 and config.word[FEED] != 0:
+    if word[STARTED] == 0:
         for k in range(n):
-            _feed(filter_, k, state.capacity[k], state.capacity_std[k])
+            state.bled_ah[k] = bled_ah[k]  # what was taken before, no moment is concerned with
+            if config.word[FEED] != 0:
+                _feed(filter_, k, state.capacity[k], state.capacity_std[k])
     _count(state, estimator, filter_, seen, dt_s)
-    for k in range(n):
-        state.bled_as[k] += bleed_a[k] * dt_s
     number[BEFORE_S] += dt_s
     flowing = bool(abs(seen.current_a) < _INFINITE)
-    if word[WATCHING] == 0 or number[BEFORE_S] >= _STEP_MIN_S or not flowing:
-        _watch(config, state, estimator, filter_, cell_degc, flowing)
+    if word[WATCHING] == 0 or number[BEFORE_S] >= STEP_MIN_S or not flowing:
+        compare_change(config, state, estimator, filter_, cell_degc, flowing)
 
     number[CREDIT] = min(number[CREDIT] + f4(n) * dt_s / c[PERIOD_S], f4(n))
     due = int(number[CREDIT])
     number[CREDIT] -= f4(due)
     k = int(word[NEXT])
     for _ in range(due):
-        _look(config, state, estimator, filter_, k, cell_degc[k])
+        _look(config, state, estimator, filter_, k, cell_degc[k], bled_ah[k])
         known = state.cell[k * ROWS + PAIRS] > _ZERO and state.capacity_std[k] < c[KNOWN_STD]
         if known and state.capacity[k] < number[LOWEST]:
             number[LOWEST] = state.capacity[k]

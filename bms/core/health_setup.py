@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from bms.core import health as h
-from bms.core.health import HealthConfig
+from bms.core import health_layout as h
+from bms.core.health_layout import HealthConfig
 
 
 @dataclass(frozen=True)

@@ -265,11 +265,9 @@ def _step(
         where,
         dt_s,
     )
-    bleed_a = s.balancing.work
-    for k in range(n):
-        bleed_a[k] = f4(s.balancing.asked[k]) * s.signal.cell_v[k] / c.balancing.setting[1]
-    health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bleed_a, value, where, dt_s)
-    leak_step(c.leak, s.leak, s.estimator, s.health.capacity, s.balancing.bled_ah, value, where, dt_s)
+    bled_ah = s.balancing.bled_ah
+    health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bled_ah, value, where, dt_s)
+    leak_step(c.leak, s.leak, s.estimator, s.health.capacity, bled_ah, value, where, dt_s)
     machine_signals(c.machine, s.machine, seen, request, value, where, dt_s)
     guard_step(s.guard, c.words, c.estimator.scalars[0].digest, request == _RESET, value, where)
 

@@ -1,4 +1,4 @@
-"""Capacity and resistance: the sums against numpy, single pairs by hand, and two weeks of an aged twin."""
+"""Capacity: the sums against numpy, single pairs by hand, and two weeks of an aged twin, which tell resistance too."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from bms.cells import load
 from bms.core import estimator_layout as e
-from bms.core import health as h
+from bms.core import health
+from bms.core import health_layout as h
 from bms.core.estimator_setup import cell_rows, estimator_config, estimator_state, soc_prior
+from bms.core.faults import N_FAULTS
 from bms.core.health_setup import HealthSettings, health_config
 from bms.core.machine_table import Request
+from bms.core.seen import Seen
 from bms.core.step import Controller, initial_state
 from bms.racks import config as racks
 from bms.racks.record import record
@@ -26,10 +29,10 @@ f4 = np.float32
 CAPACITY_AH = 100.0
 
 
-def health(**settings: Any) -> tuple[h.HealthConfig, h.HealthState]:
+def fresh(**settings: Any) -> tuple[h.HealthConfig, h.HealthState]:
     """Two cells of 100 Ah of which nothing is known."""
     config, state = health_config(CAPACITY_AH, 1, HealthSettings(**settings)), h.health_state(2)
-    h.health_init(config, state)
+    health.health_init(config, state)
     return config, state
 
 
@@ -51,17 +54,17 @@ def pair(
     one = cell(state, k)
     one[h.OLDER : h.OLDER + h.MOMENT] = older
     one[h.NEWER : h.NEWER + h.MOMENT] = newer
-    h._commit(config, state, k, f4(bias_a), f4(bias_std**2), f4(CAPACITY_AH))
+    health._commit(config, state, k, f4(bias_a), f4(bias_std**2), f4(CAPACITY_AH))
 
 
 # -------------------------------------------------------------------------------------------------- the sums of a cell
 
 
 def test_nothing_known_is_the_type_with_the_deviation_of_the_prior() -> None:
-    _, state = health(capacity_prior_std=0.1)
+    _, state = fresh(capacity_prior_std=0.1)
     np.testing.assert_array_equal(state.capacity, 1.0)
     np.testing.assert_array_equal(state.capacity_std, f4(0.1))
-    q, var = h.solved(cell(state), f4(0.5), f4(1.2))
+    q, var = health.solved(cell(state), f4(0.5), f4(1.2))
     assert q == pytest.approx(1.0, abs=1e-6)
     assert np.sqrt(var) == pytest.approx(0.1, rel=1e-5), "the prior is a pair as good as its deviation says"
 
@@ -72,7 +75,7 @@ def test_init_writes_all_of_the_state() -> None:
     for array in states[0]:
         array.view(np.uint8)[:] = 0xA5
     for state in states:
-        h.health_init(config, state)
+        health.health_init(config, state)
     for dirty, clean in zip(*states, strict=True):
         assert dirty.tobytes() == clean.tobytes()
     assert states[0].word[h.CAPACITY_AT] == NO_INDEX
@@ -86,8 +89,8 @@ def test_the_quadratic_is_the_minimum_of_the_cost_and_the_deviation_its_curvatur
     x = rng.uniform(0.3, 0.9, 40) * rng.choice([-1, 1], 40)
     y = 0.83 * x + 0.012 * rng.standard_normal(40)
     for xi, yi in zip(x, y, strict=True):
-        h._add(one, f4(xi), f4(yi), f4(0.012**2), f4(0.0), f4(0.83))
-    q, var = h.solved(one, f4(0.5), f4(1.2))
+        health._add(one, f4(xi), f4(yi), f4(0.012**2), f4(0.0), f4(0.83))
+    q, var = health.solved(one, f4(0.5), f4(1.2))
     scale = 3.0
     s2 = (scale * 0.012) ** 2 / (1.0 + (scale * 0.83) ** 2)
     grid = np.linspace(0.8, 0.86, 60001)
@@ -104,10 +107,10 @@ def test_errors_that_last_do_not_average_out() -> None:
     for n in (1, 4, 100):
         passing, lasting = (np.zeros(h.ROWS, np.float32) for _ in range(2))
         for _ in range(n):
-            h._add(passing, f4(0.8), f4(0.72), f4(0.016**2), f4(0.0), f4(0.9))
-            h._add(lasting, f4(0.8), f4(0.72), f4(0.016**2), f4(1.0), f4(0.9))
-        assert np.sqrt(h.solved(passing, f4(0.5), f4(1.2))[1]) == pytest.approx(0.02 / np.sqrt(n), rel=1e-3)
-        assert np.sqrt(h.solved(lasting, f4(0.5), f4(1.2))[1]) == pytest.approx(0.02, rel=1e-3)
+            health._add(passing, f4(0.8), f4(0.72), f4(0.016**2), f4(0.0), f4(0.9))
+            health._add(lasting, f4(0.8), f4(0.72), f4(0.016**2), f4(1.0), f4(0.9))
+        assert np.sqrt(health.solved(passing, f4(0.5), f4(1.2))[1]) == pytest.approx(0.02 / np.sqrt(n), rel=1e-3)
+        assert np.sqrt(health.solved(lasting, f4(0.5), f4(1.2))[1]) == pytest.approx(0.02, rel=1e-3)
 
 
 @given(
@@ -117,7 +120,7 @@ def test_errors_that_last_do_not_average_out() -> None:
     )
 )  # fmt: skip
 def test_any_pairs_leave_a_capacity_within_bounds_and_a_deviation(pairs: list[tuple[float, float, float]]) -> None:
-    config, state = health()
+    config, state = fresh()
     for x, y, std in pairs:
         pair(config, state, moment(x, 0.0, passing=std), moment(0.0, y, passing=std))
     assert f4(0.5) <= state.capacity[0] <= f4(1.2)
@@ -130,7 +133,7 @@ def test_any_pairs_leave_a_capacity_within_bounds_and_a_deviation(pairs: list[tu
 
 
 def test_a_pair_tells_charge_over_soc() -> None:
-    config, state = health(capacity_prior_std=0.2)
+    config, state = fresh(capacity_prior_std=0.2)
     pair(config, state, moment(0.95, 0.0), moment(0.05, 0.81))
     assert state.capacity[0] == pytest.approx(0.9, abs=2e-3)
     expected = np.hypot(0.9 * 0.003 * np.sqrt(2.0) / 0.9, 0.003 * 0.9)  # of the two SoC, and of the current's gain
@@ -140,7 +143,7 @@ def test_a_pair_tells_charge_over_soc() -> None:
 
 
 def test_the_known_bias_is_taken_off_and_an_unknown_one_costs_certainty() -> None:
-    config, state = health(capacity_prior_std=0.2)
+    config, state = fresh(capacity_prior_std=0.2)
     counted = 0.81 + 10.0 * 0.5 / CAPACITY_AH  # 0.5 A too much for 10 h
     pair(config, state, moment(0.95, 0.0), moment(0.05, counted, hours=10.0), bias_a=0.5)
     pair(config, state, moment(0.95, 0.0), moment(0.05, counted, hours=10.0), bias_std=0.5, k=1)
@@ -150,7 +153,7 @@ def test_the_known_bias_is_taken_off_and_an_unknown_one_costs_certainty() -> Non
 
 
 def test_what_was_bled_beside_the_string_counts() -> None:
-    config, state = health(capacity_prior_std=0.2)
+    config, state = fresh(capacity_prior_std=0.2)
     newer = moment(0.05, 0.76)
     newer[h.M_BLED] = 0.05
     pair(config, state, moment(0.95, 0.0), newer)
@@ -158,7 +161,7 @@ def test_what_was_bled_beside_the_string_counts() -> None:
 
 
 def test_a_missing_current_in_between_makes_a_pair_nearly_worthless() -> None:
-    config, state = health()
+    config, state = fresh()
     newer = moment(0.05, 0.5)
     newer[h.M_GAP] = 0.3**2
     pair(config, state, moment(0.95, 0.0), newer)
@@ -167,7 +170,7 @@ def test_a_missing_current_in_between_makes_a_pair_nearly_worthless() -> None:
 
 
 def test_one_pair_that_contradicts_all_others_moves_little() -> None:
-    config, state = health()
+    config, state = fresh()
     for _ in range(10):
         pair(config, state, moment(0.95, 0.0), moment(0.05, 0.81))
     pair(config, state, moment(0.95, 0.0), moment(0.05, 0.54))
@@ -175,15 +178,84 @@ def test_one_pair_that_contradicts_all_others_moves_little() -> None:
 
 
 def test_a_break_forgets_moments_and_keeps_what_is_known() -> None:
-    config, state = health()
+    config, state = fresh()
     pair(config, state, moment(0.95, 0.0), moment(0.05, 0.81))
     before = state.capacity.copy(), state.capacity_std.copy()
-    state.bled_as[:] = 5.0
-    h.health_break(state)
+    health.health_break(state)
     np.testing.assert_array_equal((state.capacity, state.capacity_std), before)
     assert cell(state)[h.OLDER + h.M_PASSING] == 0.0
-    assert state.bled_as.tolist() == [0.0, 0.0]
     assert state.word[h.STARTED] == 0
+
+
+class Watched:
+    """Two cells of lfp_280 that are looked at once a minute, in steps of a minute; nothing flows."""
+
+    def __init__(self) -> None:
+        constants = estimator_config(load("lfp_280"))
+        self.estimator = constants._replace(scalars=constants.scalars.view(np.recarray))
+        filter_ = estimator_state(constants, 2, 0.5, 0.01)
+        self.filter = filter_._replace(shared=filter_.shared.view(np.recarray))
+        self.config = health_config(280.0, 2)  # two cells in parallel: each gives half of what is bled
+        self.state = h.health_state(2)
+        health.health_init(self.config, self.state)
+        self.bled_ah = np.zeros(2, np.float32)
+        self.value, self.where = np.zeros(N_FAULTS, np.float32), np.zeros(N_FAULTS, np.uint16)
+
+    def step(self) -> None:
+        x = f4(0.0)
+        seen = Seen(x, x, x, x, x, x, 0, 0, f4(25.0), f4(25.0), f4(25.0), 0, 0, x, 0, 0, True, 0)
+        degc = np.full(2, 25.0, np.float32)
+        health.health_step(
+            self.config, self.state, self.estimator, self.filter, seen, degc, self.bled_ah, self.value, self.where,
+            f4(60.0),
+        )  # fmt: skip
+
+    def since_start(self) -> list[float]:
+        """What was bled of each cell by the count of its moments, relative to its capacity."""
+        return [float(cell(self.state, k)[h.BLED]) for k in range(2)]
+
+
+def test_what_is_bled_is_what_the_counter_has_grown_by() -> None:
+    w = Watched()
+    w.bled_ah[:] = 100.0, 0.0  # counted before this start
+    w.step()
+    assert w.since_start() == [0.0, 0.0]
+    w.bled_ah += (2.8, -1.4)
+    w.step()
+    w.step()
+    assert w.since_start() == pytest.approx([2.8 / 2 / 280.0, -1.4 / 2 / 280.0], rel=1e-3)
+    assert w.state.bled_ah.tolist() == w.bled_ah.tolist()
+
+
+@pytest.mark.parametrize("told", [np.nan, np.inf, -1000.0])
+def test_a_counter_that_was_set_anew_ends_what_was_begun(told: float) -> None:
+    w = Watched()
+    w.step()
+    for place in (h.OLDER, h.NEWER):
+        for k in range(2):
+            cell(w.state, k)[place + h.M_PASSING] = 1e-5
+    w.bled_ah[0] = told
+    w.step()
+    assert w.since_start() == [0.0, 0.0]
+    assert [cell(w.state, k)[h.OLDER + h.M_PASSING] > 0.0 for k in range(2)] == [False, True]
+    assert [cell(w.state, k)[h.NEWER + h.M_PASSING] > 0.0 for k in range(2)] == [False, True]
+    w.bled_ah[0] = 0.0
+    w.step()
+    w.bled_ah[0] = 5.6
+    w.step()
+    assert w.since_start() == pytest.approx([0.01, 0.0], rel=1e-3), "it counts on"
+
+
+def test_after_a_break_the_counter_starts_where_it_is() -> None:
+    w = Watched()
+    w.step()
+    health.health_break(w.state)
+    w.bled_ah[:] = 5.6
+    w.step()
+    assert w.since_start() == [0.0, 0.0]
+    w.bled_ah[:] = 8.4
+    w.step()
+    assert w.since_start() == pytest.approx([0.005, 0.005], rel=1e-3)
 
 
 def test_the_filter_takes_a_capacity_and_stays_a_filter() -> None:
@@ -193,7 +265,7 @@ def test_the_filter_takes_a_capacity_and_stays_a_filter() -> None:
     rows = cell_rows(filter_.blocks, 3)
     view = filter_.blocks.reshape(-1, e.BLOCK_ROWS, 16)
     view[0, e.p_row(e.Z, e.Q), 1] = -0.5 * np.sqrt(rows[e.p_row(e.Z, e.Z), 1] * rows[e.p_row(e.Q, e.Q), 1])
-    h._feed(filter_, 1, f4(0.9), f4(0.02))
+    health._feed(filter_, 1, f4(0.9), f4(0.02))
     after = cell_rows(filter_.blocks, 3)
     assert after[e.Q, 1] == pytest.approx(1.0 - 1.0 / 0.9, rel=1e-5), "dz = i dt / Q_type (1 - q)"
     std = np.sqrt(after[e.p_row(e.Q, e.Q), 1])

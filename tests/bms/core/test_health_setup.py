@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bms.core import health as h
+from bms.core import health_layout as h
 from bms.core.health_setup import HealthSettings, health_config
 
 
