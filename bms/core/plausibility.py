@@ -83,13 +83,12 @@ def extremes(values: F4, use: U1, mask: int) -> tuple[f4, f4, f4, int, int, int]
 
     Summed in their order, as differences from the first, so that the sum keeps its last digits.
     """
-    low, high, rest, count, low_at, high_at = f4(np.inf), f4(-np.inf), _ZERO, 0, -1, -1
-    first = values[0]
+    first, low, high, rest, count, low_at, high_at = _NAN, _NAN, _NAN, _ZERO, 0, -1, -1
     for k in range(values.shape[0]):
         if use[k] & mask != 0:
             x = values[k]
             if count == 0:
-                first = x
+                first, low, high, low_at, high_at = x, x, x, k, k
             rest += x - first
             count += 1
             if x < low:
@@ -98,8 +97,6 @@ def extremes(values: F4, use: U1, mask: int) -> tuple[f4, f4, f4, int, int, int]
             if x > high:
                 high = x
                 high_at = k
-    if count == 0:
-        return _NAN, _NAN, _NAN, 0, -1, -1
     return low, high, rest + f4(count) * first, count, low_at, high_at
 
 

@@ -143,6 +143,16 @@ def test_a_hold_time_is_over_when_it_is_reached() -> None:
     assert path == [Node.SELF_TEST] * 5 + [Node.STANDBY]
 
 
+def test_a_hold_that_is_broken_off_begins_anew() -> None:
+    machine = Machine(self_test_s=1.0)
+    path = [machine.step(Request.OPEN, 0.25) for _ in range(4)]
+    machine.complete = False
+    path.append(machine.step(Request.OPEN, 0.25))
+    machine.complete = True
+    path += [machine.step(Request.OPEN, 0.25) for _ in range(5)]
+    assert path == [Node.SELF_TEST] * 9 + [Node.STANDBY]
+
+
 def test_a_time_out_comes_when_it_is_reached() -> None:
     machine = Machine(init_time_out_s=2.0)
     machine.complete = False

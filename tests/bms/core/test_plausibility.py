@@ -10,6 +10,7 @@ import pytest
 
 from bms.core import estimator_layout as e
 from bms.core import plausibility as p
+from bms.core import signals_layout as y
 from bms.core.faults import Fault
 from bms.core.signals_layout import CALM, USABLE
 from hal.contract import NO_INDEX, Quality
@@ -68,6 +69,20 @@ def test_an_open_wire_sets_neighbours_apart_in_opposite_directions(
     assert at == (4 if value > 0 else at)
 
 
+def test_of_equally_open_wires_the_first_is_named() -> None:
+    v = np.full(10, 3.25, np.float32)
+    v[[2, 7]] += f4(0.5)
+    v[[3, 8]] -= f4(0.5)
+    assert p.open_wire(v, use_of(10), f4(3.25)) == (0.5, 2)
+
+
+@pytest.mark.parametrize("pair", range(9))
+def test_every_pair_of_neighbours_is_looked_at(pair: int) -> None:
+    v = np.full(10, 3.25, np.float32)
+    v[pair : pair + 2] += np.float32([0.25, -0.25])
+    assert p.open_wire(v, use_of(10), f4(3.25)) == (0.25, pair)
+
+
 def test_an_open_wire_next_to_a_lost_cell_is_not_judged() -> None:
     v = np.array([3.3, 3.8, 2.8, 3.3], np.float32)
     assert p.open_wire(v, use_of(4, 2), f4(3.3))[0] == 0.0
@@ -86,6 +101,18 @@ def test_a_sensor_is_compared_with_the_mean_of_its_neighbours() -> None:
     seen, at = p.neighbours(degc, use_of(5, 1, 3))
     assert math.isnan(seen)  # nobody has a neighbour left
     assert at == -1
+
+
+@pytest.mark.parametrize(("sensor", "named"), [(0, 0), (1, 0), (2, 2), (3, 3), (4, 4)])
+def test_every_sensor_is_compared_with_its_neighbours(sensor: int, named: int) -> None:
+    """An end has one neighbour, from which it is as far as that neighbour from the rest: the first is named."""
+    degc = np.full(5, 20.0, np.float32)
+    degc[sensor] = 30.0
+    assert p.neighbours(degc, use_of(5)) == (10.0, named)
+
+
+def test_equal_sensors_name_the_first() -> None:
+    assert p.neighbours(np.full(4, 25.0, np.float32), use_of(4)) == (0.0, 0)
 
 
 def test_frozen_is_how_far_the_mean_has_moved() -> None:
@@ -140,6 +167,32 @@ def test_a_rise_starts_anew_after_a_long_loss_but_not_after_a_short_one(bench: A
     assert bench.value(F.TEMPERATURE_RISE) > 1.0
 
 
+def test_after_a_loss_of_just_its_time_constant_a_rise_goes_on(bench: Any) -> None:
+    """15 s; the low-passes are fed with what has happened in the meantime, and the step counts with its length."""
+    bench.look()
+    bench.m.sensor_degc_quality[2] = Quality.MISSING
+    bench.look(15.0)
+    bench.m.sensor_degc_quality[2], bench.m.sensor_degc[2] = 0, 45.0
+    bench.look(15.0)
+    # half of 20 K arrives in the first, a quarter in the second: 5 K apart, over 15 s
+    assert bench.value(F.TEMPERATURE_RISE) == pytest.approx(5.0 * 60.0 / 15.0)
+
+
+@pytest.mark.parametrize("sensor", range(6))
+def test_the_fastest_sensor_is_named(bench: Any, sensor: int) -> None:
+    bench.look()
+    assert (bench.value(F.TEMPERATURE_RISE), bench.where(F.TEMPERATURE_RISE)) == (0.0, 0)  # all of them stand still
+    bench.m.sensor_degc[:] += 1.0
+    bench.m.sensor_degc[sensor] += 1.0
+    bench.look(15.0)
+    assert (bench.value(F.TEMPERATURE_RISE), bench.where(F.TEMPERATURE_RISE)) == (pytest.approx(2.0), sensor)
+    bench.m.sensor_degc[:] -= 9.0
+    bench.m.sensor_degc[sensor] += 5.0
+    bench.look(15.0)  # falling is a rise below 0
+    assert bench.value(F.TEMPERATURE_RISE) < 0.0
+    assert bench.where(F.TEMPERATURE_RISE) == sensor
+
+
 def test_resistance_falls_with_temperature(bench: Any) -> None:
     assert p.warmth(bench.config, f4(25.0)) == pytest.approx(1.0)
     assert p.warmth(bench.config, f4(math.nan)) == 1.0
@@ -170,6 +223,51 @@ def test_a_cell_that_warms_as_it_should_is_no_deviation(make_signals: Any) -> No
         bench.judge()
     assert degc > 27.0
     assert bench.value(F.TEMPERATURE_MODEL) < 0.05
+
+
+def test_one_step_of_the_model_is_backward_euler(make_signals: Any) -> None:
+    """C T' = I^2 r + G (T_coolant - T) + C (T_measured - T) / 300 s, solved for the end of a step of 20 s."""
+    bench = make_signals(heat_capacity_j_per_k=5000.0, coolant_w_per_k=2.5, n_parallel=2)
+    bench.head["current_a"] = 560.0
+    bench.m.sensor_degc_quality[5] = Quality.MISSING
+    bench.look(0.01)
+    bench.state.degc_model[:] = 30.0
+    bench.state.degc_error[:] = -1.0
+    bench.judge(20.0)
+    ohm = float(bench.config.number[y.CELL_OHM])
+    gained = 20.0 * (280.0**2 * ohm + 2.5 * 20.0) / 5000.0
+    model = (30.0 + gained + 20.0 / 300.0 * 25.0) / (1.0 + 20.0 * (2.5 / 5000.0 + 1.0 / 300.0))
+    assert bench.state.degc_model[0] == pytest.approx(model, rel=1e-6)
+    alone = (30.0 + gained) / (1.0 + 20.0 * 2.5 / 5000.0)
+    assert bench.state.degc_model[5] == pytest.approx(alone, rel=1e-6)
+    error = -1.0 + 0.5 * (25.0 - model + 1.0)  # averaged over 20 s
+    assert bench.value(F.TEMPERATURE_MODEL) == pytest.approx(-error, rel=1e-5)
+    assert bench.where(F.TEMPERATURE_MODEL) == 0  # the first of those that are equally far from it
+    assert bench.state.degc_error[5] == -1.0
+
+
+def test_without_coolant_the_model_keeps_its_heat(bench: Any) -> None:
+    """And a sensor that was never usable has no model that could be wrong."""
+    bench.head["current_a"] = 280.0
+    bench.head["coolant_in_degc_quality"] = Quality.MISSING
+    bench.m.sensor_degc_quality[5] = Quality.MISSING
+    bench.look(1.0)
+    bench.state.degc_model[:4] = 25.0
+    bench.judge(20.0)
+    c = bench.config.number
+    gained = 20.0 * 280.0**2 * float(c[y.CELL_OHM] / c[y.HEAT_CAPACITY_J_PER_K])
+    assert bench.state.degc_model[0] == pytest.approx(25.0 + gained / (1.0 + 20.0 / 300.0), rel=1e-6)
+    assert math.isnan(bench.state.degc_model[5])
+
+
+@pytest.mark.parametrize("sensor", range(6))
+def test_the_sensor_farthest_from_its_model_is_named(bench: Any, sensor: int) -> None:
+    bench.look()
+    bench.judge()
+    bench.state.degc_error[:] = 1.0
+    bench.state.degc_error[sensor] = -3.0
+    bench.judge(0.0)
+    assert (bench.value(F.TEMPERATURE_MODEL), bench.where(F.TEMPERATURE_MODEL)) == (3.0, sensor)
 
 
 def test_a_sensor_that_leaves_its_model_is_seen_for_minutes(bench: Any) -> None:
@@ -276,6 +374,65 @@ def test_one_cells_own_response_is_its_residual(bench: Any) -> None:
     assert bench.where(F.MODEL_RESIDUAL) == 13
 
 
+@pytest.mark.parametrize(("own_v", "told"), [(0.004, False), (0.006, True), (-0.006, True)])
+def test_what_is_less_than_usual_is_no_residual(bench: Any, own_v: float, told: bool) -> None:
+    """5 mV are the errors of sensors and model."""
+    bench.look()
+    bench.soc_std[:] = 0.0
+    bench.state.residual_v[[0, 9]] = own_v, own_v / 2
+    bench.judge(0.0)
+    assert bench.value(F.MODEL_RESIDUAL) == (pytest.approx(abs(own_v)) if told else 0.0)
+    assert bench.where(F.MODEL_RESIDUAL) == (0 if told else NO_INDEX)
+
+
+def test_of_equal_residuals_the_first_is_named(bench: Any) -> None:
+    bench.look()
+    bench.soc_std[:] = 0.0
+    bench.state.residual_v[[4, 9, 11]] = -0.0625, 0.0625, 0.03125
+    bench.judge(0.0)
+    assert (bench.value(F.MODEL_RESIDUAL), bench.where(F.MODEL_RESIDUAL)) == (0.0625, 4)
+
+
+def test_the_residual_that_is_explained_least_is_named(bench: Any) -> None:
+    """The larger one lies where the curve is steep and its SoC is not known well."""
+    bench.look()
+    bench.soc_std[:] = 0.0
+    bench.soc[4], bench.soc_std[4] = 0.01, 0.02
+    bench.state.residual_v[[4, 9]] = 0.1, 0.05
+    bench.judge(0.0)
+    assert (bench.value(F.MODEL_RESIDUAL), bench.where(F.MODEL_RESIDUAL)) == (pytest.approx(0.05), 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "compared"),
+    [
+        ("innovation", 99.0, True),
+        ("innovation", -99.0, True),
+        ("innovation", 100.0, False),
+        ("innovation", -120.0, False),
+        ("soc", 9.5, True),
+        ("soc", 10.0, False),
+        ("soc", -12.0, False),
+        ("soc_std", 10.0, False),
+        ("soc_std", 12.0, False),
+    ],
+)
+def test_absurd_numbers_of_the_estimator_are_left_out(bench: Any, name: str, number: float, compared: bool) -> None:
+    """100 V of innovation, an SoC or a deviation of 10: what is finite, but cannot be meant."""
+    bench.look()
+    bench.state.residual_v[7] = 0.5
+    getattr(bench, name)[7] = number
+    bench.judge(0.0)
+    n = p._common(bench.innovation, bench.soc, bench.soc_std, bench.state.cell_use)[3]
+    assert n == (24 if compared else 23)
+    if name == "innovation":
+        before = bench.state.residual_v[7]
+        bench.judge(30.0)
+        assert (bench.state.residual_v[7] != before) == compared
+    else:
+        assert (bench.value(F.MODEL_RESIDUAL) > 0.0) == compared
+
+
 def test_where_the_curve_is_steep_an_uncertain_cell_may_deviate(bench: Any) -> None:
     bench.innovation[13] = -0.1
     bench.soc[13], bench.soc_std[13] = 0.01, 0.02
@@ -336,6 +493,19 @@ def test_extremes_of_the_estimates(bench: Any) -> None:
     ):
         assert bench.value(fault) == pytest.approx(value)
         assert bench.where(fault) == where
+
+
+def test_equal_estimates_name_the_first(bench: Any) -> None:
+    bench.look()
+    bench.judge()
+    assert [bench.where(f) for f in (F.SOC_LOW, F.SOC_HIGH, F.SOC_UNCERTAIN)] == [0, 0, 0]
+
+
+def test_the_first_broken_estimate_is_named(bench: Any) -> None:
+    bench.soc[[0, 9]] = math.nan
+    bench.look()
+    bench.judge()
+    assert (bench.value(F.ESTIMATE_INVALID), bench.where(F.ESTIMATE_INVALID)) == (2.0, 0)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
