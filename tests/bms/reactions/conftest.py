@@ -293,7 +293,7 @@ class Case:
     `wrong`: faults of the twin, `changes`: of `Chaos`, from AT_S until well after the reaction, unless they say
     otherwise. `poke`: what is done to the controller's own memory, and when. `asks`: what is requested, and from when;
     to connect, before. `late`: a step that comes late, by how much. `reaches`: the highest tier; `where` and `value`
-    are told of it. `watch_s`: for so long it is waited for. `first`: the same cause is shown as this one before.
+    are told of it. `watch_s`: for so long it is waited for.
     `slow`: physics takes its time, so that time counts from when the value is beyond the threshold, not from AT_S.
     `holds`: the cause is still there once the contactors are open. `ends`: it can go away. `shut`: the contactors are
     open anyway. `early`: it is there from the start. `parts`: the contacts still do. `by_itself`: it ends with what it
@@ -311,7 +311,6 @@ class Case:
     where: int = NO_INDEX
     value: tuple[float, float] = (-math.inf, math.inf)
     watch_s: float = 40.0
-    first: Fault | None = None
     slow: bool = False
     holds: bool = True
     ends: bool = True
@@ -380,9 +379,8 @@ def check_reaction(**about: Any) -> None:
     low, high = case.value
     assert low <= hit.value[case.fault] <= high
     if case.reaches == Severity.FATAL:
-        first = case.first or case.fault
-        assert hit.cause == row_id(first, Severity.FATAL)
-        assert hit.cause_index == hit.where[first]
+        assert hit.cause == row_id(case.fault, Severity.FATAL)
+        assert hit.cause_index == case.where
         assert hit.cause_value == pytest.approx(hit.value[case.fault], rel=1e-6)
         assert t.log[-1].cause in (hit.cause, 0 if not row.reaction & Reaction.LATCH else hit.cause)
     if row.reaction & LIMITING and case.reaches == Severity.WARNING:

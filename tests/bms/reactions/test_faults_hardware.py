@@ -14,7 +14,7 @@ from bms.core.guard import DIGEST, RESET_CAUSE, STORE_VERDICT
 from bms.core.health import PAIRS, ROWS
 from bms.core.machine import TRANSPORTED
 from bms.core.machine_table import Request
-from hal.contract import Severity
+from hal.contract import RackState, Severity
 
 AT_S = 39.01
 
@@ -76,11 +76,7 @@ def _transported(trial: Any) -> None:
 
 DRAWN = {"duty": {"current_a": 200.0, "start_s": AT_S}}
 MACHINE = {"transport_allowed": True, "transport_settle_s": 10.0}
-TRANSPORT = overlay(
-    machine=MACHINE,
-    fault={"current_implausible": {"fatal": {"enabled": False}}},  # the model ends above 0 V
-)
-
+TRANSPORT = overlay(machine=MACHINE)
 
 CASES = [
     case(
@@ -156,6 +152,15 @@ CASES = [
         watch_s=100,
         shut=True,
         by_itself=True,
+    ),
+    case(
+        F.SELF_TEST,
+        changes=[{"channel": "bus_v", "kind": "missing", "from_s": 0.0}],
+        value=(58.0, 60.0),
+        watch_s=60.0,
+        slow=True,
+        shut=True,
+        holds=False,
     ),
     case(F.COOLANT_FLOW, WARNING, wrong=[{"kind": "coolant_stop"}], value=(0, 0.1)),
     case(
@@ -331,7 +336,7 @@ CASES = [
     case(F.DEADLINE_MISSED, late=(40.0, 11.0), setup={"rack": {"watchdog_s": 60.0}}, value=(11, 13), holds=False),
     case(F.CONFIG_MISMATCH, WARNING, setup={"prepare": _other_configuration}, value=(1, 1), ends=False),
     case(F.CONFIG_DAMAGED, poke=(40.0, _flipped), value=(1, 1), watch_s=2100, slow=True, ends=False),
-    case(F.RESET_CAUSE, WARNING, setup={"prepare": _guard(RESET_CAUSE, 2)}, where=2, value=(2, 2), ends=False),
+    case(F.RESET_CAUSE, WARNING, setup={"prepare": _guard(RESET_CAUSE, 3)}, where=3, value=(3, 3), ends=False),
     case(F.STORE_DAMAGED, WARNING, setup={"prepare": _guard(STORE_VERDICT, 2)}, value=(2, 2), ends=False),
     # the filters share what they know of the current: one that is lost takes the others along
     case(F.ESTIMATE_INVALID, poke=(40.0, _poisoned), where=0, value=(16, 16), watch_s=60, ends=False),
@@ -362,3 +367,11 @@ def test_the_warning_before_it_has_its_reaction_too(about: dict[str, Any], warns
 def test_what_has_one_tier_only_opens_at_once(trial: Any) -> None:
     rows = trial().rows
     assert all((fault, WARNING) not in rows for fault in ONE_TIER)
+
+
+def test_a_healthy_rack_in_transport_shows_nothing(trial: Any) -> None:
+    """At 0 V the model of the cells has ended: what compares with it looks away."""
+    t = trial(kind="na_185", rack={"initial_soc": -0.03, "soc_spread": 0.0}, prepare=_transported, **TRANSPORT)
+    last = t.run(300.0, Request.TRANSPORT)
+    assert last.state == RackState.TRANSPORT
+    assert not any(m.shown(WARNING) | m.shown(Severity.FATAL) for m in t.log)

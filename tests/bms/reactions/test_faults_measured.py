@@ -45,7 +45,6 @@ CASES = [
         wrong=[{"kind": "cell_v_offset", "index": [15], "value": -1.4}],
         where=15,
         value=(1.8, 2.0),
-        first=F.CELL_UNDERVOLTAGE,
     ),
     case(F.PACK_OVERVOLTAGE, wrong=[{"kind": "pack_v_gain", "value": 1.15}], value=(60.0, 61.0)),
     case(F.PACK_UNDERVOLTAGE, wrong=[{"kind": "pack_v_gain", "value": 0.7}], value=(36.0, 38.0)),

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from bms.core.faults import Fault, row_id
-from bms.core.machine import TRANSPORTED
 from bms.core.machine_table import Request
 from hal.backends.chaos import Change
-from hal.contract import RackState, Severity
+from hal.contract import Severity
 
 AT_S = 39.01
 F = Fault
@@ -91,22 +90,6 @@ def test_a_precharge_that_takes_too_long_is_told(trial: Any) -> None:
     t = trial(faults=[{"kind": "link_load", "value": 400.0}])
     t.run(60.0)
     assert any(m.cause == row_id(F.PRECHARGE_TIMEOUT, FATAL) for m in t.log)
-
-
-@gap("the cells' model ends above 0 V: its errors are taken for those of the current")
-def test_a_healthy_rack_in_transport_shows_nothing(trial: Any) -> None:
-    def transported(t: Any) -> None:
-        t.state.machine_word[TRANSPORTED] = 1
-
-    t = trial(
-        kind="na_185",
-        rack={"initial_soc": -0.03, "soc_spread": 0.0},
-        controller={"machine": {"transport_allowed": True, "transport_settle_s": 10.0}},
-        prepare=transported,
-    )
-    last = t.run(300.0, Request.TRANSPORT)
-    assert last.state == RackState.TRANSPORT
-    assert not any(m.shown(FATAL) for m in t.log)
 
 
 @gap("closing does not wait for the insulation monitor, and its fault takes longer than self-test and precharge")
