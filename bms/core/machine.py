@@ -44,7 +44,7 @@ from bms.core.machine_table import (
     Node,
     Request,
 )
-from bms.core.mathf import expf, one_minus_exp
+from bms.core.precharge import link_v, precharges, resistor_heat_j, resistor_stored_j
 from bms.core.seen import Seen
 from hal.contract import F4, NO_INDEX, U2, U4, Contactor, Field
 
@@ -118,8 +118,6 @@ _N_INIT, _N_CONNECTED, _N_FAULT, _N_OPENING, _N_RAMP_DOWN = (
 _N_WELD_TEST, _N_TRANSPORT, _N_TRANSPORT_CHARGE, _N_SELF_TEST = (
     int(n) for n in (Node.WELD_TEST, Node.TRANSPORT, Node.TRANSPORT_CHARGE, Node.SELF_TEST)
 )
-_FIRST_STAGE, _LAST_STAGE = int(Node.PRECHARGE_NEGATIVE), int(Node.PRECHARGE_RELEASE)
-_FIRST_TRANSPORT_STAGE, _LAST_TRANSPORT_STAGE = int(Node.TRANSPORT_NEGATIVE), int(Node.TRANSPORT_RELEASE)
 _LINK, _TRANSPORT_LINK = int(Node.PRECHARGE_LINK), int(Node.TRANSPORT_LINK)
 _SET, _CLEAR = SET, CLEAR
 _FULL = int(Limits.FULL)
@@ -230,12 +228,6 @@ def _tick(state: MachineState, dt_s: f4) -> None:
 
 
 @kernel
-def _precharges(node: int) -> bool:
-    """True in the stages of closing."""
-    return bool(_FIRST_STAGE <= node <= _LAST_STAGE or _FIRST_TRANSPORT_STAGE <= node <= _LAST_TRANSPORT_STAGE)
-
-
-@kernel
 def _followed(config: MachineConfig, state: MachineState, seen: Seen) -> bool:
     """True if the feedback is what was asked for in the last step."""
     mask = int(i4(config.flag[CONTACTOR_MASK]))
@@ -245,13 +237,7 @@ def _followed(config: MachineConfig, state: MachineState, seen: Seen) -> bool:
 
 @kernel
 def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> None:
-    """Heat of the precharge resistor: E' = P - E/tau, solved over the step for a constant P.
-
-    While it carries current, the heat of the step is the largest of three: what is left of the string's energy when
-    the link has risen, C dV (V - mean of the link), which is exact however long the step; what the voltage across the
-    resistor makes of it, and what the current does, which see a link that does not rise. What is not known counts as
-    the worst.
-    """
+    """Follow the heat of the precharge resistor. A string voltage that is not known counts as the highest."""
     c, number = config.setting, state.number
     asked = int(i4(state.word[ASKED]))
     heat_j = f4(0)
@@ -260,22 +246,10 @@ def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> N
         pack_v = f4(seen.pack_v)
         if np.isnan(pack_v):
             pack_v = c[PACK_MAX_V]
-        across_v = pack_v if np.isnan(bus_v) else pack_v - bus_v
-        heat_j = across_v * across_v / c[PRECHARGE_OHM] * dt_s
-        current_a = f4(seen.current_a)
-        if not np.isnan(current_a):
-            heat_j = max(heat_j, current_a * current_a * c[PRECHARGE_OHM] * dt_s)
-        before_v = number[BUS_V]
-        if not np.isnan(bus_v) and not np.isnan(before_v):
-            risen_j = c[LINK_F] * (bus_v - before_v) * (pack_v - f4(0.5) * (bus_v + before_v))
-            heat_j = max(heat_j, risen_j)
+        heat_j = resistor_heat_j(pack_v, bus_v, number[BUS_V], f4(seen.current_a), c[PRECHARGE_OHM], c[LINK_F], dt_s)
     number[BUS_V] = bus_v
     if dt_s > f4(0):
-        # the gain is the mean of exp(-t/tau) over the step, 1 for short ones
-        share = one_minus_exp(dt_s / c[RESISTOR_TAU_S])
-        gain = share * c[RESISTOR_TAU_S] / dt_s
-        stored_j = number[RESISTOR_HEAT_J] * (f4(1) - share) + heat_j * gain
-        number[RESISTOR_HEAT_J] = stored_j if stored_j < f4(1e30) else f4(1e30)  # not a number counts as hot
+        number[RESISTOR_HEAT_J] = resistor_stored_j(number[RESISTOR_HEAT_J], heat_j, c[RESISTOR_TAU_S], dt_s)
 
 
 @kernel
@@ -310,25 +284,23 @@ def _share_of(config: MachineConfig, pack_v: f4) -> f4:
 def _precharge_values(config: MachineConfig, state: MachineState, seen: Seen, node: int, value: F4) -> None:
     """Values of the faults about precharge: link against RC curve, current against Ohm's law, time, heat, attempts.
 
-    The curve is V(t) = F - (F - V0) exp(-(t - d)/tau), F = V_pack R_b/(R + R_b), tau = C R R_b/(R + R_b): the link C
-    with its own resistor R_b behind the precharge resistor R, after the actuation time d.
+    The curve of the link begins when the contactor has had its time to close.
     """
     c = config.setting
     pack_v, bus_v = f4(seen.pack_v), f4(seen.bus_v)
-    precharges = int(i4(config.flag[CONTACTOR_MASK])) & _PRECHARGE != 0
-    value[_PRECHARGE_TIMEOUT] = mode_s(state) if _precharges(node) and precharges else f4(0)
+    has_resistor = int(i4(config.flag[CONTACTOR_MASK])) & _PRECHARGE != 0
+    value[_PRECHARGE_TIMEOUT] = mode_s(state) if precharges(node) and has_resistor else f4(0)
     value[_PRECHARGE_VOLTAGE] = f4(0)
     value[_PRECHARGE_CURRENT] = f4(0)
-    if precharges and node in (_LINK, _TRANSPORT_LINK):
+    if has_resistor and node in (_LINK, _TRANSPORT_LINK):
         flowing_s = max(mode_s(state) - c[ACTUATION_S], f4(0))
-        final_v = pack_v * c[LINK_FINAL]
-        expected_v = final_v - (final_v - state.number[LINK_FROM_V]) * expf(-(flowing_s / c[LINK_TAU_S]))
+        expected_v = link_v(pack_v * c[LINK_FINAL], state.number[LINK_FROM_V], flowing_s, c[LINK_TAU_S])
         value[_PRECHARGE_VOLTAGE] = (expected_v - bus_v) / _share_of(config, pack_v)
         if np.isnan(pack_v):
             value[_PRECHARGE_CURRENT] = _NAN
         else:
             value[_PRECHARGE_CURRENT] = abs(f4(seen.current_a)) / max(pack_v / c[PRECHARGE_OHM], c[PRECHARGE_A])
-    value[_PRECHARGE_RESISTOR] = state.number[RESISTOR_HEAT_J] / c[RESISTOR_J] if precharges else f4(0)
+    value[_PRECHARGE_RESISTOR] = state.number[RESISTOR_HEAT_J] / c[RESISTOR_J] if has_resistor else f4(0)
     value[_PRECHARGE_ATTEMPTS] = f4(state.word[ATTEMPTS])
 
 
@@ -410,7 +382,7 @@ def machine_context(state: MachineState, flow: int) -> int:
         context |= _C_CLOSED
     if asked == 0:
         context |= _C_OPENED
-    if _precharges(node_of(state)):
+    if precharges(node_of(state)):
         context |= _C_PRECHARGING
     context |= _C_WINDOW if state.word[TRANSPORTED] == 0 else _C_TRANSPORT
     return context
@@ -515,7 +487,7 @@ def _enter(config: MachineConfig, state: MachineState, seen: Seen, node: int, bi
     """Take over a new node, and what entering it means for attempts, link and transport."""
     word, number = state.word, state.number
     left = node_of(state)
-    if (_precharges(left) or left == _N_TRANSPORT_CHARGE) and node in (_N_OPENING, _N_RAMP_DOWN):
+    if (precharges(left) or left == _N_TRANSPORT_CHARGE) and node in (_N_OPENING, _N_RAMP_DOWN):
         if bits & (_I_CONNECT | _I_RESET) != 0:  # it failed: nobody wanted it to end
             word[ATTEMPTS] += np.uint32(1)
     elif node == _N_CONNECTED:

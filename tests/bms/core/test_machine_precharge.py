@@ -1,0 +1,221 @@
+"""Closing: the precharge resistor, the link and its curve, and attempts that fail."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bms.core import machine as m
+from bms.core.faults import Context, Fault, Reaction
+from bms.core.jit import f4
+from bms.core.machine_setup import MachineSettings
+from bms.core.machine_table import Limits, Node, Request
+from hal.contract import RackState
+
+from .machine_rig import (
+    BLEED_OHM,
+    FARAD,
+    N_CELLS,
+    NEGATIVE,
+    OHM,
+    PACK_V,
+    POSITIVE,
+    PRECHARGE,
+    Rig,
+    config_for,
+)
+
+
+def test_contactors_close_in_order_and_the_link_is_charged_before_the_second_main() -> None:
+    rig = Rig()
+    while rig.step(Request.CONNECT) != Node.PRECHARGE_POSITIVE:
+        pass
+    assert abs(rig.bus_v - PACK_V) <= 0.02 * PACK_V
+    rig.run(Request.CONNECT, Node.CONNECTED)
+    assert rig.history == [0, NEGATIVE, NEGATIVE | PRECHARGE, POSITIVE | NEGATIVE | PRECHARGE, POSITIVE | NEGATIVE]
+    word = rig.state.word
+    assert word[m.MODE] == RackState.CONNECTED
+    assert word[m.LIMITS] == Limits.FULL
+    assert word[m.FROM] == Node.PRECHARGE_RELEASE
+
+
+@pytest.mark.parametrize("dt_s", [0.01, 0.1, 1.0, 5.0, 60.0])
+def test_heat_of_the_resistor_does_not_depend_on_the_step(dt_s: float) -> None:
+    """Charging a capacitor from a source loses C V^2 / 2 in the resistor, however it is done."""
+    cold = config_for(MachineSettings(resistor_tau_s=1e7))
+    rig = Rig(config=cold, dt_s=dt_s)
+    rig.run(Request.CONNECT, Node.CONNECTED, at_most_s=1000.0)
+    half_cv2 = 0.5 * FARAD * PACK_V**2
+    assert rig.at(Fault.PRECHARGE_RESISTOR) * 30e3 == pytest.approx(half_cv2, rel=0.02)
+
+
+def test_resistor_cools_exponentially() -> None:
+    for dt_s in (0.5, 30.0, 300.0):
+        rig = Rig(dt_s=dt_s)
+        rig.state.number[m.RESISTOR_HEAT_J] = 20e3
+        rig.hold(Request.OPEN, 300.0)
+        assert rig.state.number[m.RESISTOR_HEAT_J] == pytest.approx(20e3 / math.e, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("lost", "watt"),
+    [
+        (set(), PACK_V**2 / OHM),
+        ({"bus_v"}, PACK_V**2 / OHM),
+        ({"bus_v", "pack_v", "current_a"}, (N_CELLS * 4.05) ** 2 / OHM),
+    ],
+)
+def test_a_shorted_link_heats_the_resistor_by_ohms_law(lost: set[str], watt: float) -> None:
+    """What is not known counts as the worst: the string at its upper limit across the resistor."""
+    rig = Rig(config=config_for(MachineSettings(resistor_tau_s=1e7)), shorted=True)
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    rig.lost = frozenset(lost)
+    rig.hold(Request.CONNECT, 1.0)
+    assert rig.state.number[m.RESISTOR_HEAT_J] == pytest.approx(watt, rel=0.01)
+
+
+def test_current_counts_where_the_voltages_see_nothing() -> None:
+    rig = Rig(config=config_for(MachineSettings(resistor_tau_s=1e7)))
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    seen = rig.seen(8.0)._replace(bus_v=f4(PACK_V))
+    rig.state.number[m.BUS_V] = PACK_V
+    m.machine_signals(rig.config, rig.state, seen, 1, rig.value, rig.where, f4(0.5))
+    assert rig.state.number[m.RESISTOR_HEAT_J] == pytest.approx(8.0**2 * OHM * 0.5)
+
+
+def test_resistor_heats_and_cools_within_a_long_step() -> None:
+    """E' = P - E/tau for one step of tau: P tau (1 - 1/e)."""
+    rig = Rig(config=config_for(MachineSettings(resistor_tau_s=10.0)), shorted=True)
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    rig.dt_s = 10.0
+    rig.step(Request.CONNECT)
+    watt = PACK_V**2 / OHM
+    assert rig.state.number[m.RESISTOR_HEAT_J] == pytest.approx(watt * 10.0 * (1.0 - 1.0 / math.e), rel=1e-3)
+
+
+@pytest.mark.parametrize("node", Node, ids=lambda n: n.name)
+def test_precharge_is_looked_at_in_its_stages(node: Node) -> None:
+    rig = Rig()
+    rig.state.word[m.NODE] = node
+    stages = [Node.PRECHARGE_NEGATIVE, Node.PRECHARGE_LINK, Node.PRECHARGE_POSITIVE, Node.PRECHARGE_RELEASE]
+    stages += [Node.TRANSPORT_NEGATIVE, Node.TRANSPORT_LINK, Node.TRANSPORT_POSITIVE, Node.TRANSPORT_RELEASE]
+    assert bool(m.machine_context(rig.state, 0) & Context.PRECHARGING) == (node in stages)
+
+
+def test_precharge_follows_its_curve() -> None:
+    """With the actuation time left out the link is never behind; at first all current of Ohm's law flows."""
+    rig = Rig(config=config_for(MachineSettings(contactor_actuation_s=0.0)), dt_s=0.02)
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    seen: list[float] = []
+    while rig.node == Node.PRECHARGE_LINK:
+        rig.step(Request.CONNECT)
+        assert abs(rig.at(Fault.PRECHARGE_VOLTAGE)) < 1e-4
+        seen.append(rig.at(Fault.PRECHARGE_CURRENT))
+    assert seen[0] == pytest.approx(math.exp(-0.02 / 0.5), rel=0.01)
+    assert seen == sorted(seen, reverse=True)
+    assert rig.at(Fault.PRECHARGE_TIMEOUT) == pytest.approx(0.02 * len(seen), rel=0.01)
+
+
+def test_precharge_curve_starts_at_the_voltage_of_the_link() -> None:
+    rig = Rig(config=config_for(MachineSettings(contactor_actuation_s=0.0)), dt_s=0.02)
+    rig.run(Request.CONNECT, Node.PRECHARGE_NEGATIVE)
+    rig.bus_v = 0.6 * PACK_V
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    while rig.node == Node.PRECHARGE_LINK:
+        rig.step(Request.CONNECT)
+        assert abs(rig.at(Fault.PRECHARGE_VOLTAGE)) < 1e-4
+
+
+def test_a_shorted_link_falls_behind_its_curve() -> None:
+    rig = Rig(shorted=True)
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    rig.hold(Request.CONNECT, 0.6)  # 0.5 s = 1 tau after the actuation time
+    final = BLEED_OHM / (OHM + BLEED_OHM)
+    assert rig.at(Fault.PRECHARGE_VOLTAGE) == pytest.approx(final * (1 - math.exp(-1 / final)), rel=0.01)
+    assert rig.at(Fault.PRECHARGE_CURRENT) == pytest.approx(1.0, rel=0.01)
+    rig.lost = frozenset({"bus_v"})
+    rig.step(Request.CONNECT)
+    assert math.isnan(rig.at(Fault.PRECHARGE_VOLTAGE))
+    rig.lost = frozenset({"pack_v"})
+    rig.step(Request.CONNECT)
+    assert math.isnan(rig.at(Fault.PRECHARGE_CURRENT))
+
+
+def test_attempts_run_out_then_lockout_then_only_a_reset_allows_another() -> None:
+    rig = Rig(
+        shorted=True, reactions=lambda r: (Reaction.OPEN, True) if r.at(Fault.PRECHARGE_VOLTAGE) > 0.3 else (0, False)
+    )
+    rig.run(Request.CONNECT, Node.LOCKOUT)
+    assert rig.path.count(Node.PRECHARGE_LINK) == 3
+    assert rig.at(Fault.PRECHARGE_ATTEMPTS) == 3.0
+    assert rig.run(Request.CONNECT, Node.STANDBY, 4000.0) >= 60.0  # lockout_s
+    assert rig.state.number[m.RESISTOR_HEAT_J] <= 15e3
+    rig.hold(Request.CONNECT, 100.0)
+    assert rig.node == Node.STANDBY
+    rig.step(Request.RESET)
+    assert rig.at(Fault.PRECHARGE_ATTEMPTS) == 0.0  # at once, so that the diagnosis lets go in the same step
+    rig.shorted = False
+    rig.run(Request.CONNECT, Node.CONNECTED)
+
+
+def test_the_resistor_must_have_cooled_down_for_another_attempt() -> None:
+    rig = Rig()
+    rig.run(Request.OPEN, Node.STANDBY)
+    rig.state.number[m.RESISTOR_HEAT_J] = 30e3  # half of it, the level to start at, is left after tau ln 2
+    assert rig.run(Request.CONNECT, Node.PRECHARGE_NEGATIVE, 1000.0) == pytest.approx(300.0 * math.log(2.0), rel=0.01)
+
+
+def test_the_machine_breaks_off_by_itself_if_the_table_has_no_row_for_it() -> None:
+    rig = Rig(shorted=True)
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    assert rig.run(Request.CONNECT, Node.OPENING) == pytest.approx(15.0, abs=0.2)  # precharge_time_out_s
+    assert rig.state.word[m.ATTEMPTS] == 1
+
+
+def test_what_the_operator_breaks_off_is_no_failed_attempt() -> None:
+    rig = Rig()
+    for _ in range(5):
+        rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+        rig.run(Request.OPEN, Node.STANDBY)
+    assert rig.state.word[m.ATTEMPTS] == 0
+
+
+def test_outside_the_link_stage_there_is_nothing_to_compare() -> None:
+    rig = Rig(load_a=50.0)
+    for node in (Node.STANDBY, Node.PRECHARGE_POSITIVE, Node.CONNECTED):
+        rig.run(Request.CONNECT, node)
+        rig.step(Request.CONNECT)
+        rig.step(Request.CONNECT)
+        assert rig.at(Fault.PRECHARGE_VOLTAGE) == rig.at(Fault.PRECHARGE_CURRENT) == 0.0
+    assert rig.at(Fault.PRECHARGE_TIMEOUT) == 0.0
+
+
+def test_success_forgets_failed_attempts() -> None:
+    rig = Rig(shorted=True)
+    rig.run(Request.CONNECT, Node.OPENING)
+    rig.shorted = False
+    assert rig.state.word[m.ATTEMPTS] == 1
+    rig.run(Request.CONNECT, Node.CONNECTED, at_most_s=1000.0)  # the resistor has to cool down
+    assert rig.state.word[m.ATTEMPTS] == 0
+
+
+def test_a_string_sensor_at_zero_does_not_call_an_empty_link_charged() -> None:
+    rig = Rig(shorted=True)
+    rig.run(Request.CONNECT, Node.PRECHARGE_LINK)
+    seen = rig.seen(0.0)
+    assert not m.link_charged(rig.config, seen._replace(pack_v=f4(0), bus_v=f4(0)))
+    assert m.link_charged(rig.config, seen._replace(bus_v=f4(0.981 * PACK_V)))
+    assert not m.link_charged(rig.config, seen._replace(bus_v=f4(0.979 * PACK_V)))
+    assert not m.link_charged(rig.config, seen._replace(bus_v=f4(1.021 * PACK_V)))
+    assert not m.link_charged(rig.config, seen._replace(bus_v=f4(PACK_V), current_a=f4(1.9)))  # 0.01 C = 1.85 A
+    sagging = seen._replace(pack_v=f4(0.94 * PACK_V), bus_v=f4(0.94 * PACK_V))  # the sum differs by more than 5 %
+    assert not m.link_charged(rig.config, sagging)
+
+
+def test_rack_without_precharge_closes_its_mains_at_once() -> None:
+    rig = Rig(config=config_for(precharge=False), lost=frozenset({"bus_v"}))
+    rig.run(Request.CONNECT, Node.CONNECTED)
+    assert rig.history == [0, NEGATIVE, POSITIVE | NEGATIVE]
+    assert rig.at(Fault.PRECHARGE_TIMEOUT) == rig.at(Fault.PRECHARGE_RESISTOR) == 0.0
+    rig.run(Request.OPEN, Node.STANDBY)
