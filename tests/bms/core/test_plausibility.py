@@ -90,6 +90,7 @@ def test_an_open_wire_next_to_a_lost_cell_is_not_judged() -> None:
     assert math.isnan(seen)
     assert at == -1
     assert math.isnan(p.open_wire(v, use_of(4), f4(math.nan))[0])
+    assert p.open_wire(v, use_of(4, 0, 1), f4(3.3)) == (0.0, -1)  # the last two can be judged
 
 
 def test_a_sensor_is_compared_with_the_mean_of_its_neighbours() -> None:
@@ -111,6 +112,12 @@ def test_every_sensor_is_compared_with_its_neighbours(sensor: int, named: int) -
     assert p.neighbours(degc, use_of(5)) == (10.0, named)
 
 
+def test_a_sensor_between_two_others_is_in_order() -> None:
+    """A slope along the string sets its ends apart, which have one neighbour only."""
+    assert p.neighbours(np.float32([20, 20, 20, 30, 40]), use_of(5)) == (10.0, 4)
+    assert p.neighbours(np.float32([40, 30, 20, 20, 20]), use_of(5)) == (10.0, 0)
+
+
 def test_equal_sensors_name_the_first() -> None:
     assert p.neighbours(np.full(4, 25.0, np.float32), use_of(4)) == (0.0, 0)
 
@@ -121,7 +128,10 @@ def test_frozen_is_how_far_the_mean_has_moved() -> None:
     assert moved == pytest.approx(0.15)
     assert at == 3
     assert then[2] == f4(3.25)  # has just changed
-    assert math.isnan(p.frozen(then, use_of(4), CALM, f4(math.nan))[0])
+    for use, mean in ((use_of(4), f4(math.nan)), (use_of(4, 0, 1, 2, 3), f4(3.0))):
+        moved, at = p.frozen(then, use, CALM, mean)
+        assert math.isnan(moved)
+        assert at == -1
 
 
 # rise and thermal model
@@ -132,7 +142,7 @@ def test_a_ramp_is_seen_with_its_slope(bench: Any, dt_s: float) -> None:
     """Backward Euler of the two low-passes is exact for a ramp, at any length of step."""
     rate = 6.0  # K/min
     time_s = 0.0
-    while time_s < 500.0:
+    while time_s < max(200.0, 8.0 * dt_s):
         time_s += dt_s
         bench.m.sensor_degc[:] = 20.0
         bench.m.sensor_degc[3] = 20.0 + rate * time_s / 60.0
@@ -201,6 +211,8 @@ def test_resistance_falls_with_temperature(bench: Any) -> None:
     assert 0.4 < warm < 0.8
     assert p.warmth(bench.config, f4(-1e9)) == p.warmth(bench.config, f4(-40.0))
     assert p.warmth(bench.config, f4(1e9)) == p.warmth(bench.config, f4(80.0))
+    assert p.warmth(bench.config, f4(-40.0)) > p.warmth(bench.config, f4(-39.5))
+    assert p.warmth(bench.config, f4(80.0)) < p.warmth(bench.config, f4(79.5))
 
 
 def test_a_cell_that_warms_as_it_should_is_no_deviation(make_signals: Any) -> None:
@@ -374,7 +386,7 @@ def test_one_cells_own_response_is_its_residual(bench: Any) -> None:
     assert bench.where(F.MODEL_RESIDUAL) == 13
 
 
-@pytest.mark.parametrize(("own_v", "told"), [(0.004, False), (0.006, True), (-0.006, True)])
+@pytest.mark.parametrize(("own_v", "told"), [(0.004, False), (0.005, False), (0.006, True), (-0.006, True)])
 def test_what_is_less_than_usual_is_no_residual(bench: Any, own_v: float, told: bool) -> None:
     """5 mV are the errors of sensors and model."""
     bench.look()
@@ -457,6 +469,28 @@ def test_a_bleeding_cell_keeps_its_residual(bench: Any) -> None:
     assert bench.value(F.MODEL_RESIDUAL) == 0.0
 
 
+def test_the_residual_of_a_bleeding_cell_is_kept_but_not_told(bench: Any) -> None:
+    bench.asked[13] = 1
+    bench.look()
+    bench.state.residual_v[13] = 0.5
+    bench.judge(0.0)
+    assert (bench.value(F.MODEL_RESIDUAL), bench.where(F.MODEL_RESIDUAL)) == (0.0, NO_INDEX)
+    bench.asked[13] = 0
+    bench.look()
+    bench.judge(0.0)
+    assert bench.where(F.MODEL_RESIDUAL) == 13
+
+
+def test_one_cell_is_enough_to_compare(bench: Any) -> None:
+    """With itself, in which case it is in order; and it speaks for all of them about the current."""
+    bench.innovation[1:] = math.nan
+    bench.innovation[0] = 0.125
+    bench.look()
+    bench.judge(5.0)
+    assert bench.value(F.MODEL_RESIDUAL) == 0.0
+    assert bench.value(F.CURRENT_IMPLAUSIBLE) > 0.0
+
+
 def test_without_a_cell_to_compare_nothing_is_known(bench: Any) -> None:
     bench.innovation[:] = math.nan
     bench.look()
@@ -498,7 +532,8 @@ def test_extremes_of_the_estimates(bench: Any) -> None:
 def test_equal_estimates_name_the_first(bench: Any) -> None:
     bench.look()
     bench.judge()
-    assert [bench.where(f) for f in (F.SOC_LOW, F.SOC_HIGH, F.SOC_UNCERTAIN)] == [0, 0, 0]
+    told = [(bench.value(f), bench.where(f)) for f in (F.SOC_LOW, F.SOC_HIGH, F.SOC_UNCERTAIN)]
+    assert told == [(0.5, 0), (0.5, 0), (pytest.approx(0.01), 0)]
 
 
 def test_the_first_broken_estimate_is_named(bench: Any) -> None:
@@ -537,9 +572,28 @@ def test_what_a_curve_explains_is_its_steeper_side(bench: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("degc", [-30.0, 25.0, 60.0])
+def test_the_curve_is_linear_between_its_nodes(bench: Any, degc: float) -> None:
+    """And flat beyond its ends; also in the last row, behind which there is nothing."""
+    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(degc)))
+    curve = nodes[row : row + e.N_SOC * e.NODE].reshape(e.N_SOC, e.NODE)[:, e.OCV]
+    soc = np.concatenate([np.linspace(-0.1, 1.1, 97), [0.0, 1e-3, 0.9985, 1.0]])
+    volt = [float(p._ocv(nodes, row, f4(z))) for z in soc]
+    np.testing.assert_allclose(volt, np.interp(soc, np.linspace(0.0, 1.0, e.N_SOC), curve), atol=5e-6)
+    assert p._ocv(nodes, row, f4(math.nan)) == curve[0]
+
+
+def test_the_upper_side_counts_where_it_is_steeper(bench: Any) -> None:
+    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0)))
+    up_v = float(p._ocv(nodes, row, f4(1.0)) - p._ocv(nodes, row, f4(0.98)))
+    assert up_v > float(p._ocv(nodes, row, f4(0.98)) - p._ocv(nodes, row, f4(0.96)))
+    assert p.explained(nodes, row, f4(0.98), f4(0.02)) == pytest.approx(up_v, abs=1e-6)
+
+
 def test_the_curve_is_that_of_the_temperature(bench: Any) -> None:
-    rows = [int(p._row_of(bench.estimator, f4(t))) for t in (-99.0, -30.0, 25.0, 26.0, 28.0, 60.0, 1e9, math.nan)]
-    assert [r // (e.N_SOC * e.NODE) for r in rows] == [0, 0, 11, 11, 12, 18, 18, 11]
+    degc = (-99.0, -30.0, 23.0, 25.0, 26.0, 27.0, 28.0, 60.0, 1e9, math.nan)
+    rows = [int(p._row_of(bench.estimator, f4(t))) for t in degc]
+    assert [r // (e.N_SOC * e.NODE) for r in rows] == [0, 0, 11, 11, 11, 11, 12, 18, 18, 11]
 
 
 @pytest.mark.parametrize(("dt_s", "used"), [(0.5, 0.5), (0.0, 0.0), (-1.0, 0.0), (math.nan, 0.0), (math.inf, 1e6)])

@@ -1,0 +1,37 @@
+"""The tests of protection run every line and every branch of it, as plain Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FILES = ("diagnosis", "signals", "sources", "plausibility", "machine", "guard", "cooling")
+TESTS = ("diagnosis", "signals", "sources", "plausibility", "machine", "machine_bounds", "guard", "cooling")
+
+# thousands of steps or of examples: none of them is needed for a line
+LONG = (
+    "any_value", "any_mixture", "every_channel", "nothing_raises", "slow_model", "no_row_clears", "kept_to_a_step",
+    "flipped_bit", "its_slope", "noise_and_steps", "warms_as_it_should", "common_response_is", "fills_the_budget",
+    "success_forgets", "never_ends",
+)  # fmt: skip
+
+
+def test_every_line_and_every_branch_of_protection_is_run(repository: Path, tmp_path: Path) -> None:
+    found, told = tmp_path / "coverage", tmp_path / "coverage.json"
+    env = {**os.environ, "RACKBMS_JIT": "0", "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path / "hypothesis")}
+    include = ",".join(f"bms/core/{name}.py" for name in FILES)
+    coverage = [sys.executable, "-m", "coverage"]
+    run = [*coverage, "run", "--branch", f"--data-file={found}", f"--include={include}"]
+    tests = [f"tests/bms/core/test_{name}.py" for name in TESTS]
+    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "-k", f"not ({' or '.join(LONG)})"]
+    for command in ([*run, *pytest, *tests], [*coverage, "json", f"--data-file={found}", "-q", "-o", str(told)]):
+        done = subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+    files = json.loads(told.read_text())["files"]
+    assert sorted(files) == sorted(f"bms/core/{name}.py" for name in FILES)
+    missing = {name: (file["missing_lines"], file["missing_branches"]) for name, file in files.items()}
+    assert missing == {name: ([], []) for name in files}
+    assert all(file["summary"]["num_branches"] for file in files.values())
