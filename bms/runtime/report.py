@@ -119,6 +119,11 @@ def render(arrays: Arrays, summary: Mapping[str, Any]) -> str:
     if summary["faults"]:
         names = ", ".join(summary["faults"]).lower().replace("_", " ")
         notes.append(f"Faults: {html.escape(names)}; first at {clock_text(summary['first_fault_s'])}.")
+        if summary.get("cause"):
+            notes.append(f"Cause: {html.escape(summary['cause'])}.")
+    for key, title_ in (("warnings", "Warnings"), ("notes", "Notes")):
+        if summary.get(key):
+            notes.append(f"{title_}: {html.escape(', '.join(summary[key]).lower().replace('_', ' '))}.")
     if "replayed" in summary:
         notes.append(f"Rebuilt from the recording by replay: {summary['replayed']}.")
     parts = "".join(
@@ -135,6 +140,7 @@ def render(arrays: Arrays, summary: Mapping[str, Any]) -> str:
 {"".join(f'<p class="note">{note}</p>' for note in notes)}
 {parts}
 <section><h2>States of the controller</h2>{_states(summary)}</section>
+{_limits(summary)}
 {_time_split(summary)}
 <details><summary>Configuration</summary><pre>{html.escape(json.dumps(scenario, indent=1))}</pre></details>
 </main></body></html>
@@ -144,6 +150,18 @@ def render(arrays: Arrays, summary: Mapping[str, Any]) -> str:
 def _states(summary: Mapping[str, Any]) -> str:
     total = max(sum(summary["steps_in_state"].values()), 1)
     return _bars([(name.lower(), n / total, f"{n:,} steps") for name, n in summary["steps_in_state"].items()])
+
+
+def _limits(summary: Mapping[str, Any]) -> str:
+    """What held down the limits in force, and for how long."""
+    parts = []
+    for key, title in (("discharge_limited_by", "Discharge limit"), ("charge_limited_by", "Charge limit")):
+        steps: Mapping[str, int] = summary.get(key, {})
+        total = max(sum(steps.values()), 1)
+        rows = [(name.lower().replace("_", " "), n / total, f"{n:,} steps") for name, n in steps.items()]
+        if rows:
+            parts.append(f"<section><h2>{title}: held down by</h2>{_bars(rows)}</section>")
+    return "".join(parts)
 
 
 def _time_split(summary: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bms.core.estimator_layout import OBSERVABLE
 from bms.core.step import Controller
 from bms.runtime.explain import SEVERITIES, cause_text, faults_in, mask_of
-from hal.contract import Quality, RackInfo, RackState, Severity, Truth
+from hal.contract import Constraint, Quality, RackInfo, RackState, Severity, Truth
 
 MAX_SAMPLES = 2000
 TARGET_SAMPLES = 1440  # of a run whose length is known: one a minute for a day
@@ -54,6 +54,7 @@ class Series:
         self._volts, self._amps = self._head["pack_v"], self._head["current_a"]
         self._state, self._n_faults = controller.command.head["state"], controller.command.head["n_faults"]
         self._severity = controller.command.head["severity"]
+        self._reason = controller.command.reason
         self.energy_out_j = 0.0
         self.energy_in_j = 0.0
         self.steps = 0
@@ -62,6 +63,8 @@ class Series:
         self.seen = dict.fromkeys(SEVERITIES, 0)  # every fault that was shown, as bits
         self.first_fault_s = np.nan
         self.cause = ""
+        # steps in which each constraint held down the limit in force
+        self.discharge_limited, self.charge_limited = [0] * len(Constraint), [0] * len(Constraint)
 
     def __call__(self, step: int, now_s: float, dt_s: float, truth: Truth | None) -> None:
         """Take note of one step."""
@@ -72,6 +75,8 @@ class Series:
         elif energy_j < 0:  # false for NaN: a missing value carries no energy
             self.energy_in_j -= energy_j
         self.steps_in_state[self._state[0]] += 1
+        self.discharge_limited[self._reason[-2]] += 1
+        self.charge_limited[self._reason[-1]] += 1
         if self._n_faults[0]:
             self._note_faults(now_s)
         if (step - 1) % self._every == 0:
@@ -138,6 +143,11 @@ class Series:
             "warnings": [fault.name for fault in faults_in(self.seen["fault_warning"])],
             "notes": [fault.name for fault in faults_in(self.seen["fault_info"])],
             "cause": self.cause,
+            "discharge_limited_by": _named(self.discharge_limited),
+            "charge_limited_by": _named(self.charge_limited),
+            "soh_min": float(self._controller.command.head["soh_min"][0]),
+            "resistance_max": float(self._controller.command.head["resistance_max"][0]),
+            "balancing_wh": self._controller.balancing_wh,
             "first_fault_s": None if np.isnan(self.first_fault_s) else self.first_fault_s,
             "steps_in_state": {state.name: n for state, n in zip(RackState, self.steps_in_state, strict=True) if n},
             "state_at_end": RackState(int(self._state[0])).name,
@@ -156,6 +166,11 @@ class Series:
         last = float(efficiency[-1]) if efficiency.size else np.nan
         numbers["round_trip_percent"] = 100 * last if np.isfinite(last) else None
         return numbers
+
+
+def _named(steps: list[int]) -> dict[str, int]:
+    """Steps by the names of the constraints that there were."""
+    return {constraint.name: n for constraint, n in zip(Constraint, steps, strict=True) if n}
 
 
 def round_trip(data: Mapping[str, npt.NDArray[Any]], capacity_ah: float) -> npt.NDArray[np.float64]:

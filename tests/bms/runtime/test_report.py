@@ -69,7 +69,7 @@ def test_the_page_is_complete_in_itself(folder: Path) -> None:
     for reference in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text):
         assert (reference[0] or reference[1]) in outline.ids
     for heading in ("Power and current", "State of charge", "Error of the estimate", "Cell voltages", "Temperatures",
-                    "Energy and efficiency", "States of the controller", "Where the wall time went"):  # fmt: skip
+                    "Energy and efficiency", "States of the controller", "Discharge limit: held down by", "Where the wall time went"):  # fmt: skip
         assert heading in outline.headings
     assert page.stat().st_size < 3_000_000
 
@@ -80,9 +80,12 @@ def test_headline_numbers_are_those_of_the_summary(folder: Path) -> None:
     assert f"{summary['soc_rmse_percent']:.2f}" in text
     assert f"{summary['soc_within_3_sigma_percent']:.1f}" in text
     assert "00:02:0" in text
-    summary |= {"faults": ["CELL_HOT"], "first_fault_s": 61.0}
-    (folder / SUMMARY).write_text(json.dumps(summary))
-    assert "Faults: cell hot; first at 00:01:01." in write_report(folder).read_text()
+    summary |= {"faults": ["DISCHARGE_HOT"], "first_fault_s": 61.0, "cause": "discharge hot at sensor 2: 60 degC"}
+    (folder / SUMMARY).write_text(json.dumps(summary | {"warnings": ["CELL_LEAK"]}))
+    text = write_report(folder).read_text()
+    for note in ("Faults: discharge hot; first at 00:01:01.", "Cause: discharge hot at sensor 2: 60 degC.",
+                 "Warnings: cell leak."):  # fmt: skip
+        assert note in text
 
 
 def test_the_same_run_gives_the_same_page(folder: Path) -> None:
