@@ -252,18 +252,6 @@ def test_any_bit_of_a_file_of_a_closed_store(folder: Path) -> None:
     assert all(verdicts[name, OLDER] > 200 for name in SLOTS)  # the flips do hit something
 
 
-def test_every_bit_of_the_page_of_records(folder: Path) -> None:
-    image = saved(folder, 4)
-    name = SLOTS[0]
-    path = folder / "flipped.db"
-    for bit in range(8 * 512, 8 * len(image[name])):
-        data = bytearray(image[name])
-        data[bit >> 3] ^= 1 << (bit & 7)
-        path.write_bytes(data)
-        found = files.read_file(path)
-        assert found.saved is None or (found.saved.sections, found.saved.sequence) == (content(4), 4), bit
-
-
 def test_every_truncation_of_a_closed_store(folder: Path) -> None:
     image = saved(folder, 4)
     for name in SLOTS:
@@ -329,45 +317,6 @@ def test_any_bit_of_a_wal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         data[at] ^= 1 << rng.randrange(8)
         put(folder, {**image, SLOTS[0]: before, f"{SLOTS[0]}-wal": bytes(data)})
         check(load(folder), {3, 4}, at)
-
-
-def test_pages_of_two_saves_are_never_taken_together(folder: Path) -> None:
-    """Sections over many pages: every mixture of two generations of a file is one of them, or nothing."""
-    images = []
-    sections = [{name: bytes([n]) * 700 for name in "abc"} for n in range(1, 6)]
-    with StateStore(folder / "s") as store:
-        for n in range(5):
-            store.save(sections[n], SCHEMA)
-            store.load(SCHEMA)  # lets go of the files, which empties their WAL
-            images.append((folder / SLOTS[1]).read_bytes())
-    first, second = images[2], images[4]  # saves 3 and 5
-    pages = len(second) // 512
-    assert len(first) == len(second)
-    rng = random.Random(5)
-    path = folder / "mixed.db"
-    whole = 0
-    for _ in range(1500):
-        chosen = rng.getrandbits(pages)
-        path.write_bytes(b"".join((first, second)[chosen >> k & 1][512 * k : 512 * (k + 1)] for k in range(pages)))
-        found = files.read_file(path)
-        if found.saved is not None:
-            whole += 1
-            assert found.saved.sections == sections[found.saved.sequence - 1]
-    assert whole < 1000
-
-
-def test_rows_of_two_saves_are_never_taken_together() -> None:
-    """Every record whole, every checksum right, but not of one save."""
-    encoded = []
-    for n in (4, 6):
-        rows = files.rows_of(files.Saved(content(n), dict.fromkeys(content(n), SCHEMA), n, 1.0))
-        encoded.append([tuple(v.encode() if isinstance(v, str) else v for v in row) for row in rows])
-    assert files.saved_of(encoded[1]).sections == content(6)
-    mixed = [[encoded[pick >> k & 1][k] for k in range(3)] for pick in range(1, 7)]
-    missing = [encoded[1][:2], encoded[1][::2], encoded[1][1:]]
-    for rows in [*mixed, *missing, [*encoded[1], encoded[1][2]], [*encoded[1], *encoded[0]], []]:
-        with pytest.raises(files.DamagedError):
-            files.saved_of(rows)
 
 
 def test_both_files_damaged_is_lost_and_nothing_is_deleted(folder: Path) -> None:
