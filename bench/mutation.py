@@ -13,7 +13,7 @@ every way, thousands of changes that are all accounted for.
 
     python bench/mutation.py                          all files, about ten minutes of two cores
     python bench/mutation.py bms/core/diagnosis.py    one of them
-    python bench/mutation.py --again                  only what survived last time, and what is new
+    python bench/mutation.py --again                  only what survived last time, or has changed since
     python bench/mutation.py --list                   the changes, without trying them
     python bench/mutation.py --every 10 --jobs 1      a sample, on one core
 
@@ -50,13 +50,18 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/diagnosis.py": ("test_diagnosis.py",),
     "bms/core/signals.py": ("test_signals.py", "test_sources.py", "test_plausibility.py"),
     "bms/core/sources.py": ("test_sources.py", "test_signals.py"),
-    "bms/core/plausibility.py": ("test_plausibility.py", "test_signals.py"),
+    "bms/core/plausibility.py": ("test_plausibility.py", "test_signals.py", "test_sources.py"),
+    "bms/core/precharge.py": ("test_precharge.py", "test_machine_bounds.py", "test_machine_precharge.py"),
     "bms/core/machine.py": (
-        "test_machine.py",
         "test_machine_bounds.py",
+        "test_machine.py",
+        "test_machine_opening.py",
+        "test_machine_precharge.py",
+        "test_machine_transport.py",
         "test_machine_exhaustive.py::test_the_kernel_means_what_the_table_says",
     ),
     "bms/core/guard.py": ("test_guard.py",),
+    "bms/core/cooling.py": ("test_cooling.py",),
 }
 """Files that decide about contactors, and the tests that answer for them."""
 

@@ -8,14 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-FILES = ("diagnosis", "signals", "sources", "plausibility", "machine", "guard", "cooling")
-TESTS = ("diagnosis", "signals", "sources", "plausibility", "machine", "machine_bounds", "guard", "cooling")
+FILES = ("diagnosis", "signals", "sources", "plausibility", "precharge", "machine", "guard", "cooling")
+TESTS = (*FILES, "machine_bounds", "machine_opening", "machine_precharge", "machine_transport")
 
 # thousands of steps or of examples: none of them is needed for a line
 LONG = (
     "any_value", "any_mixture", "every_channel", "nothing_raises", "slow_model", "no_row_clears", "kept_to_a_step",
     "flipped_bit", "its_slope", "noise_and_steps", "warms_as_it_should", "common_response_is", "fills_the_budget",
-    "success_forgets", "never_ends",
+    "success_forgets", "is_tried_no_more",
 )  # fmt: skip
 
 
