@@ -14,9 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bms.core.faults import Fault
+from bms.core.machine_table import Request
 from bms.runtime import blackbox
 from bms.runtime.blackbox import BlackBox
-from bms.runtime.recording import Recorder, header_of, unpack
+from bms.runtime.recording import Recorder, header_of, packed, unpack
+from bms.runtime.replay import replay
 from hal.backends.replay import Recording
 from hal.contract import Command, Field, Layout, Measurement, RackInfo, Record, Severity, Truth
 
@@ -354,3 +357,83 @@ def test_a_step_is_taken_down_as_it_was_given(tmp_path: Path) -> None:
     first, second = ((s.dt_s, s.request, s.status) for s in Recording(tmp_path / "blackbox-001.bms"))
     assert first == (1.0, 1, 1)
     assert second == (0.25, 5, 0xFFFFFFFF)
+
+
+# ------------------------------------------------------------------------------------------- with the real controller
+
+
+def watched(bench, folder: Path, plan: dict[int, int], n: int, *faults: dict) -> BlackBox:
+    """Run the controller on its small twin for `n` steps of a second, with a black box.
+
+    `plan`: from which step on what is requested; `faults`: what breaks.
+    """
+    rack, controller, clock = bench(fault=list(faults))
+    box = BlackBox(folder, rack.info, controller, {"scenario": {"name": "small"}}, 1.0, before_s=30.0, after_s=15.0)
+    request = int(Request.CONNECT)
+    for k in range(n):
+        request = plan.get(k, request)
+        clock.wait_until(float(k), lambda: False)
+        rack.read(controller.measurement)
+        status = controller.step(request, 1.0)
+        rack.write(controller.command)
+        box.add(1.0, request, status, controller, None)
+    box.close()
+    assert box.error is None
+    return box
+
+
+def told(path: Path) -> tuple[int, int, str, float]:
+    """Steps of a file, how many its replay decides otherwise, the reason, and the time of the trip."""
+    recording = Recording(path)
+    outcome = replay(recording)
+    assert outcome.damage == ""
+    assert outcome.closed
+    about = recording.header["about"]["blackbox"]
+    return outcome.steps, outcome.steps_differing, about["reason"], about["time_s"]
+
+
+def test_the_file_of_a_trip_of_the_twin_replays_without_a_difference(bench, tmp_path: Path) -> None:
+    """Long after the start: the controller begins the replay with what it had learnt by then."""
+    box = watched(bench, tmp_path, {}, 200, {"kind": "interlock_open", "at_s": 150.0})
+    assert box.trips == 1
+    assert numbers(tmp_path) == ["blackbox-001.bms"]
+    steps, differing, reason, time_s = told(tmp_path / "blackbox-001.bms")
+    assert differing == 0
+    assert 30 + 15 < steps <= 30 + 30 // blackbox.BLOCKS + 1 + 15 + 1
+    assert reason.startswith(f"fault {10 * int(Fault.INTERLOCK_OPEN) + 3} ")
+    assert time_s == pytest.approx(150.0, abs=2.0)
+    first = next(iter(Recording(tmp_path / "blackbox-001.bms")))
+    assert first.command["head"]["heartbeat"][0] > 100, "it does not begin with the run"
+    # and not with a fresh controller either: without the state of its header it would decide otherwise
+    recording = Recording(tmp_path / "blackbox-001.bms")
+    _, fresh, _ = bench()
+    recording.header["state"] = packed(fresh.state)
+    assert replay(recording).steps_differing > 0
+
+
+def test_a_trip_within_the_first_seconds_begins_with_the_run(bench, tmp_path: Path) -> None:
+    box = watched(bench, tmp_path, {}, 40, {"kind": "emergency_stop", "at_s": 3.0})
+    assert box.trips == 1
+    steps, differing, reason, time_s = told(tmp_path / "blackbox-001.bms")
+    assert (differing, time_s) == (0, pytest.approx(3.0, abs=2.0))
+    assert steps == round(time_s) + 1 + 15, "from the first step on"
+    assert reason.startswith(f"fault {10 * int(Fault.EMERGENCY_STOP) + 3} ")
+    assert next(iter(Recording(tmp_path / "blackbox-001.bms"))).command["head"]["heartbeat"][0] == 1
+
+
+def test_two_trips_have_two_files_that_replay(bench, tmp_path: Path) -> None:
+    box = watched(
+        bench,
+        tmp_path,
+        {70: int(Request.RESET), 90: int(Request.CONNECT)},
+        150,
+        {"kind": "interlock_open", "at_s": 50.0, "until_s": 60.0},
+        {"kind": "emergency_stop", "at_s": 120.0},
+    )
+    assert box.trips == 2
+    assert numbers(tmp_path) == ["blackbox-001.bms", "blackbox-002.bms"]
+    files = [told(tmp_path / name) for name in numbers(tmp_path)]
+    assert [differing for _, differing, _, _ in files] == [0, 0]
+    faults = [10 * int(fault) + 3 for fault in (Fault.INTERLOCK_OPEN, Fault.EMERGENCY_STOP)]
+    assert [int(reason.split()[1]) for _, _, reason, _ in files] == faults
+    assert [time_s for *_, time_s in files] == [pytest.approx(50.0, abs=2.0), pytest.approx(120.0, abs=2.0)]
