@@ -283,8 +283,9 @@ def test_the_first_fatal_row_is_the_cause_until_none_is_left() -> None:
     assert table.state.word[d.CAUSE] == 10 * a + Severity.FATAL
     assert table.state.word[d.CAUSE_INDEX] == 7
     assert table.state.number[d.CAUSE_VALUE] == 60.0
-    table.run({a: 3.0}, context=context, reset=True)  # the other one is still there
-    assert table.state.word[d.CAUSE] == 10 * a + Severity.FATAL
+    table.run({a: 3.0}, context=context, reset=True)  # the other one is still there, and takes its place
+    assert table.state.word[d.CAUSE] == 10 * b + Severity.FATAL
+    assert (table.state.word[d.CAUSE_INDEX], table.state.number[d.CAUSE_VALUE]) == (9, 4.0)
     table.run({b: 3.0}, context=context, reset=True)
     assert list(table.state.word) == [0, NO_INDEX, 0]
     assert table.state.number[d.CAUSE_VALUE] == 0
@@ -317,11 +318,13 @@ def test_only_fatal_rows_are_a_cause(severity: Severity) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, 4.0, 3.6])
-def test_a_fatal_row_that_is_not_set_is_no_cause(value: float) -> None:
-    """It is looked at ahead of the one that is set, and its value is not known, on the way, or between."""
-    table = Table(row(), row(Fault.ESTIMATE_INVALID, set_s=0.0))
-    table.run({OVER: value, Fault.ESTIMATE_INVALID: 9.0})
-    assert table.state.word[d.CAUSE] == 10 * Fault.ESTIMATE_INVALID + Severity.FATAL
+@pytest.mark.parametrize("unset", [Fault.CELL_OVERVOLTAGE, Fault.ESTIMATE_INVALID])
+def test_a_fatal_row_that_is_not_set_is_no_cause(unset: Fault, value: float) -> None:
+    """Looked at ahead of those that are set, or behind them; its value is not known, on the way, or between."""
+    a, b = Fault.SHORT_CIRCUIT, Fault.OPEN_SENSE_WIRE
+    table = Table(row(unset), row(a, set_s=0.0), row(b, set_s=0.0))
+    table.run({unset: value, a: 8.0, b: 9.0})
+    assert table.state.word[d.CAUSE] == 10 * b + Severity.FATAL
     assert table.state.number[d.CAUSE_VALUE] == 9.0
 
 
