@@ -181,6 +181,24 @@ def _debounce(config: DiagnosisConfig, state: DiagnosisState, row: int, side: in
 
 
 @kernel
+def _is_shown(state: DiagnosisState, row_id: int) -> bool:
+    """True if that fatal row is active or latched."""
+    fault = row_id // 10
+    return bool(fault < N_FAULTS and state.status[N_TIERS * fault + _FATAL - 1] != 0)
+
+
+@kernel
+def _next_cause(state: DiagnosisState) -> None:
+    """The cause has been reset, but others have not: the first of them takes its place."""
+    for k in range(N_FAULTS):
+        fault = N_FAULTS - 1 - k
+        if state.status[N_TIERS * fault + _FATAL - 1] != 0:
+            state.word[CAUSE] = np.uint32(10 * fault + _FATAL)
+            state.word[CAUSE_INDEX] = state.where[fault]
+            state.number[CAUSE_VALUE] = state.value[fault]
+
+
+@kernel
 def diagnose(
     config: DiagnosisConfig, state: DiagnosisState, context: int, request_reset: bool, service: bool, dt_s: f4
 ) -> int:
@@ -226,6 +244,8 @@ def diagnose(
         state.word[CAUSE] = np.uint32(0)
         state.word[CAUSE_INDEX] = np.uint32(NO_INDEX)
         state.number[CAUSE_VALUE] = f4(0)
+    elif not _is_shown(state, int(state.word[CAUSE])):
+        _next_cause(state)
     return int(demanded)
 
 

@@ -221,7 +221,7 @@ ABOUT: dict[Fault, About] = {
         gate=_C.CLOSED,
     ),
     _F.CONTACTOR_WORN: About("wear of the main contactors, 1 = end of life", "1"),
-    _F.PRECHARGE_TIMEOUT: About("time in precharge", "s", gate=_C.PRECHARGING),
+    _F.PRECHARGE_TIMEOUT: About("time since precharge began, all its stages", "s", gate=_C.PRECHARGING),
     _F.PRECHARGE_VOLTAGE: About(
         "link voltage behind that of the RC curve, share of the string voltage", "1", gate=_C.PRECHARGING
     ),

@@ -66,8 +66,8 @@ CONTACTOR_MASK, ATTEMPTS_MAX, TRANSPORT_ALLOWED, WELD_TESTED, N_CELLS = range(5)
 N_FLAGS = 5
 
 # MachineState.number
-MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A = range(7)
-N_NUMBERS = 7
+MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A, PRECHARGE_S = range(8)
+N_NUMBERS = 8
 
 # MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE
 NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW = range(11)
@@ -289,7 +289,7 @@ def _precharge_values(config: MachineConfig, state: MachineState, seen: Seen, no
     c = config.setting
     pack_v, bus_v = f4(seen.pack_v), f4(seen.bus_v)
     has_resistor = int(i4(config.flag[CONTACTOR_MASK])) & _PRECHARGE != 0
-    value[_PRECHARGE_TIMEOUT] = mode_s(state) if precharges(node) and has_resistor else f4(0)
+    value[_PRECHARGE_TIMEOUT] = state.number[PRECHARGE_S] if has_resistor else f4(0)
     value[_PRECHARGE_VOLTAGE] = f4(0)
     value[_PRECHARGE_CURRENT] = f4(0)
     if has_resistor and node in (_LINK, _TRANSPORT_LINK):
@@ -325,6 +325,7 @@ def machine_signals(
     dt_s = _sane(dt_s)
     node = node_of(state)
     _tick(state, dt_s)
+    state.number[PRECHARGE_S] = state.number[PRECHARGE_S] + dt_s if precharges(node) else f4(0)
     if request == _R_RESET:
         word[ATTEMPTS] = 0  # here, so that the diagnosis can let go of the fault in the same step
     _warm(config, state, seen, dt_s)

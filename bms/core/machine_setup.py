@@ -51,7 +51,7 @@ class MachineSettings:
     precharge_floor_v: float = 5.0  # or within this much of it: a difference that no contactor minds
     precharge_done_c: float = 0.01  # and the current is below this C-rate
     precharge_sum_ratio: float = 0.05  # string voltage and sum of the cells must agree this well for it
-    precharge_time_out_s: float = 15.0  # longest time for the link
+    precharge_time_out_s: float = 30.0  # longest time for the link; the fault table is quicker
     precharge_attempts: int = 3  # failed in a row, then LOCKOUT, and a reset before the next
     resistor_j: float = 30e3  # heat that the precharge resistor bears, above ambient temperature
     resistor_tau_s: float = 300.0  # time constant of its cooling

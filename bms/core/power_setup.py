@@ -144,7 +144,7 @@ class PowerSettings:
     discharge_soc: Polyline | None = None  # share over the SoC of the emptiest cell
     derate: float = 0.5  # share of all limits that a fault with the reaction `derate` leaves
     rise_per_s: float = 0.05  # how fast a limit may rise, share of the rated current per s
-    ramp_s: float = 5.0  # time to ramp a limit to 0 where a fault or an orderly opening asks for it, s
+    ramp_s: float = 3.0  # time to ramp a limit to 0 where a fault or an orderly opening asks for it, s
     transport_charge_c: float = 0.02  # charge current out of the 0 V transport state, 1/h
     scan_s: float = 10.0  # time in which each cell has been looked at, s
 

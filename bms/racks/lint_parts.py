@@ -203,11 +203,12 @@ def _contactors(f: Findings) -> None:
                 f"take {max(1.0, 2 * f.config.timing.period_s):g} s",
             )  # fmt: skip
     limits = f.config.limits
-    if m.ramp_time_out_s < limits.ramp_s:
+    least_s = limits.ramp_s + 2.0 * f.config.timing.period_s  # for the last of the ramp to act, and to be seen
+    if m.ramp_time_out_s < least_s:
         f.warning(
             "machine.ramp_time_out_s", m.ramp_time_out_s,
             f"over before the limits have ramped to 0 in limits.ramp_s = {limits.ramp_s:g} s: they open under load",
-            f"take {limits.ramp_s:g} s or more, or a shorter ramp",
+            f"take {least_s:g} s or more, or a shorter ramp",
         )  # fmt: skip
 
 

@@ -148,8 +148,9 @@ def _health(t: Table) -> None:
     )
     t.add(
         _F.RESISTANCE_HIGH,
-        (2.0, 1.9, 3600.0, 3600.0, R.NONE),
-        (3.0, 2.7, 3600.0, 3600.0, R.DERATE),
+        # the filter follows a resistance to twice its type's, and no further
+        (1.6, 1.5, 3600.0, 3600.0, R.NONE),
+        (1.95, 1.8, 3600.0, 3600.0, R.DERATE),
     )
     # bleeding alone never takes a cell below 0 V: a cell that is reversed is driven by current from outside
     t.add(

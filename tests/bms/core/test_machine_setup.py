@@ -51,7 +51,7 @@ def test_every_setting_has_an_effect() -> None:
 def test_times_stand_at_their_nodes() -> None:
     time = machine_config(LIMITS, info()).time.reshape(-1, m.TIME_COLUMNS)
     assert time[Node.RAMP_DOWN, m.TIME_OUT_S] == 5.0
-    assert time[Node.TRANSPORT_LINK, m.TIME_OUT_S] == 15.0
+    assert time[Node.TRANSPORT_LINK, m.TIME_OUT_S] == 30.0
     assert time[Node.LOCKOUT, m.HOLD_TIME_S] == 60.0
     assert np.isinf(time[Node.CONNECTED]).all()
     for n in NODES:
