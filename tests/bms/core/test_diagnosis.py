@@ -328,6 +328,35 @@ def test_a_fatal_row_that_is_not_set_is_no_cause(unset: Fault, value: float) -> 
     assert table.state.number[d.CAUSE_VALUE] == 9.0
 
 
+def test_the_first_of_those_that_remain_takes_its_place() -> None:
+    """By the number of the fault; a warning is none."""
+    first, a, b, last = Fault.INTERLOCK_OPEN, Fault.SHORT_CIRCUIT, Fault.OPEN_SENSE_WIRE, list(Fault)[-1]
+    latch = {"set_s": 0.0, "clear_s": 0.0, "reaction": Reaction.LATCH}
+    rows = [row(f, **latch) for f in (first, a, b, last)]
+    table = Table(*rows, row(OVER, Severity.WARNING, **latch))
+    table.run({first: 9.0})
+    table.state.where[[a, b, last]] = 4, 5, 6
+    table.run({a: 10.0, b: 11.0, last: 12.0, OVER: 13.0})
+    assert table.state.word[d.CAUSE] == 10 * first + Severity.FATAL
+    table.run({first: 0.0}, reset=True)
+    assert [table.status(f) for f in (first, a, b, last)] == [0, 3, 3, 3]
+    assert table.state.word[d.CAUSE] == 10 * a + Severity.FATAL
+    assert (table.state.word[d.CAUSE_INDEX], table.state.number[d.CAUSE_VALUE]) == (4, 10.0)
+    table.run({a: 0.0, b: 0.0}, reset=True)
+    assert table.state.word[d.CAUSE] == 10 * last + Severity.FATAL
+    assert (table.state.word[d.CAUSE_INDEX], table.state.number[d.CAUSE_VALUE]) == (6, 12.0)
+
+
+@pytest.mark.parametrize("word", [10 * N_FAULTS + 3, 10 * N_FAULTS + 13, 2**32 - 1])
+def test_a_cause_that_is_no_fault_is_forgotten(word: int) -> None:
+    """Damaged memory; nothing is read behind the end of the table."""
+    table = Table(row(set_s=0.0))
+    table.run(4.0)
+    table.state.word[d.CAUSE] = word
+    table.run(4.0)
+    assert table.state.word[d.CAUSE] == 10 * OVER + Severity.FATAL
+
+
 def test_a_cause_lasts_as_long_as_fatal_rows_and_no_longer() -> None:
     """Whether rows of other severities are there does not matter."""
     table = Table(row(set_s=0.0, clear_s=0.0), row(Fault.INTERLOCK_OPEN, Severity.WARNING, set_s=0.0))
