@@ -46,11 +46,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 REASONS = Path(__file__).with_name("mutation_survivors.toml")
 TESTS = "tests/bms/core/"
+_SIGNALS = tuple(
+    f"test_{name}.py" for name in ("signals", "signals_compared", "sources", "plausibility", "plausibility_estimates")
+)
 TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/diagnosis.py": ("test_diagnosis.py",),
-    "bms/core/signals.py": ("test_signals.py", "test_sources.py", "test_plausibility.py"),
-    "bms/core/sources.py": ("test_sources.py", "test_signals.py"),
-    "bms/core/plausibility.py": ("test_plausibility.py", "test_signals.py", "test_sources.py"),
+    "bms/core/signals.py": _SIGNALS,
+    "bms/core/sources.py": _SIGNALS,
+    "bms/core/plausibility.py": _SIGNALS,
     "bms/core/precharge.py": ("test_precharge.py", "test_machine_bounds.py", "test_machine_precharge.py"),
     "bms/core/machine.py": (
         "test_machine_bounds.py",

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 FILES = ("diagnosis", "signals", "sources", "plausibility", "precharge", "machine", "guard", "cooling")
-TESTS = (*FILES, "machine_bounds", "machine_opening", "machine_precharge", "machine_transport")
+TESTS = (
+    *FILES, "signals_compared", "plausibility_estimates", "machine_bounds", "machine_opening", "machine_precharge",
+    "machine_transport",
+)  # fmt: skip
 
 # thousands of steps or of examples: none of them is needed for a line
 LONG = (

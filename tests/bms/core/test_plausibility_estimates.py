@@ -1,0 +1,302 @@
+"""What contradicts the estimator: a response common to all cells, a cell's own, and estimates that are none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bms.core import estimator_layout as e
+from bms.core import plausibility as p
+from bms.core.faults import Fault
+from hal.contract import NO_INDEX, Quality
+
+F = Fault
+f4 = np.float32
+
+
+# the estimator's innovation
+
+
+def settle(bench: Any, innovation_v: float, seconds: float, dt_s: float = 0.5) -> None:
+    bench.innovation[:] = innovation_v
+    for _ in range(round(seconds / dt_s)):
+        bench.look(dt_s)
+        bench.judge(dt_s)
+
+
+def flat_v(bench: Any) -> float:
+    """What a hundredth of SoC explains in the middle of the plateau."""
+    nodes = bench.estimator.nodes
+    row = int(p._row_of(bench.estimator, f4(25.0)))
+    return float(p.explained(nodes, row, f4(0.5), f4(0.01)))
+
+
+def test_a_common_response_is_a_current(bench: Any) -> None:
+    """Low-passes of 5 s and 30 s in a row: their difference, after a step, is 0.58 of it at most, at about 11 s."""
+    ohm = float(
+        np.interp(
+            25.0, bench.cell.degc, np.median(bench.cell.r0_ohm + bench.cell.rct_ohm + bench.cell.r_ohm[0], axis=1)
+        )
+    )
+    settle(bench, 0.0, 5.0)
+    largest = 0.0
+    for _ in range(80):
+        settle(bench, -0.05, 0.5)
+        largest = max(largest, bench.value(F.CURRENT_IMPLAUSIBLE))
+    share = max(_band_pass(t / 10) for t in range(1, 400))
+    assert largest == pytest.approx((0.05 * share - flat_v(bench)) / ohm, rel=0.05)
+    settle(bench, -0.05, 200.0)  # an error that stays is the model's
+    assert bench.value(F.CURRENT_IMPLAUSIBLE) == 0.0
+
+
+def _band_pass(time_s: float, fast_s: float = 5.0, slow_s: float = 30.0) -> float:
+    """Step response of f - s with f' = (1 - f)/fast, s' = (f - s)/slow."""
+    f = 1.0 - math.exp(-time_s / fast_s)
+    s = 1.0 - (slow_s * math.exp(-time_s / slow_s) - fast_s * math.exp(-time_s / fast_s)) / (slow_s - fast_s)
+    return f - s
+
+
+def test_parallel_cells_share_the_current_that_is_missing(make_signals: Any) -> None:
+    one, four = make_signals(), make_signals(n_parallel=4)
+    for bench in (one, four):
+        settle(bench, 0.05, 10.0)
+    assert four.value(F.CURRENT_IMPLAUSIBLE) == pytest.approx(4 * one.value(F.CURRENT_IMPLAUSIBLE), rel=1e-4)
+
+
+def test_the_same_response_asks_for_less_current_in_the_cold(make_signals: Any) -> None:
+    warm, cold = make_signals(), make_signals()
+    cold.m.sensor_degc[:] = 0.0
+    for bench in (warm, cold):
+        settle(bench, 0.05, 10.0)
+    assert cold.value(F.CURRENT_IMPLAUSIBLE) < 0.6 * warm.value(F.CURRENT_IMPLAUSIBLE)
+
+
+def test_without_a_current_nothing_is_said_of_it(bench: Any) -> None:
+    bench.head["current_a_quality"] = Quality.MISSING
+    settle(bench, 0.05, 2.0)
+    assert math.isnan(bench.value(F.CURRENT_IMPLAUSIBLE))
+    assert bench.value(F.MODEL_RESIDUAL) == 0.0
+
+
+def test_one_cells_own_response_is_its_residual(bench: Any) -> None:
+    settle(bench, 0.0, 1.0)
+    bench.innovation[13] = -0.1
+    for _ in range(60):
+        bench.look(0.5)
+        bench.judge(0.5)
+    own_v = 0.1 * 23 / 24 * (1 - math.exp(-30 / 30))
+    assert bench.value(F.MODEL_RESIDUAL) == pytest.approx(own_v - flat_v(bench), rel=0.02)
+    assert bench.where(F.MODEL_RESIDUAL) == 13
+
+
+@pytest.mark.parametrize(("own_v", "told"), [(0.004, False), (0.005, False), (0.006, True), (-0.006, True)])
+def test_what_is_less_than_usual_is_no_residual(bench: Any, own_v: float, told: bool) -> None:
+    """5 mV are the errors of sensors and model."""
+    bench.look()
+    bench.soc_std[:] = 0.0
+    bench.state.residual_v[[0, 9]] = own_v, own_v / 2
+    bench.judge(0.0)
+    assert bench.value(F.MODEL_RESIDUAL) == (pytest.approx(abs(own_v)) if told else 0.0)
+    assert bench.where(F.MODEL_RESIDUAL) == (0 if told else NO_INDEX)
+
+
+def test_of_equal_residuals_the_first_is_named(bench: Any) -> None:
+    bench.look()
+    bench.soc_std[:] = 0.0
+    bench.state.residual_v[[4, 9, 11]] = -0.0625, 0.0625, 0.03125
+    bench.judge(0.0)
+    assert (bench.value(F.MODEL_RESIDUAL), bench.where(F.MODEL_RESIDUAL)) == (0.0625, 4)
+
+
+def test_the_residual_that_is_explained_least_is_named(bench: Any) -> None:
+    """The larger one lies where the curve is steep and its SoC is not known well."""
+    bench.look()
+    bench.soc_std[:] = 0.0
+    bench.soc[4], bench.soc_std[4] = 0.01, 0.02
+    bench.state.residual_v[[4, 9]] = 0.1, 0.05
+    bench.judge(0.0)
+    assert (bench.value(F.MODEL_RESIDUAL), bench.where(F.MODEL_RESIDUAL)) == (pytest.approx(0.05), 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "compared"),
+    [
+        ("innovation", 99.0, True),
+        ("innovation", -99.0, True),
+        ("innovation", 100.0, False),
+        ("innovation", -120.0, False),
+        ("soc", 9.5, True),
+        ("soc", 10.0, False),
+        ("soc", -12.0, False),
+        ("soc_std", 10.0, False),
+        ("soc_std", 12.0, False),
+    ],
+)
+def test_absurd_numbers_of_the_estimator_are_left_out(bench: Any, name: str, number: float, compared: bool) -> None:
+    """100 V of innovation, an SoC or a deviation of 10: what is finite, but cannot be meant."""
+    bench.look()
+    bench.state.residual_v[7] = 9.0  # more than any curve explains
+    getattr(bench, name)[7] = number
+    bench.judge(0.0)
+    n = p._common(bench.innovation, bench.soc, bench.soc_std, bench.state.cell_use)[3]
+    assert n == (24 if compared else 23)
+    if name == "innovation":
+        before = bench.state.residual_v[7]
+        bench.judge(30.0)
+        assert (bench.state.residual_v[7] != before) == compared
+    else:
+        assert (bench.value(F.MODEL_RESIDUAL) > 0.0) == compared
+
+
+def test_where_the_curve_is_steep_an_uncertain_cell_may_deviate(bench: Any) -> None:
+    bench.innovation[13] = -0.1
+    bench.soc[13], bench.soc_std[13] = 0.01, 0.02
+    for _ in range(200):
+        bench.look()
+        bench.judge()
+    assert bench.value(F.MODEL_RESIDUAL) < 0.01
+    bench.soc_std[13] = 0.0
+    bench.look()
+    bench.judge()
+    assert bench.value(F.MODEL_RESIDUAL) > 0.09
+
+
+def test_a_bleeding_cell_keeps_its_residual(bench: Any) -> None:
+    bench.look()
+    bench.asked[13] = 1
+    bench.innovation[13] = 5.0
+    bench.innovation[[0, 1]] = math.nan, math.inf  # skipped by the estimator, and broken
+    bench.look()
+    bench.judge()
+    assert not bench.state.residual_v.any()
+    assert bench.value(F.MODEL_RESIDUAL) == 0.0
+
+
+def test_the_residual_of_a_bleeding_cell_is_kept_but_not_told(bench: Any) -> None:
+    bench.asked[13] = 1
+    bench.look()
+    bench.state.residual_v[13] = 0.5
+    bench.judge(0.0)
+    assert (bench.value(F.MODEL_RESIDUAL), bench.where(F.MODEL_RESIDUAL)) == (0.0, NO_INDEX)
+    bench.asked[13] = 0
+    bench.look()
+    bench.judge(0.0)
+    assert bench.where(F.MODEL_RESIDUAL) == 13
+
+
+def test_one_cell_is_enough_to_compare(bench: Any) -> None:
+    """With itself, in which case it is in order; and it speaks for all of them about the current."""
+    bench.innovation[1:] = math.nan
+    bench.innovation[0] = 0.125
+    bench.look()
+    bench.judge(5.0)
+    assert bench.value(F.MODEL_RESIDUAL) == 0.0
+    assert bench.value(F.CURRENT_IMPLAUSIBLE) > 0.0
+
+
+def test_without_a_cell_to_compare_nothing_is_known(bench: Any) -> None:
+    bench.innovation[:] = math.nan
+    bench.look()
+    bench.judge()
+    assert math.isnan(bench.value(F.CURRENT_IMPLAUSIBLE))
+    assert math.isnan(bench.value(F.MODEL_RESIDUAL))
+    assert bench.where(F.MODEL_RESIDUAL) == NO_INDEX
+
+
+@pytest.mark.parametrize("dt_s", [60.0, math.inf])
+def test_a_step_longer_than_every_time_constant_is_stable(bench: Any, dt_s: float) -> None:
+    for sign in (1, -1) * 10:
+        bench.innovation[:] = 0.05 * sign
+        bench.innovation[3] = 0.5 * sign
+        bench.look(dt_s)
+        bench.judge(dt_s)
+        assert abs(bench.state.number).max() < 1e3
+        assert abs(bench.state.residual_v).max() <= 0.45 * 23 / 24 + 1e-5
+
+
+# estimates
+
+
+def test_extremes_of_the_estimates(bench: Any) -> None:
+    bench.soc[[3, 8]] = 0.1, 0.9
+    bench.soc_std[5] = 0.2
+    bench.look()
+    bench.judge()
+    for fault, value, where in (
+        (F.SOC_LOW, 0.1, 3),
+        (F.SOC_HIGH, 0.9, 8),
+        (F.SOC_UNCERTAIN, 0.2, 5),
+        (F.ESTIMATE_INVALID, 0.0, NO_INDEX),
+    ):
+        assert bench.value(fault) == pytest.approx(value)
+        assert bench.where(fault) == where
+
+
+def test_equal_estimates_name_the_first(bench: Any) -> None:
+    bench.look()
+    bench.judge()
+    told = [(bench.value(f), bench.where(f)) for f in (F.SOC_LOW, F.SOC_HIGH, F.SOC_UNCERTAIN)]
+    assert told == [(0.5, 0), (0.5, 0), (pytest.approx(0.01), 0)]
+
+
+def test_the_first_broken_estimate_is_named(bench: Any) -> None:
+    bench.soc[[0, 9]] = math.nan
+    bench.look()
+    bench.judge()
+    assert (bench.value(F.ESTIMATE_INVALID), bench.where(F.ESTIMATE_INVALID)) == (2.0, 0)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_an_estimate_that_is_no_number_is_counted_and_left_out(bench: Any, broken: float) -> None:
+    bench.soc[[7, 9]] = broken
+    bench.soc_std[4] = broken
+    bench.look()
+    bench.judge()
+    assert (bench.value(F.ESTIMATE_INVALID), bench.where(F.ESTIMATE_INVALID)) == (3.0, 4)
+    assert bench.value(F.SOC_LOW) == bench.value(F.SOC_HIGH) == 0.5
+    bench.soc[:] = broken
+    bench.look()
+    bench.judge()
+    assert bench.value(F.ESTIMATE_INVALID) == 24.0
+    for fault in (F.SOC_LOW, F.SOC_HIGH, F.SOC_UNCERTAIN):
+        assert math.isnan(bench.value(fault))
+        assert bench.where(fault) == NO_INDEX
+
+
+def test_what_a_curve_explains_is_its_steeper_side(bench: Any) -> None:
+    nodes = bench.estimator.nodes
+    row = int(p._row_of(bench.estimator, f4(25.0)))
+    curve = nodes[row : row + e.N_SOC * e.NODE].reshape(e.N_SOC, e.NODE)[:, e.OCV]
+    assert p.explained(nodes, row, f4(0.05), f4(0.05)) == pytest.approx(curve[10] - curve[0], abs=1e-5)
+    assert p.explained(nodes, row, f4(0.5), f4(0.0)) == 0.0
+    assert p.explained(nodes, row, f4(2.0), f4(0.005)) == 0.0  # beyond the end of the curve it goes on flat
+    assert p.explained(nodes, row, f4(0.5), f4(9.0)) == pytest.approx(
+        max(curve[-1] - curve[100], curve[100] - curve[0])
+    )
+
+
+@pytest.mark.parametrize("degc", [-30.0, 25.0, 60.0])
+def test_the_curve_is_linear_between_its_nodes(bench: Any, degc: float) -> None:
+    """And flat beyond its ends; also in the last row, behind which there is nothing."""
+    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(degc)))
+    curve = nodes[row : row + e.N_SOC * e.NODE].reshape(e.N_SOC, e.NODE)[:, e.OCV]
+    soc = np.concatenate([np.linspace(-0.1, 1.1, 97), [0.0, 1e-3, 0.9985, 1.0]])
+    volt = [float(p._ocv(nodes, row, f4(z))) for z in soc]
+    np.testing.assert_allclose(volt, np.interp(soc, np.linspace(0.0, 1.0, e.N_SOC), curve), atol=5e-6)
+    assert p._ocv(nodes, row, f4(math.nan)) == curve[0]
+
+
+def test_the_upper_side_counts_where_it_is_steeper(bench: Any) -> None:
+    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0)))
+    up_v = float(p._ocv(nodes, row, f4(1.0)) - p._ocv(nodes, row, f4(0.98)))
+    assert up_v > float(p._ocv(nodes, row, f4(0.98)) - p._ocv(nodes, row, f4(0.96)))
+    assert p.explained(nodes, row, f4(0.98), f4(0.02)) == pytest.approx(up_v, abs=1e-6)
+
+
+def test_the_curve_is_that_of_the_temperature(bench: Any) -> None:
+    degc = (-99.0, -30.0, 23.0, 25.0, 26.0, 27.0, 28.0, 60.0, 1e9, math.nan)
+    rows = [int(p._row_of(bench.estimator, f4(t))) for t in degc]
+    assert [r // (e.N_SOC * e.NODE) for r in rows] == [0, 0, 11, 11, 11, 11, 12, 18, 18, 11]
