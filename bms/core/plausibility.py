@@ -33,6 +33,7 @@ from bms.core.signals_layout import (
     PER_CELL,
     RESIDUAL_TAU_S,
     RISE_TAU_S,
+    USABLE,
     SignalConfig,
     SignalState,
 )
@@ -153,18 +154,26 @@ def open_wire(cell_v: F4, use: U1, mean_v: f4) -> tuple[f4, int]:
 
 @kernel
 def neighbours(degc: F4, use: U1) -> tuple[f4, int]:
-    """The largest difference of a sensor from the mean of its usable neighbours."""
+    """The largest difference of a sensor from the mean of its usable neighbours.
+
+    A sensor with neighbours on one side only is compared with the two nearest there, of which the better one counts:
+    if one of them is wrong, it is not blamed for it.
+    """
     worst, at = _ZERO, -1
     n = degc.shape[0]
     for k in range(n):
-        before = k > 0 and use[k - 1] != 0
-        after = k + 1 < n and use[k + 1] != 0
-        if use[k] != 0 and (before or after):
+        before = k > 0 and use[k - 1] & USABLE != 0
+        after = k + 1 < n and use[k + 1] & USABLE != 0
+        if use[k] & USABLE != 0 and (before or after):
             if before and after:
                 around = f4(0.5) * (degc[k - 1] + degc[k + 1])
+                apart = abs(degc[k] - around)
             else:
-                around = degc[k - 1] if before else degc[k + 1]
-            apart = abs(degc[k] - around)
+                near = k - 1 if before else k + 1
+                apart = abs(degc[k] - degc[near])
+                far = near + near - k
+                if far >= 0 and far < n and use[far] & USABLE != 0:
+                    apart = min(apart, abs(degc[k] - degc[far]))
             if apart > worst or at < 0:
                 worst = apart
                 at = k

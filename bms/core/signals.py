@@ -400,7 +400,8 @@ def inspect(
         outside += int(source == OUTSIDE)
         put(value, where, _BUS_LOST, count_lost(state, BUS_LOST_S, source == PRESENT, dt_s), -1)
 
-    source = read_insulation(config, state, head, sample_age_s, value, where, dt_s)
+    source, insulated = read_insulation(config, state, head, sample_age_s, value, where, dt_s)
+    complete = complete and insulated
     outside += int(source == OUTSIDE)
     coolant_degc, n_outside = read_coolant(config, state, head, limit_s, value, where, dt_s)
     outside += n_outside
@@ -428,6 +429,7 @@ def inspect(
     put(value, where, _GAS_LOST, _ZERO, -1)
     if config.has[HAS_GAS] != 0:
         known = bool(fresh and head["gas_alarm_quality"] == 0)
+        complete = complete and known and head["gas_alarm"] == 0
         if known:
             invalid = invalid or head["gas_alarm"] > 1
             put(value, where, _GAS, _ONE if head["gas_alarm"] != 0 else _ZERO, -1)

@@ -49,8 +49,9 @@ from hal.contract import F4, U1, U2, U4, Field
     CURRENT_TAU_S,
     CURRENT_SLOW_TAU_S,
     RESIDUAL_TAU_S,
+    INSULATION_CLOSE_OHM,
     N_NUMBERS,
-) = range(40)
+) = range(41)
 
 # SignalConfig.has
 (

@@ -42,6 +42,11 @@ class _Limits(Protocol):
     """The limits of a cell file that the signals need."""
 
     @property
+    def v_max(self) -> float:
+        """Largest voltage of a cell, V."""
+        ...
+
+    @property
     def max_charge_c(self) -> float:
         """Largest continuous charge current, 1/h."""
         ...
@@ -110,6 +115,7 @@ class SignalSettings:
     bus_v_min_v: float = -50.0  # an empty link may read a little below 0
     bus_v_max_v: float | None = None  # default: as for the string
     insulation_max_ohm: float = 1e9
+    insulation_close_ohm_per_v: float = 500.0  # nothing closes below; of the string with all cells full
     coolant_min_degc: float = -50.0
     coolant_max_degc: float = 120.0
     flow_max_lpm: float = 1e4
@@ -159,8 +165,9 @@ class SignalSettings:
         for name in ("insulation_max_ohm", "flow_max_lpm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be greater than 0")
-        if self.coolant_w_per_k is not None and self.coolant_w_per_k < 0:
-            raise ValueError(f"coolant_w_per_k = {self.coolant_w_per_k}: must not be negative")
+        for name in ("coolant_w_per_k", "insulation_close_ohm_per_v"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must not be negative")
         if not 0 <= self.spread_soc_low < self.spread_soc_high <= 1:
             raise ValueError(
                 f"spread_soc_low = {self.spread_soc_low}: must be below spread_soc_high = {self.spread_soc_high}, "
@@ -244,6 +251,7 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.CURRENT_TAU_S: t.current_tau_s,
         s.CURRENT_SLOW_TAU_S: t.current_slow_tau_s,
         s.RESIDUAL_TAU_S: t.residual_tau_s,
+        s.INSULATION_CLOSE_OHM: t.insulation_close_ohm_per_v * info.n_cells * cell.limits.v_max,
     }.items():
         number[at] = value
     can = info.capabilities

@@ -33,6 +33,7 @@ from bms.core.signals_layout import (
     HAS_INSULATION,
     HELD_A,
     I2T_TAU_S,
+    INSULATION_CLOSE_OHM,
     INSULATION_LOST_S,
     INSULATION_MAX_AGE_S,
     INSULATION_RANGE_OHM,
@@ -160,14 +161,14 @@ def read_current(
 @kernel
 def read_insulation(
     config: SignalConfig, state: SignalState, head: Any, sample_age_s: f4, value: F4, where: U2, dt_s: f4
-) -> int:
-    """What the insulation monitor says, for the rail that it names; returns why it is not usable."""
+) -> tuple[int, bool]:
+    """What the insulation monitor says, for the rail that it names: (why it is not usable, whether one may close)."""
     c = config.number
     for fault in _RAILS:
         put(value, where, fault, _NAN, -1)
     put(value, where, _INSULATION_INVALID, _ZERO, -1)
     if config.has[HAS_INSULATION] == 0:
-        return PRESENT
+        return PRESENT, True
     ohm = head["insulation_ohm"]
     source = source_state(
         ohm,
@@ -185,7 +186,7 @@ def read_insulation(
         for fault in _RAILS:
             put(value, where, fault, _INF, -1)
         put(value, where, _INSULATION + rail, ohm, rail if rail > 0 else -1)
-    return int(source)
+    return int(source), bool(source == PRESENT and ohm >= c[INSULATION_CLOSE_OHM])
 
 
 @kernel

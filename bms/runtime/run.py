@@ -261,7 +261,9 @@ def first_guess(scenario: Scenario, cell: CellParameters, measurement: Any, info
     cell_v = np.where(measurement["cell_v_quality"] == 0, measurement["cell_v"], np.nan)
     degc = measurement["sensor_degc"][..., info.sensor_of_cell]
     # many cells show the same voltage, for converters have steps
-    pairs, place = np.unique(cell_v + 1j * np.round(degc), return_inverse=True)
+    both = np.empty(cell_v.shape, np.complex128)
+    both.real, both.imag = cell_v, np.round(np.where(np.isfinite(degc), degc, np.nan))
+    pairs, place = np.unique(both, return_inverse=True)
     soc, std = soc_prior(cell, pairs.real, pairs.imag)
     return soc[place].reshape(cell_v.shape), std[place].reshape(cell_v.shape)
 

@@ -95,7 +95,7 @@ def test_an_open_wire_next_to_a_lost_cell_is_not_judged() -> None:
 def test_a_sensor_is_compared_with_the_mean_of_its_neighbours() -> None:
     degc = np.array([20.0, 21.0, 30.0, 23.0, 24.0], np.float32)
     assert p.neighbours(degc, use_of(5)) == (8.0, 2)
-    assert p.neighbours(degc, use_of(5, 1)) == (7.0, 2)  # one neighbour alone
+    assert p.neighbours(degc, use_of(5, 1)) == (6.0, 2)  # the better one of the two nearest
     assert p.neighbours(degc, use_of(5, 3)) == (9.0, 2)
     assert p.neighbours(degc, use_of(5, 2)) == (1.0, 0)
     seen, at = p.neighbours(degc, use_of(5, 1, 3))
@@ -103,9 +103,9 @@ def test_a_sensor_is_compared_with_the_mean_of_its_neighbours() -> None:
     assert at == -1
 
 
-@pytest.mark.parametrize(("sensor", "named"), [(0, 0), (1, 0), (2, 2), (3, 3), (4, 4)])
+@pytest.mark.parametrize(("sensor", "named"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)])
 def test_every_sensor_is_compared_with_its_neighbours(sensor: int, named: int) -> None:
-    """An end has one neighbour, from which it is as far as that neighbour from the rest: the first is named."""
+    """An end has neighbours on one side only: it is not blamed for one of them."""
     degc = np.full(5, 20.0, np.float32)
     degc[sensor] = 30.0
     assert p.neighbours(degc, use_of(5)) == (10.0, named)

@@ -234,6 +234,21 @@ def test_insulation_ages_with_its_sample(bench: Any) -> None:
     assert bench.value(F.INSULATION_INVALID) == 1.0
 
 
+def test_nothing_closes_below_500_ohm_for_each_volt(make_signals: Any) -> None:
+    """24 cells of at most 3.65 V."""
+    bench = make_signals()
+    bench.head["insulation_ohm"] = 43790.0
+    assert not bench.look().complete
+    bench.head["insulation_ohm"] = 43810.0
+    assert bench.look().complete
+    bench = make_signals(insulation_close_ohm_per_v=100.0)
+    bench.head["insulation_ohm"] = 8770.0
+    assert bench.look().complete
+    bench = make_signals(can=Capabilities())
+    bench.head["insulation_ohm"] = 0.0
+    assert bench.look().complete  # of a rack without a monitor nothing is known, and nothing expected
+
+
 def test_no_insulation_at_all_is_a_value(bench: Any) -> None:
     bench.head["insulation_ohm"] = 0.0
     bench.look()
@@ -321,7 +336,7 @@ def test_an_open_interlock_is_not_complete(bench: Any) -> None:
 
 def test_a_lost_gas_detector_says_nothing(bench: Any) -> None:
     bench.head["gas_alarm"], bench.head["gas_alarm_quality"] = 5, Quality.MISSING
-    bench.look()
+    assert not bench.look().complete
     assert math.isnan(bench.value(F.GAS_ALARM))
     assert bench.value(F.GAS_LOST) == 1.0
     assert bench.value(F.FEEDBACK_INVALID) == 0.0
@@ -385,7 +400,7 @@ def test_numbers_of_the_memory_have_places_of_their_own() -> None:
 
 
 def test_the_ends_of_a_range_belong_to_it(bench: Any) -> None:
-    for inlet_degc, flow_lpm, ohm in ((120.0, 1e4, 1e9), (-50.0, 0.0, 0.0)):
+    for inlet_degc, flow_lpm, ohm in ((120.0, 1e4, 1e9), (-50.0, 0.0, 43800.0)):
         bench.head["coolant_in_degc"], bench.head["coolant_flow_lpm"] = inlet_degc, flow_lpm
         bench.head["insulation_ohm"] = ohm
         assert bench.look().complete

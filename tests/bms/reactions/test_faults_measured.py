@@ -11,7 +11,7 @@ from bms.core.machine_table import Request
 from hal.contract import Severity
 
 F = Fault
-WARNING = Severity.WARNING
+WARNING, FATAL = Severity.WARNING, Severity.FATAL
 ONE_TIER = (F.DEEP_DISCHARGE, F.SHORT_CIRCUIT, F.INTERLOCK_OPEN, F.EMERGENCY_STOP, F.GAS_ALARM)
 """Faults of which there is no half."""
 
@@ -216,3 +216,10 @@ def test_the_warning_before_it_has_its_reaction_too(about: dict[str, Any], warns
 def test_what_has_one_tier_only_opens_at_once(trial: Any) -> None:
     rows = trial().rows
     assert all((fault, WARNING) not in rows for fault in ONE_TIER)
+
+
+def test_the_sensor_that_is_wrong_is_named_next_to_an_end(trial: Any) -> None:
+    t = trial(faults=[{"kind": "sensor_offset", "index": [2], "value": 17.5}])
+    t.run(120.0)
+    hit = t.first(lambda m: m.shows(F.TEMPERATURE_NEIGHBOUR, FATAL))
+    assert hit.cause_index == 2

@@ -69,14 +69,6 @@ def test_a_spread_opens_within_its_time_while_cells_are_bled(trial: Any) -> None
     assert opened.time_s - seen.time_s <= row.ftti_s
 
 
-@gap("a sensor at an end of the row has one neighbour, and is blamed for its fault")
-def test_the_sensor_that_is_wrong_is_named_next_to_an_end(trial: Any) -> None:
-    t = trial(faults=[{"kind": "sensor_offset", "index": [2], "value": 17.5}])
-    t.run(120.0)
-    hit = t.first(lambda m: m.shows(F.TEMPERATURE_NEIGHBOUR, FATAL))
-    assert hit.cause_index == 2
-
-
 @gap("the threshold, 3C, is where the twin's sensor ends: no value is beyond it")
 def test_a_short_circuit_is_called_by_its_name(trial: Any) -> None:
     t = trial(faults=[{"kind": "pcs_ignores_limits", "value": 900.0, "at_s": 39.0}])
@@ -90,21 +82,6 @@ def test_a_precharge_that_takes_too_long_is_told(trial: Any) -> None:
     t = trial(faults=[{"kind": "link_load", "value": 400.0}])
     t.run(60.0)
     assert any(m.cause == row_id(F.PRECHARGE_TIMEOUT, FATAL) for m in t.log)
-
-
-@gap("closing does not wait for the insulation monitor, and its fault takes longer than self-test and precharge")
-@pytest.mark.parametrize("kind", ["zero", "missing"])
-def test_nothing_closes_on_an_insulation_that_is_bad_or_not_known(kind: str, trial: Any) -> None:
-    t = trial(changes=[Change("insulation_ohm", kind)])
-    t.run(50.0)
-    assert not any(m.path for m in t.log)
-
-
-@gap("nor for the gas detector")
-def test_nothing_closes_without_the_gas_detector(trial: Any) -> None:
-    t = trial(faults=[{"kind": "gas_missing"}])
-    t.run(50.0)
-    assert not any(m.path for m in t.log)
 
 
 @gap("machine.ramp_time_out_s is limits.ramp_s: at a step a second the last fifth of the current is broken, not ramped")

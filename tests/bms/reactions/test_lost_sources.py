@@ -187,3 +187,16 @@ def test_reactions_of_lost_sources_are_those_of_the_table(trial: Any) -> None:
             stops = Reaction.NO_CHARGE | Reaction.NO_DISCHARGE
             share = 0.0 if demanded & stops == stops else 0.5 if demanded & Reaction.DERATE else 1.0
             assert share == left, (fault, tier)
+
+
+@pytest.mark.parametrize("kind", ["zero", "missing"])
+def test_nothing_closes_on_an_insulation_that_is_bad_or_not_known(kind: str, trial: Any) -> None:
+    t = trial(changes=[Change("insulation_ohm", kind)])
+    t.run(50.0)
+    assert not any(m.path for m in t.log)
+
+
+def test_nothing_closes_without_the_gas_detector(trial: Any) -> None:
+    t = trial(faults=[{"kind": "gas_missing"}])
+    t.run(50.0)
+    assert not any(m.path for m in t.log)

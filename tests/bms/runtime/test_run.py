@@ -9,14 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bms.cli import main
 from bms.runtime import PAGE, SERIES, SUMMARY
 from bms.runtime import run as module
+from bms.runtime.clock import VirtualClock
 from bms.runtime.replay import replay
-from bms.runtime.run import choose, execute
+from bms.runtime.run import choose, configuration, execute, first_guess, open_rack
 from hal.backends.replay import FILE_NAME, Recording
+from hal.contract import Measurement
 from hal.errors import ConfigError, DataError
 
 SMALL = "sim:lfp_280?n_series=8&module_groups=4&seed=3&duty.start_s=8"
@@ -287,3 +290,22 @@ def test_a_killed_run_leaves_a_recording_that_replays(cell_file: Path, tmp_path:
     # and the report can be made of it
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("degc", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("error")
+def test_a_cell_without_a_temperature_is_guessed_without_one(degc: float) -> None:
+    """Nothing is known of it, and nothing is spoiled for the others."""
+    chosen = choose(None, SMALL, None)
+    rack = open_rack(chosen, VirtualClock())
+    info = rack.info
+    cell, _ = configuration(chosen, info)
+    m = Measurement(info.n_cells, info.n_sensors)
+    m.cell_v[:], m.sensor_degc[:] = 3.2, 25.0
+    m.sensor_degc[0] = degc
+    soc, std = first_guess(chosen, cell, m.raw[0], info)
+    blind = np.asarray(info.sensor_of_cell) == 0
+    assert (soc[blind] == 0.5).all()
+    assert (std[blind] > 0.28).all()
+    assert np.unique(soc[~blind]).size == 1
+    assert (std[~blind] < 0.1).all()
