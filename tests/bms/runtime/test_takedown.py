@@ -60,6 +60,20 @@ def test_recording_and_black_box_hold_the_same_steps(bench: Any, tmp_path: Path)
     assert whole.end == {"ended_by": "test"}
 
 
+def test_a_trip_late_in_the_run_replays_from_the_middle_of_it(bench: Any, tmp_path: Path) -> None:
+    """Steps are packed one against the other: the file of a trip begins with one that stands by itself."""
+    run = Run(bench, tmp_path / "box", tmp_path / "run.bms")
+    run.go(200)
+    run.taken.box.trip("asked")
+    run.taken.close({})
+    whole, trip = (list(Recording(p)) for p in (tmp_path / "run.bms", tmp_path / "box" / "blackbox-001.bms"))
+    assert 120 <= len(trip) < 200
+    for ours, theirs in zip(trip, whole[-len(trip) :], strict=True):
+        assert ours.command.tobytes() == theirs.command.tobytes()
+        assert ours.measurement.tobytes() == theirs.measurement.tobytes()
+    assert replay(Recording(tmp_path / "box" / "blackbox-001.bms")).steps_differing == 0
+
+
 def test_a_step_is_packed_once(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     packed = recording.packed_step
