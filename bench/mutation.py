@@ -5,8 +5,9 @@ answer for that file on the kernels as plain Python, and counts the changes that
 known has its reason in `mutation_survivors.toml`; one without is listed.
 
 The tests are collected once. For each change a process is forked that replaces one function (or one constant of the
-module) and runs them, the quickest first, until one fails. A change may make a loop endless: a process that needs far
-more time than the tests do without a change has noticed, too. Random examples are the same in every run.
+module) and runs them until one fails, those first that are quick and have noticed other changes of that function. A
+change may make a loop endless: a process that needs far more time than the tests do without a change has noticed, too.
+Random examples are the same in every run.
 
 Rows and nodes of `bms.core.machine_table` are not changed here: `test_machine_exhaustive.py` changes each of them in
 every way, thousands of changes that are all accounted for.
@@ -29,6 +30,7 @@ import hashlib
 import importlib
 import io
 import json
+import mmap
 import os
 import resource
 import sys
@@ -264,6 +266,7 @@ class Trials:
         self.wanted = wanted
         self.jobs = jobs
         self.alive: dict[str, bool] = {}
+        self.killers = memoryview(mmap.mmap(-1, 4 * len(wanted) + 4)).cast("i")  # shared with the children
         self.trouble = "the tests cannot be collected"
 
     def pytest_runtestloop(self, session: Any) -> bool:
@@ -271,26 +274,35 @@ class Trials:
         if session.testsfailed:
             return True
         cost = self._without_change(session)
+        for slot in range(len(self.killers)):
+            self.killers[slot] = -1
         if self.trouble:
             return True
-        running: dict[int, Mutant] = {}
-        started = time.perf_counter()
-        for mutant in [*self.wanted, *[None] * self.jobs]:
+        running: dict[int, tuple[Mutant, int, list[Any]]] = {}
+        merits: Counter[str] = Counter()  # of tests, for changes of the same function
+        started, place = time.perf_counter(), ""
+        for slot, mutant in enumerate([*self.wanted, *[None] * self.jobs]):
             while running and (mutant is None or len(running) >= self.jobs):
                 pid, status = os.waitpid(-1, 0)
                 if pid in running:
-                    self.alive[running.pop(pid).name] = os.waitstatus_to_exitcode(status) == 0
+                    tried, at, items = running.pop(pid)
+                    self.alive[tried.name] = os.waitstatus_to_exitcode(status) == 0
+                    if tried.place == place and self.killers[at] >= 0:
+                        merits[items[self.killers[at]].nodeid] += 1
                     self._show(time.perf_counter() - started)
             if mutant is not None:
-                items = sorted(_answering(session.items, TARGETS[mutant.path]), key=lambda i: cost[i.nodeid])
+                if mutant.place != place:
+                    place, merits = mutant.place, Counter({k: n // 8 for k, n in merits.items()})
+                items = _answering(session.items, TARGETS[mutant.path])
+                items.sort(key=lambda i: cost[i.nodeid] / (0.1 + merits[i.nodeid]))
                 limit_s = int(PATIENCE_S + PATIENCE * sum(cost[i.nodeid] for i in items))
-                running[self._fork(session, items, mutant, limit_s)] = mutant
+                running[self._fork(session, items, mutant, limit_s, slot)] = mutant, slot, items
         return True
 
     def _without_change(self, session: Any) -> dict[str, float]:
         """Processor time of each test. Sets `trouble` if one fails although nothing is changed."""
         with tempfile.NamedTemporaryFile("r") as file:
-            child = self._fork(session, session.items, None, 3600, file.name)
+            child = self._fork(session, session.items, None, 3600, times=file.name)
             _, status = os.waitpid(child, 0)
             self.trouble = ""
             if os.waitstatus_to_exitcode(status) != 0:
@@ -300,9 +312,18 @@ class Trials:
             return times
 
     def _fork(
-        self, session: Any, items: list[Any], mutant: Mutant | None, limit_s: int, times: str | None = None
+        self,
+        session: Any,
+        items: list[Any],
+        mutant: Mutant | None,
+        limit_s: int,
+        slot: int = 0,
+        times: str | None = None,
     ) -> int:
-        """Run `items` in a child until one fails; returns its number. It writes the time of each test to `times`."""
+        """Run `items` in a child until one fails; returns its number.
+
+        It writes which of them failed to `killers[slot]`, and the time of each to the file `times`.
+        """
         child = os.fork()
         if child:
             return child
@@ -321,6 +342,7 @@ class Trials:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
                 spent[item.nodeid] = time.process_time() - started
                 if session.testsfailed:
+                    self.killers[slot] = k
                     break
             if times is not None:
                 Path(times).write_text(item.nodeid if session.testsfailed else json.dumps(spent))
