@@ -192,7 +192,7 @@ def rise(config: SignalConfig, state: SignalState, lost_s: F4, dt_s: f4) -> tupl
     per_min = _S_PER_MIN / tau_s
     fastest, at = _ZERO, -1
     for k in range(state.degc.shape[0]):
-        if state.sensor_use[k] != 0:
+        if state.sensor_use[k] & USABLE != 0:
             degc = state.degc[k]
             fast, slow = state.degc_fast[k], state.degc_slow[k]
             if np.isnan(fast) or lost_s[k] > tau_s:
@@ -244,7 +244,7 @@ def thermal(config: SignalConfig, state: SignalState, seen: Seen, dt_s: f4) -> t
     for k in range(state.degc.shape[0]):
         degc = state.degc[k]
         model = state.degc_model[k]
-        if state.sensor_use[k] == 0:
+        if state.sensor_use[k] & USABLE == 0:
             state.degc_model[k] = (model + gained) * alone
             continue
         if np.isnan(model):

@@ -3,9 +3,12 @@ the faults see that need nothing but the measurement.
 
 A value may be used if its quality is good, it is a number inside the range of its sensor, and its age, together with
 the time since the last new sample, is small enough. What may not be used keeps its last usable value where somebody
-needs one, while the time without it counts. A cell that was being bled when it was measured, or next to one, shows its
-voltage less the drop over shared sense wires: it is still watched for over- and under-voltage, but the estimator and
-the comparisons between cells do without it.
+needs one, while the time without it counts; for a moment it still counts among the extremes, so that a single lost
+sample changes nothing.
+
+A cell that was being bled when it was measured, or next to one, shows its voltage less the drop over shared sense
+wires. Where their resistance is known the drop is put back. Such cells are watched for over- and under-voltage and for
+spread, but the estimator and the finer comparisons between cells do without them.
 
 A source that the rack does not have is never lost (0), and what it would tell is not known (NaN).
 """
@@ -25,6 +28,7 @@ from bms.core.signals_layout import (
     CALM,
     CELL_V_HIGH,
     CELL_V_LOW,
+    CELLS_PER_CHIP,
     DEGC_HIGH,
     DEGC_LOW,
     FEEDBACK_LOST_S,
@@ -32,7 +36,9 @@ from bms.core.signals_layout import (
     HAS_CONTACTORS,
     HAS_GAS,
     HAS_PRECHARGE,
+    HELD,
     HELD_A,
+    HOLD_S,
     MAX_AGE_S,
     PACK_LOST_S,
     PACK_V_HIGH,
@@ -41,6 +47,7 @@ from bms.core.signals_layout import (
     REST_A,
     SAMPLE_AGE_S,
     SEEN,
+    SENSE_SHARE,
     SEQUENCE,
     SPREAD_A,
     SPREAD_V_HIGH,
@@ -94,6 +101,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     """Fresh memory: nothing seen yet, every cell taken to have the start temperature. All of `state` is written."""
     state.number[:] = _ZERO
     state.cell_v[:] = _NAN
+    state.cell_read_v[:] = _NAN
     state.cell_lost_s[:] = _ZERO
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
@@ -146,6 +154,7 @@ def _read_cells(
     age_s: F4,
     quality: U1,
     held_v: F4,
+    read_v: F4,
     lost_s: F4,
     then_v: F4,
     use: U1,
@@ -153,13 +162,14 @@ def _read_cells(
     low: f4,
     high: f4,
     limit_s: f4,
+    hold_s: f4,
     dt_s: f4,
-) -> int:
-    """Take over the usable voltages; returns how many lie outside their range. `use` is 1 where a cell is disturbed.
+) -> tuple[int, int]:
+    """Take over the usable voltages: (how many, how many outside their range). `use` is 1 where a cell is disturbed.
 
     `then_v` becomes NaN where the value has changed. One pass without branches.
     """
-    outside = 0
+    outside, n_usable = 0, 0
     for k in range(use.shape[0]):
         v = cell_v[k]
         inside = (v >= low) & (v <= high)
@@ -167,12 +177,43 @@ def _read_cells(
         usable = inside & fresh
         outside += int((fresh & (not inside)) | (quality[k] & _OUT_OF_RANGE != 0))
         calm = usable & (use[k] == 0)
-        then_v[k] = then_v[k] if usable & (v == held_v[k]) else _NAN
+        n_usable += int(usable)
+        then_v[k] = then_v[k] if usable & (v == read_v[k]) else _NAN
+        read_v[k] = v if usable else read_v[k]
         held_v[k] = v if usable else held_v[k]
         lost_s[k] = _ZERO if usable else lost_s[k] + dt_s
+        # what was never there is not held
+        held = (lost_s[k] <= hold_s) & (read_v[k] == read_v[k])
         told[k] = np.uint8(0) if calm else quality[k] | _STALE
-        use[k] = np.uint8(usable) + np.uint8(2) * np.uint8(calm)
-    return outside
+        use[k] = np.uint8(usable) + np.uint8(2) * np.uint8(calm) + np.uint8(4) * np.uint8(held)
+    return n_usable, outside
+
+
+@kernel
+def _bleed_v(asked: U1, read_v: F4, k: int) -> f4:
+    """The voltage that drives current through the bleed resistor of cell `k`; 0 where it is off."""
+    v = read_v[k]
+    return v if asked[k] != 0 and abs(v) >= _ZERO else _ZERO
+
+
+@kernel
+def _put_back(cell_v: F4, read_v: F4, use: U1, asked: U1, share: f4, cells_per_chip: int) -> None:
+    """Put back what bleeding takes off the voltages: `share` is the resistance of a wire over that of a resistor.
+
+    Between two cells of a chip there is one wire for both: cell k reads v_k - R (2 I_k - I_{k-1} - I_{k+1}). The wires
+    at a chip's ends carry the current of its own cell alone.
+    """
+    n = use.shape[0]
+    for first in range(0, n, cells_per_chip):
+        last = min(first + cells_per_chip, n) - 1
+        for k in range(first, last + 1):
+            if use[k] & USABLE != 0:
+                drop_v = f4(2) * _bleed_v(asked, read_v, k)
+                if k > first:
+                    drop_v -= _bleed_v(asked, read_v, k - 1)
+                if k < last:
+                    drop_v -= _bleed_v(asked, read_v, k + 1)
+                cell_v[k] = read_v[k] + share * drop_v
 
 
 @kernel
@@ -181,24 +222,32 @@ def _read_sensors(
     age_s: F4,
     quality: U1,
     held: F4,
+    lost_s: F4,
+    seen: F4,
     then: F4,
     use: U1,
     low: f4,
     high: f4,
     limit_s: f4,
-) -> int:
-    """Take over the usable temperatures; returns how many lie outside their range."""
-    outside = 0
+    hold_s: f4,
+) -> tuple[int, int]:
+    """Take over the usable temperatures: (how many, how many outside their range). `seen` is NaN before there was one.
+
+    `hold_s` is counted from the sample before this one, as `lost_s` is here.
+    """
+    outside, n_usable = 0, 0
     for k in range(use.shape[0]):
         t = degc[k]
         inside = (t >= low) & (t <= high)
         fresh = (quality[k] == 0) & (abs(age_s[k]) <= limit_s)
         usable = inside & fresh
         outside += int((fresh & (not inside)) | (quality[k] & _OUT_OF_RANGE != 0))
+        n_usable += int(usable)
         then[k] = then[k] if usable & (t == held[k]) else _NAN
         held[k] = t if usable else held[k]
-        use[k] = np.uint8(usable)
-    return outside
+        hold = usable | ((lost_s[k] <= hold_s) & (seen[k] == seen[k]))
+        use[k] = np.uint8(usable) + np.uint8(4) * np.uint8(hold)
+    return n_usable, outside
 
 
 @kernel
@@ -228,22 +277,25 @@ def _temperatures(
 ) -> tuple[f4, f4, f4, int, int, int, int]:
     """(lowest, highest, mean, where lowest, where highest, how many usable, how many outside their range)."""
     c = config.number
-    outside = _read_sensors(
+    n_usable, outside = _read_sensors(
         m.sensor_degc,
         m.sensor_degc_age_s,
         m.sensor_degc_quality,
         state.degc,
+        state.degc_lost_s,
+        state.degc_fast,
         state.degc_mean,
         state.sensor_use,
         c[DEGC_LOW],
         c[DEGC_HIGH],
         limit_s,
+        c[HOLD_S] - dt_s,
     )
-    low, high, total, n_usable, low_at, high_at = extremes(state.degc, state.sensor_use, USABLE)
-    mean = total / f4(n_usable)  # NaN where there is none
+    low, high, total, n_held, low_at, high_at = extremes(state.degc, state.sensor_use, HELD)
+    mean = total / f4(n_held)  # NaN where there is none
     fastest, fastest_at = rise(config, state, state.degc_lost_s, dt_s)
     for k in range(state.degc_lost_s.shape[0]):
-        state.degc_lost_s[k] = _ZERO if state.sensor_use[k] != 0 else state.degc_lost_s[k] + dt_s
+        state.degc_lost_s[k] = _ZERO if state.sensor_use[k] & USABLE != 0 else state.degc_lost_s[k] + dt_s
     lost_s, lost_at = _longest(state.degc_lost_s)
     still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean)
     apart, apart_at = neighbours(state.degc, state.sensor_use)
@@ -280,11 +332,12 @@ def _cells(
     c = config.number
     low, high = c[CELL_V_LOW], c[CELL_V_HIGH]
     bled = _mark_bleeding(state.cell_use, bleeding_asked)
-    outside = _read_cells(
+    n_usable, outside = _read_cells(
         m.cell_v,
         m.cell_v_age_s,
         m.cell_v_quality,
         state.cell_v,
+        state.cell_read_v,
         state.cell_lost_s,
         state.cell_mean_v,
         state.cell_use,
@@ -292,38 +345,36 @@ def _cells(
         low,
         high,
         limit_s,
+        c[HOLD_S],
         dt_s,
     )
+    if bled > 0:
+        chip = max(int(c[CELLS_PER_CHIP]), 1)
+        _put_back(state.cell_v, state.cell_read_v, state.cell_use, bleeding_asked, c[SENSE_SHARE], chip)
     outside_at = -1
     if outside > 0:
         outside_at = _first_outside(m.cell_v, m.cell_v_age_s, m.cell_v_quality, low, high, limit_s)
     put(value, where, _RANGE, f4(outside), outside_at)
-    v_low, v_high, total, n_usable, low_at, high_at = extremes(state.cell_v, state.cell_use, USABLE)
-    mean_v = total / f4(n_usable)
-    calm_low, calm_high, calm_mean, calm_low_at, calm_high_at = v_low, v_high, mean_v, low_at, high_at
-    if bled > 0:
-        calm_low, calm_high, calm_total, n_calm, calm_low_at, calm_high_at = extremes(
-            state.cell_v, state.cell_use, CALM
-        )
-        calm_mean = calm_total / f4(n_calm)
+    v_low, v_high, total, n_held, low_at, high_at = extremes(state.cell_v, state.cell_use, HELD)
+    mean_v = total / f4(n_held)
     lost_s, lost_at = _ZERO, -1
     if n_usable < state.cell_v.shape[0]:
         lost_s, lost_at = _longest(state.cell_lost_s)
         total = _NAN
     # of all cells, bled or not: a mean over fewer would move when bleeding begins
     still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
-    apart_v, apart_at = open_wire(state.cell_v, state.cell_use, calm_mean)
+    apart_v, apart_at = open_wire(state.cell_v, state.cell_use, mean_v)
     put(value, where, _OVERVOLTAGE, v_high, high_at)
     put(value, where, _UNDERVOLTAGE, v_low, low_at)
     put(value, where, _DEEP, v_low, low_at)
     # at the ends of its window a healthy rack spreads widely: only while the mean cell is between them
-    flat = calm_mean >= c[SPREAD_V_LOW] and calm_mean <= c[SPREAD_V_HIGH]
+    flat = mean_v >= c[SPREAD_V_LOW] and mean_v <= c[SPREAD_V_HIGH]
     put(
         value,
         where,
         _SPREAD,
-        calm_high - calm_low if resting and flat else _NAN,
-        calm_high_at if calm_high - calm_mean > calm_mean - calm_low else calm_low_at,
+        v_high - v_low if resting and flat else _NAN,
+        high_at if v_high - mean_v > mean_v - v_low else low_at,
     )
     put(value, where, _CELL_LOST, lost_s, lost_at)
     put(value, where, _CELL_FROZEN, still_v, still_at)

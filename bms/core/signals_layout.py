@@ -50,8 +50,11 @@ from hal.contract import F4, U1, U2, U4, Field
     CURRENT_SLOW_TAU_S,
     RESIDUAL_TAU_S,
     INSULATION_CLOSE_OHM,
+    HOLD_S,
+    SENSE_SHARE,
+    CELLS_PER_CHIP,
     N_NUMBERS,
-) = range(41)
+) = range(44)
 
 # SignalConfig.has
 (
@@ -88,9 +91,10 @@ from hal.contract import F4, U1, U2, U4, Field
 # SignalState.word
 SEEN, SEQUENCE, N_WORDS = 0, 1, 2
 
-# bits of SignalState.cell_use
+# bits of SignalState.cell_use and, but for CALM, sensor_use
 USABLE = 1  # may be used
 CALM = 2  # and neither this cell nor a neighbour was being bled when it was measured
+HELD = 4  # may be used, or could be a moment ago
 
 CONFIG_FIELDS = (
     Field("signal_number", "f4", "ranges, times and ratings of the signals", f"{N_NUMBERS}"),
@@ -100,7 +104,8 @@ CONFIG_FIELDS = (
 
 STATE_FIELDS = (
     Field("signal_number", "f4", "times without each source, held values, heat of the fuse", f"{N_STATE_NUMBERS}"),
-    Field("signal_cell_v", "f4", "last usable voltage of each cell", "cells"),
+    Field("signal_cell_v", "f4", "last usable voltage of each cell, less what bleeding does to it", "cells"),
+    Field("signal_cell_read_v", "f4", "the same as it was read", "cells"),
     Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
@@ -113,9 +118,9 @@ STATE_FIELDS = (
     Field("signal_degc_model", "f4", "what the thermal model expects of each sensor", "sensors"),
     Field("signal_degc_error", "f4", "filtered difference between the two", "sensors"),
     Field("signal_word", "u4", "a sample was seen, its sequence number", f"{N_WORDS}"),
-    Field("signal_cell_use", "u1", "1 = usable, 2 = and not disturbed by bleeding", "cells"),
+    Field("signal_cell_use", "u1", "1 = usable, 2 = and not disturbed by bleeding, 4 = held", "cells"),
     Field("signal_cell_quality", "u1", "quality of each voltage as the estimator is told", "cells"),
-    Field("signal_sensor_use", "u1", "1 = usable", "sensors"),
+    Field("signal_sensor_use", "u1", "1 = usable, 4 = held", "sensors"),
 )
 
 
@@ -132,6 +137,7 @@ class SignalState(NamedTuple):
 
     number: F4
     cell_v: F4
+    cell_read_v: F4
     cell_lost_s: F4
     cell_mean_v: F4
     residual_v: F4

@@ -31,6 +31,8 @@ _POSITIVE = frozenset(
         "model_tau_s",
         "model_error_tau_s",
         "heat_capacity_j_per_k",
+        "bleed_ohm",
+        "cells_per_chip",
         "current_tau_s",
         "current_slow_tau_s",
         "residual_tau_s",
@@ -102,6 +104,7 @@ class SignalSettings:
     period_s: float = 1.0  # wanted time between two steps
     max_age_s: float = 2.0  # an older value is not used
     insulation_max_age_s: float = 60.0  # insulation monitors take their time
+    hold_s: float = 3.0  # extremes hold a value that is missing for so long, and for one sample in any case
     start_degc: float = 25.0  # temperature of a cell before its sensor has told one
 
     # what the sensors can show: values outside are refused, and reported
@@ -119,6 +122,11 @@ class SignalSettings:
     coolant_min_degc: float = -50.0
     coolant_max_degc: float = 120.0
     flow_max_lpm: float = 1e4
+
+    # bleeding, whose current flows through the sense wires
+    sense_ohm: float = 0.0  # of one wire, with fuse and contacts; 0: not known, voltages are taken as they are read
+    bleed_ohm: float = 33.0  # resistor of a group
+    cells_per_chip: int = 16  # cells of a front end, with one wire between two of them
 
     # current
     rest_c: float = 0.01  # a smaller current is neither charge nor discharge
@@ -165,7 +173,9 @@ class SignalSettings:
         for name in ("insulation_max_ohm", "flow_max_lpm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be greater than 0")
-        for name in ("coolant_w_per_k", "insulation_close_ohm_per_v"):
+        if not isinstance(self.cells_per_chip, int):
+            raise ValueError(f"cells_per_chip = {self.cells_per_chip}: must be a whole number")
+        for name in ("coolant_w_per_k", "insulation_close_ohm_per_v", "hold_s", "sense_ohm"):
             if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must not be negative")
         if not 0 <= self.spread_soc_low < self.spread_soc_high <= 1:
@@ -251,6 +261,10 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.CURRENT_TAU_S: t.current_tau_s,
         s.CURRENT_SLOW_TAU_S: t.current_slow_tau_s,
         s.RESIDUAL_TAU_S: t.residual_tau_s,
+        # one missing sample is none too many, however far apart they are
+        s.HOLD_S: max(t.hold_s, 1.2 * t.period_s),
+        s.SENSE_SHARE: t.sense_ohm / t.bleed_ohm,
+        s.CELLS_PER_CHIP: t.cells_per_chip,
         s.INSULATION_CLOSE_OHM: t.insulation_close_ohm_per_v * info.n_cells * cell.limits.v_max,
     }.items():
         number[at] = value

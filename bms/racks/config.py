@@ -51,6 +51,7 @@ PARTS: dict[str, type[Any]] = {
 
 TAKEN_OVER = {
     ("signals", "period_s"): "timing.period_s",
+    ("signals", "bleed_ohm"): "balancing.bleed_ohm",
 }
 """Keys of settings that are told once for all parts, and where."""
 

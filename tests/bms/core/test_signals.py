@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bms.core import signals_layout as y
 from bms.core.faults import ABOUT, N_FAULTS, Fault, Place
 from bms.core.signals import signals_init
-from bms.core.signals_layout import CALM, USABLE
+from bms.core.signals_layout import CALM, HELD, USABLE
 from hal.contract import MEASUREMENT, NO_INDEX, Capabilities, Quality
 
 F = Fault
@@ -38,7 +38,7 @@ def test_a_healthy_rack_is_complete_and_nothing_is_lost(bench: Any) -> None:
     for fault in (*LOST, F.SAMPLE_LOST, F.VALUE_OUT_OF_RANGE, F.FEEDBACK_INVALID, F.INTERLOCK_OPEN, F.EMERGENCY_STOP):
         assert bench.value(fault) == 0.0, fault.name
     assert not bench.state.cell_quality.any()
-    assert (bench.state.cell_use == USABLE | CALM).all()
+    assert (bench.state.cell_use == USABLE | CALM | HELD).all()
 
 
 def test_extremes_and_their_places(bench: Any) -> None:
@@ -75,9 +75,9 @@ def test_a_lost_sensor_keeps_its_last_value(bench: Any) -> None:
     bench.m.sensor_degc[2] = 33.0
     bench.look()
     bench.m.sensor_degc[2] = math.nan
-    bench.look()
+    bench.look(4.0)
     assert bench.state.cell_degc[8] == 33.0
-    assert bench.seen.degc_high == 25.0  # but is not counted
+    assert bench.seen.degc_high == 25.0  # but is not counted any more
     assert not bench.seen.complete
 
 
@@ -263,7 +263,7 @@ def check_defined(bench: Any) -> None:
         assert np.isfinite(getattr(state, name)).all(), name
     for name in ("cell_v", "cell_mean_v", "degc_mean", "degc_fast", "degc_slow", "degc_model"):
         assert not np.isinf(getattr(state, name)).any(), name
-    assert set(np.unique(state.cell_use)) <= {0, USABLE, USABLE | CALM}
+    assert set(np.unique(state.cell_use)) <= {0, HELD, USABLE | HELD, USABLE | CALM | HELD}
     for fault in F:
         where = bench.where(fault)
         sizes = {Place.CELL: 24, Place.SENSOR: 6, Place.RAIL: 3}

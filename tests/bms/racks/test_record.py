@@ -52,7 +52,7 @@ PARTS: dict[str, tuple[dict[str, Any], Any]] = {
     "limits": ({"soc_max": 0.91}, power),
     "health": ({"min_swing": 0.4}, health_layout),
     "leak": ({"k_sigma": 9.0}, leak),
-    "balancing": ({"bleed_ohm": 60.0}, balancing),
+    "balancing": ({"board_w": 3.0}, balancing),
     "cooling": ({"hot_degc": 23.0}, cooling),
 }
 """A change of each table, and the module whose constants it becomes."""
@@ -65,6 +65,13 @@ def test_a_change_of_a_table_arrives_in_its_part_and_nowhere_else(lfp: racks.Rac
     moved = fields_that_differ(record(lfp, info), record(changed(lfp, **{table: change}), info))
     assert moved
     assert moved <= {field.name for field in module.CONFIG_FIELDS}
+
+
+def test_a_bleed_resistor_is_told_once_for_balancing_and_signals(lfp: racks.RackConfig) -> None:
+    info, at = info_for(lfp), signals_layout.SENSE_SHARE
+    assert record(lfp, info).raw["signal_number"][0][at] == pytest.approx(0.1 / 33.0)
+    other = record(changed(lfp, balancing={"bleed_ohm": 60.0}), info)
+    assert other.raw["signal_number"][0][at] == pytest.approx(0.1 / 60.0)
 
 
 def test_the_fault_table_arrives(lfp: racks.RackConfig) -> None:

@@ -223,3 +223,13 @@ def test_the_sensor_that_is_wrong_is_named_next_to_an_end(trial: Any) -> None:
     t.run(120.0)
     hit = t.first(lambda m: m.shows(F.TEMPERATURE_NEIGHBOUR, FATAL))
     assert hit.cause_index == 2
+
+
+def test_a_spread_opens_within_its_time_while_cells_are_bled(trial: Any) -> None:
+    t = trial(rack={"soc_spread": 0.3, "seed": 44})
+    t.run(700.0)
+    row = t.row(F.VOLTAGE_SPREAD, FATAL)
+    seen = t.first(lambda m: m.value[F.VOLTAGE_SPREAD] > row.threshold)
+    opened = t.first(lambda m: not m.path, 20.0)
+    assert opened is not None
+    assert opened.time_s - seen.time_s <= row.ftti_s

@@ -58,17 +58,6 @@ def test_a_rack_that_has_aged_to_twice_its_resistance_shows_no_wrong_current(
     assert not any(m.shows(F.CURRENT_IMPLAUSIBLE, WARNING) for m in t.log)
 
 
-@gap("a value that is not known holds the timer, and while cells are bled the spread is not known for 5/6 of the time")
-def test_a_spread_opens_within_its_time_while_cells_are_bled(trial: Any) -> None:
-    t = trial(rack={"soc_spread": 0.3, "seed": 44})
-    t.run(700.0)
-    row = t.row(F.VOLTAGE_SPREAD, FATAL)
-    seen = t.first(lambda m: m.value[F.VOLTAGE_SPREAD] > row.threshold)
-    opened = t.first(lambda m: not m.path, 20.0)
-    assert opened is not None
-    assert opened.time_s - seen.time_s <= row.ftti_s
-
-
 @gap("the threshold, 3C, is where the twin's sensor ends: no value is beyond it")
 def test_a_short_circuit_is_called_by_its_name(trial: Any) -> None:
     t = trial(faults=[{"kind": "pcs_ignores_limits", "value": 900.0, "at_s": 39.0}])

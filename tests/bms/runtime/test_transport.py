@@ -26,7 +26,11 @@ def test_a_rack_is_drained_rests_at_0_v_and_comes_back(tmp_path: Path) -> None:
         duration_s=6 * 3600.0,
         requests=((0.0, Request.TRANSPORT), (3 * 3600.0, Request.CONNECT)),
         tables={**chosen.tables, "rack": {**chosen.tables["rack"], "bleed_ohm": 0.05, "sense_ohm": 0.0001}},
-        controller={**chosen.controller, "balancing": {"bleed_ohm": 0.05, "board_w": 6000.0}},
+        controller={
+            **chosen.controller,
+            "signals": {"sense_ohm": 0.0001},
+            "balancing": {"bleed_ohm": 0.05, "board_w": 6000.0},
+        },
     )
     clock = VirtualClock()
     rack = open_rack(chosen, clock)
@@ -62,7 +66,11 @@ def test_a_restart_in_transport_stays_in_transport(tmp_path: Path) -> None:
     """Cells at 0 V are no fault for a controller that remembers why; for one that does not, they are."""
     chosen = scenario.load("sodium_transport")
     tables = {**chosen.tables, "rack": {**chosen.tables["rack"], "bleed_ohm": 0.05, "sense_ohm": 0.0001}}
-    changes = {**chosen.controller, "balancing": {"bleed_ohm": 0.05, "board_w": 6000.0}}
+    changes = {
+        **chosen.controller,
+        "signals": {"sense_ohm": 0.0001},
+        "balancing": {"bleed_ohm": 0.05, "board_w": 6000.0},
+    }
     first = replace(
         chosen, rack="sim:na_185?n_series=4", duration_s=9000.0, requests=((0.0, Request.TRANSPORT),), tables=tables,
         controller=changes,
