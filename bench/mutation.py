@@ -49,7 +49,8 @@ ROOT = Path(__file__).resolve().parent.parent
 REASONS = Path(__file__).with_name("mutation_survivors.toml")
 TESTS = "tests/bms/core/"
 _SIGNALS = tuple(
-    f"test_{name}.py" for name in ("signals", "signals_compared", "sources", "plausibility", "plausibility_estimates")
+    f"test_{name}.py"
+    for name in ("signals", "signals_compared", "signals_held", "sources", "plausibility", "plausibility_estimates")
 )
 TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/diagnosis.py": ("test_diagnosis.py",),

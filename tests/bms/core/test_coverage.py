@@ -10,8 +10,8 @@ from pathlib import Path
 
 FILES = ("diagnosis", "signals", "sources", "plausibility", "precharge", "machine", "guard", "cooling")
 TESTS = (
-    *FILES, "signals_compared", "plausibility_estimates", "machine_bounds", "machine_opening", "machine_precharge",
-    "machine_transport",
+    *FILES, "signals_compared", "signals_held", "plausibility_estimates", "machine_bounds", "machine_opening",
+    "machine_precharge", "machine_transport",
 )  # fmt: skip
 
 # thousands of steps or of examples: none of them is needed for a line
