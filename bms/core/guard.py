@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.core.faults import Fault
-from bms.core.jit import f4, kernel
+from bms.core.jit import f4, i4, kernel
 from hal.contract import F4, U2, Field
 
 # guard_word
@@ -80,10 +80,11 @@ def guard_step(state: GuardState, words: Any, expected: np.uint32, reset: bool, 
     word[POSITION] = np.uint32(last)
     if last == n:
         word[DAMAGED] = np.uint32(0) if word[RUNNING] == expected else np.uint32(1)
+    # by way of signed numbers: several of them at once would become float32 by way of doubles
     value[_MISMATCH] = f4(0) if word[DIGEST] == expected else f4(1)
-    value[_CONFIG_DAMAGED] = f4(word[DAMAGED])
-    value[_RESET] = f4(word[RESET_CAUSE])
-    value[_STORE] = f4(word[STORE_VERDICT])
+    value[_CONFIG_DAMAGED] = f4(i4(word[DAMAGED]))
+    value[_RESET] = f4(i4(word[RESET_CAUSE]))
+    value[_STORE] = f4(i4(word[STORE_VERDICT]))
     where[_MISMATCH] = _NOWHERE
     where[_CONFIG_DAMAGED] = _NOWHERE
     where[_RESET] = np.uint16(word[RESET_CAUSE])
