@@ -33,4 +33,4 @@ def test_its_sources_are_the_kernels_and_the_layouts() -> None:
     names = {
         path.name for source in PROGRAM.sources for path in (source.rglob("*.py") if source.is_dir() else [source])
     }
-    assert {"step.py", "estimator.py", "control.py", "mathf.py", "contract.py"} <= names
+    assert {"step.py", "estimator.py", "diagnosis.py", "machine.py", "mathf.py", "contract.py"} <= names

