@@ -17,22 +17,32 @@ from bms.core.jit import f4, kernel
 from bms.core.mathf import expf
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
+    BAND_A,
+    BAND_SLOW_A,
     CALM,
     CELL_OHM,
     COMMON_SLOW_V,
     COMMON_V,
     COOLANT_W_PER_K,
     CURRENT_SLOW_TAU_S,
+    CURRENT_STILL_AFTER_S,
+    CURRENT_STILL_S,
     CURRENT_TAU_S,
     FAST_OHM,
     HEAT_CAPACITY_J_PER_K,
     HELD_A,
     MODEL_ERROR_TAU_S,
     MODEL_TAU_S,
+    MOST_MISSING_A,
+    MOVED,
     OHM_PER_KELVIN,
     PER_CELL,
+    READ_A,
     RESIDUAL_TAU_S,
     RISE_TAU_S,
+    SAMPLE_AGE_S,
+    SENSORS_STILL_K,
+    STILL_RISE_K,
     USABLE,
     SignalConfig,
     SignalState,
@@ -48,7 +58,14 @@ _ABSURD_SOC = f4(10)
 _USUAL_V = f4(5e-3)
 _S_PER_MIN = f4(60)
 _DT_MAX_S = f4(1e6)
+# resistances may be 2.5 times what they are taken for, before a rack that has aged is known, and hardly smaller
+_DOUBT_MORE, _DOUBT_LESS = f4(1.5), f4(0.15)
+# of half the 1 h current, behind a reading that stands still, filters and estimator leave 0.42 at least; it is fatal
+_STILL_WEIGHT = f4(3)
+_STILL_SHARE = f4(0.2)
+_FACTOR_LOW, _FACTOR_HIGH = f4(0.5), f4(5)
 
+_DEGC_FROZEN = int(Fault.TEMPERATURE_FROZEN)
 _CURRENT_IMPLAUSIBLE, _MODEL_RESIDUAL, _TEMPERATURE_MODEL, _SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
     int(f)
     for f in (
@@ -220,16 +237,26 @@ def warmth(config: SignalConfig, degc: f4) -> f4:
 
 
 @kernel
-def thermal(config: SignalConfig, state: SignalState, seen: Seen, dt_s: f4) -> tuple[f4, int]:
+def mean_factor(resistance: F4) -> f4:
+    """Mean resistance of the cells relative to their type's, within reason; 1 where it is not known."""
+    total = _ZERO
+    for k in range(resistance.shape[0]):
+        total += resistance[k]
+    mean = total / f4(resistance.shape[0])
+    return min(max(mean, _FACTOR_LOW), _FACTOR_HIGH) if mean > _ZERO else f4(1)
+
+
+@kernel
+def thermal(config: SignalConfig, state: SignalState, seen: Seen, factor: f4, dt_s: f4) -> tuple[f4, int]:
     """The largest difference of a sensor from what a first-order model of its cell expects, K.
 
     C T' = I^2 r + G (T_coolant - T), drawn to the measured value with a time constant of minutes, because one lump
     knows nothing of surroundings, entropy and flow: the model sees what changes faster than it can be drawn.
-    Backward Euler, stable for any step.
+    Backward Euler, stable for any step. `factor`: resistance relative to that of the type.
     """
     c = config.number
     current_a = state.number[HELD_A] * c[PER_CELL]
-    heating = current_a * current_a * c[CELL_OHM] * warmth(config, seen.degc_mean) / c[HEAT_CAPACITY_J_PER_K]
+    heating = current_a * current_a * c[CELL_OHM] * factor * warmth(config, seen.degc_mean) / c[HEAT_CAPACITY_J_PER_K]
     coupling = c[COOLANT_W_PER_K] / c[HEAT_CAPACITY_J_PER_K]
     coolant_degc = seen.coolant_in_degc
     if np.isnan(coolant_degc):
@@ -258,6 +285,30 @@ def thermal(config: SignalConfig, state: SignalState, seen: Seen, dt_s: f4) -> t
             worst = abs(error)
             at = k
     return (worst, at) if at >= 0 else (_NAN, -1)
+
+
+@kernel
+def still_rise(config: SignalConfig, state: SignalState, seen: Seen, factor: f4, dt_s: f4) -> f4:
+    """By how much the cells must have become warmer since any sensor last changed, K.
+
+    C x' = I^2 r - G (T + x - T_coolant), where a coolant that is colder takes heat; what it gives to cells that are
+    colder is left out, and so is what makes them colder: x >= 0. Backward Euler.
+    """
+    c = config.number
+    if state.word[MOVED] != 0:
+        state.number[STILL_RISE_K] = _ZERO
+    elif not np.isnan(seen.degc_mean):
+        current_a = state.number[HELD_A] * c[PER_CELL]
+        gained = dt_s * current_a * current_a * c[CELL_OHM] * factor * warmth(config, seen.degc_mean)
+        taken = _ZERO
+        over_k = seen.degc_mean - seen.coolant_in_degc
+        if over_k + state.number[STILL_RISE_K] > _ZERO:
+            taken = dt_s * c[COOLANT_W_PER_K]
+            gained -= taken * over_k
+        rise_k = (c[HEAT_CAPACITY_J_PER_K] * state.number[STILL_RISE_K] + gained) / (c[HEAT_CAPACITY_J_PER_K] + taken)
+        state.number[STILL_RISE_K] = rise_k if rise_k > _ZERO else _ZERO
+    rise: f4 = state.number[STILL_RISE_K]
+    return rise
 
 
 @kernel
@@ -367,6 +418,40 @@ def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
 
 
 @kernel
+def _missing_current(
+    config: SignalConfig, state: SignalState, current_a: f4, mean_v: f4, doubt_v: f4, ohm: f4, dt_s: f4
+) -> f4:
+    """The sudden current that the common innovation `mean_v` asks for beyond the measured one, A.
+
+    `doubt_v` is what the SoC explains, `ohm` the resistance of a cell that answers within seconds. A measured change of
+    the current explains a response in its direction, because the resistance is not known: its own band-pass, the same,
+    is taken off. A sensor that is alive has noise: of a reading that stands still the largest value is held.
+    """
+    c, number = config.number, state.number
+    fast, slow = dt_s / (c[CURRENT_TAU_S] + dt_s), dt_s / (c[CURRENT_SLOW_TAU_S] + dt_s)
+    number[COMMON_V] += fast * (mean_v - number[COMMON_V])
+    number[COMMON_SLOW_V] += slow * (number[COMMON_V] - number[COMMON_SLOW_V])
+    number[BAND_A] += fast * (current_a - number[BAND_A])
+    number[BAND_SLOW_A] += slow * (number[BAND_A] - number[BAND_SLOW_A])
+    response_v = number[COMMON_V] - number[COMMON_SLOW_V]
+    changed_a = number[BAND_A] - number[BAND_SLOW_A]
+    # discharge lowers the voltage
+    doubt = _DOUBT_MORE if response_v * changed_a < _ZERO else _DOUBT_LESS
+    rest_a = max(abs(response_v) - doubt_v, _ZERO) / (ohm * c[PER_CELL])
+    missing_a: f4 = max(rest_a - doubt * abs(changed_a), _ZERO)
+    if current_a != number[READ_A]:
+        number[READ_A] = current_a
+        number[CURRENT_STILL_S] = _ZERO
+        number[MOST_MISSING_A] = missing_a
+    elif number[SAMPLE_AGE_S] == _ZERO:
+        # a few equal samples are chance, however far apart they are
+        number[CURRENT_STILL_S] += min(dt_s, _STILL_SHARE * c[CURRENT_STILL_AFTER_S])
+    missing_a = max(number[MOST_MISSING_A], missing_a)
+    number[MOST_MISSING_A] = missing_a
+    return missing_a * _STILL_WEIGHT if number[CURRENT_STILL_S] >= c[CURRENT_STILL_AFTER_S] else missing_a
+
+
+@kernel
 def judge(
     config: SignalConfig,
     state: SignalState,
@@ -375,14 +460,16 @@ def judge(
     innovation: F4,
     soc: F4,
     soc_std: F4,
+    resistance: F4,
     value: F4,
     where: U2,
     dt_s: f4,
 ) -> None:
     """After the estimator's step: compare the measurements with what it expected, and look at its estimates.
 
-    `innovation`, `soc`, `soc_std`: f4, at least a place for each cell. Writes the values of CURRENT_IMPLAUSIBLE,
-    MODEL_RESIDUAL, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*.
+    `innovation`, `soc`, `soc_std`: f4, at least a place for each cell; `resistance` f4[n_cells], relative. Writes the
+    values of CURRENT_IMPLAUSIBLE, MODEL_RESIDUAL, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*, and that of
+    TEMPERATURE_FROZEN where all sensors stand still while the cells must have become warmer.
 
     The current that the cells' common response asks for is that response over the resistance that answers within
     seconds. The model is wrong by tens of millivolts near the ends of SoC, but slowly, so that only what the response
@@ -391,22 +478,21 @@ def judge(
     """
     dt_s = elapsed(dt_s)
     c = config.number
+    factor = mean_factor(resistance)
     row = _row_of(estimator, seen.degc_mean)
     mean_v, mean_soc, mean_std, count = _common(innovation, soc, soc_std, state.cell_use)
     missing_a, residual_v, at = _NAN, _NAN, -1
     if count > 0:
         residual_v, at = _residual(config, state, estimator.nodes, row, innovation, soc, soc_std, mean_v, dt_s)
         if not np.isnan(seen.current_a):
-            common_v = state.number[COMMON_V]
-            common_v += dt_s / (c[CURRENT_TAU_S] + dt_s) * (mean_v - common_v)
-            state.number[COMMON_V] = common_v
-            slow_v = state.number[COMMON_SLOW_V]
-            slow_v += dt_s / (c[CURRENT_SLOW_TAU_S] + dt_s) * (common_v - slow_v)
-            state.number[COMMON_SLOW_V] = slow_v
-            rest_v = max(abs(common_v - slow_v) - explained(estimator.nodes, row, mean_soc, mean_std), _ZERO)
-            missing_a = rest_v / (c[FAST_OHM] * warmth(config, seen.degc_mean) * c[PER_CELL])
+            doubt_v = explained(estimator.nodes, row, mean_soc, mean_std)
+            ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
+            missing_a = _missing_current(config, state, seen.current_a, mean_v, doubt_v, ohm, dt_s)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
-    error, sensor = thermal(config, state, seen, dt_s)
+    error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)
+    rise_k = still_rise(config, state, seen, factor, dt_s)
+    if rise_k > c[SENSORS_STILL_K]:
+        put(value, where, _DEGC_FROZEN, rise_k, -1)
     _estimates(soc, soc_std, state.residual_v.shape[0], value, where)

@@ -40,6 +40,7 @@ from bms.core.signals_layout import (
     HELD_A,
     HOLD_S,
     MAX_AGE_S,
+    MOVED,
     PACK_LOST_S,
     PACK_V_HIGH,
     PACK_V_LOW,
@@ -230,12 +231,12 @@ def _read_sensors(
     high: f4,
     limit_s: f4,
     hold_s: f4,
-) -> tuple[int, int]:
-    """Take over the usable temperatures: (how many, how many outside their range). `seen` is NaN before there was one.
+) -> tuple[int, int, int]:
+    """Take over the usable temperatures: (how many, how many outside their range, how many that have changed).
 
-    `hold_s` is counted from the sample before this one, as `lost_s` is here.
+    `seen` is NaN before there was one; `hold_s` is counted from the sample before this one, as `lost_s` is here.
     """
-    outside, n_usable = 0, 0
+    outside, n_usable, moved = 0, 0, 0
     for k in range(use.shape[0]):
         t = degc[k]
         inside = (t >= low) & (t <= high)
@@ -243,11 +244,12 @@ def _read_sensors(
         usable = inside & fresh
         outside += int((fresh & (not inside)) | (quality[k] & _OUT_OF_RANGE != 0))
         n_usable += int(usable)
+        moved += int(usable & (t != held[k]))
         then[k] = then[k] if usable & (t == held[k]) else _NAN
         held[k] = t if usable else held[k]
         hold = usable | ((lost_s[k] <= hold_s) & (seen[k] == seen[k]))
         use[k] = np.uint8(usable) + np.uint8(4) * np.uint8(hold)
-    return n_usable, outside
+    return n_usable, outside, moved
 
 
 @kernel
@@ -277,7 +279,7 @@ def _temperatures(
 ) -> tuple[f4, f4, f4, int, int, int, int]:
     """(lowest, highest, mean, where lowest, where highest, how many usable, how many outside their range)."""
     c = config.number
-    n_usable, outside = _read_sensors(
+    n_usable, outside, moved = _read_sensors(
         m.sensor_degc,
         m.sensor_degc_age_s,
         m.sensor_degc_quality,
@@ -291,6 +293,7 @@ def _temperatures(
         limit_s,
         c[HOLD_S] - dt_s,
     )
+    state.word[MOVED] = np.uint32(moved)
     low, high, total, n_held, low_at, high_at = extremes(state.degc, state.sensor_use, HELD)
     mean = total / f4(n_held)  # NaN where there is none
     fastest, fastest_at = rise(config, state, state.degc_lost_s, dt_s)

@@ -53,8 +53,10 @@ from hal.contract import F4, U1, U2, U4, Field
     HOLD_S,
     SENSE_SHARE,
     CELLS_PER_CHIP,
+    CURRENT_STILL_AFTER_S,
+    SENSORS_STILL_K,
     N_NUMBERS,
-) = range(44)
+) = range(46)
 
 # SignalConfig.has
 (
@@ -85,11 +87,17 @@ from hal.contract import F4, U1, U2, U4, Field
     CHARGE_A2S,
     COMMON_V,
     COMMON_SLOW_V,
+    BAND_A,
+    BAND_SLOW_A,
+    READ_A,
+    CURRENT_STILL_S,
+    MOST_MISSING_A,
+    STILL_RISE_K,
     N_STATE_NUMBERS,
-) = range(16)
+) = range(22)
 
 # SignalState.word
-SEEN, SEQUENCE, N_WORDS = 0, 1, 2
+SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
 
 # bits of SignalState.cell_use and, but for CALM, sensor_use
 USABLE = 1  # may be used
@@ -103,7 +111,7 @@ CONFIG_FIELDS = (
 )
 
 STATE_FIELDS = (
-    Field("signal_number", "f4", "times without each source, held values, heat of the fuse", f"{N_STATE_NUMBERS}"),
+    Field("signal_number", "f4", "times without each source, held values, heat, filters", f"{N_STATE_NUMBERS}"),
     Field("signal_cell_v", "f4", "last usable voltage of each cell, less what bleeding does to it", "cells"),
     Field("signal_cell_read_v", "f4", "the same as it was read", "cells"),
     Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),
@@ -117,7 +125,7 @@ STATE_FIELDS = (
     Field("signal_degc_slow", "f4", "filtered twice", "sensors"),
     Field("signal_degc_model", "f4", "what the thermal model expects of each sensor", "sensors"),
     Field("signal_degc_error", "f4", "filtered difference between the two", "sensors"),
-    Field("signal_word", "u4", "a sample was seen, its sequence number", f"{N_WORDS}"),
+    Field("signal_word", "u4", "a sample was seen, its sequence number, sensors that moved in it", f"{N_WORDS}"),
     Field("signal_cell_use", "u1", "1 = usable, 2 = and not disturbed by bleeding, 4 = held", "cells"),
     Field("signal_cell_quality", "u1", "quality of each voltage as the estimator is told", "cells"),
     Field("signal_sensor_use", "u1", "1 = usable, 4 = held", "sensors"),

@@ -33,9 +33,11 @@ _POSITIVE = frozenset(
         "heat_capacity_j_per_k",
         "bleed_ohm",
         "cells_per_chip",
+        "current_still_s",
         "current_tau_s",
         "current_slow_tau_s",
         "residual_tau_s",
+        "sensors_still_k",
     }
 )
 
@@ -141,6 +143,7 @@ class SignalSettings:
     current_tau_s: float = 5.0  # the cells' common voltage response is averaged over this time, ...
     current_slow_tau_s: float = 30.0  # ... less its average over this: what changes more slowly is the model's error
     residual_tau_s: float = 30.0  # and each cell's own over this
+    current_still_s: float = 10.0  # a reading that stands still for so long is suspect; a live sensor has noise
 
     # temperature
     sum_floor_v: float | None = None  # sum check: string voltages below count as this; default 0.5 V a cell
@@ -148,6 +151,7 @@ class SignalSettings:
     heat_capacity_j_per_k: float | None = None  # of one cell; default 19 J/K per Ah
     coolant_w_per_k: float | None = None  # from one cell to the coolant; default 0.009 W/K per Ah
     model_tau_s: float = 300.0  # the thermal model is drawn to the measured temperature within this time
+    sensors_still_k: float = 3.0  # cells that become so much warmer move at least one sensor
     model_error_tau_s: float = 20.0  # its difference from it is averaged over this
 
     def __post_init__(self) -> None:
@@ -265,6 +269,8 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.HOLD_S: max(t.hold_s, 1.2 * t.period_s),
         s.SENSE_SHARE: t.sense_ohm / t.bleed_ohm,
         s.CELLS_PER_CHIP: t.cells_per_chip,
+        s.CURRENT_STILL_AFTER_S: t.current_still_s,
+        s.SENSORS_STILL_K: t.sensors_still_k,
         s.INSULATION_CLOSE_OHM: t.insulation_close_ohm_per_v * info.n_cells * cell.limits.v_max,
     }.items():
         number[at] = value

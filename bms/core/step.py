@@ -261,6 +261,7 @@ def _step(
         out[INNOVATION * n_lanes : (INNOVATION + 1) * n_lanes],
         out[SOC * n_lanes : SOC * n_lanes + n],
         out[SOC_STD * n_lanes : SOC_STD * n_lanes + n],
+        s.health.resistance,
         value,
         where,
         dt_s,

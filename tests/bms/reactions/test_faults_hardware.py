@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bms.core.estimator_setup import rows_view
-from bms.core.faults import Fault
+from bms.core.faults import Fault, row_id
 from bms.core.guard import DIGEST, RESET_CAUSE, STORE_VERDICT
 from bms.core.health import PAIRS, ROWS
 from bms.core.machine import TRANSPORTED
@@ -19,7 +19,7 @@ from hal.contract import RackState, Severity
 AT_S = 39.01
 
 F = Fault
-WARNING = Severity.WARNING
+WARNING, FATAL = Severity.WARNING, Severity.FATAL
 ONE_TIER = (
     *(F.CONTACTOR_WELDED, F.CONTACTOR_STUCK_OPEN, F.WELD_VOLTAGE, F.CONFIG_DAMAGED),
     *(F.PRECHARGE_TIMEOUT, F.PRECHARGE_VOLTAGE, F.PRECHARGE_CURRENT),
@@ -221,7 +221,7 @@ CASES = [
         wrong=[{"kind": "current_frozen"}, {"kind": "pcs_ignores_limits", "value": 270.0}],
         setup={"duty": {"current_a": -250.0}},
         value=(140, 400),
-        holds=False,
+        lingers_s=20.0,
     ),
     case(F.SUM_IMPLAUSIBLE, wrong=[{"kind": "pack_v_gain", "value": 1.045}], value=(0.03, 0.05)),
     case(
@@ -375,3 +375,31 @@ def test_a_healthy_rack_in_transport_shows_nothing(trial: Any) -> None:
     last = t.run(300.0, Request.TRANSPORT)
     assert last.state == RackState.TRANSPORT
     assert not any(m.shown(WARNING) | m.shown(Severity.FATAL) for m in t.log)
+
+
+def test_a_short_circuit_is_called_by_its_name(trial: Any) -> None:
+    t = trial(faults=[{"kind": "pcs_ignores_limits", "value": 900.0, "at_s": 39.0}])
+    t.run(60.0)
+    cause = t.first(lambda m: m.cause != 0).cause
+    assert cause == row_id(F.SHORT_CIRCUIT, FATAL)
+
+
+def test_a_precharge_that_takes_too_long_is_told(trial: Any) -> None:
+    t = trial(faults=[{"kind": "link_load", "value": 400.0}])
+    t.run(60.0)
+    assert any(m.cause == row_id(F.PRECHARGE_TIMEOUT, FATAL) for m in t.log)
+
+
+def test_the_cause_is_a_fault_that_is_still_there(trial: Any) -> None:
+    """Two fatal faults; the first is reset, the second stays: the second is the reason for FAULT now."""
+    t = trial(
+        faults=[
+            {"kind": "interlock_open", "at_s": AT_S, "until_s": 60.0},
+            {"kind": "insulation", "value": 3000.0, "at_s": AT_S},
+        ]
+    )
+    t.run(80.0)
+    last = t.step(Request.RESET)
+    assert not last.shows(F.INTERLOCK_OPEN, FATAL)
+    assert last.shows(F.INSULATION, FATAL)
+    assert last.cause == row_id(F.INSULATION, FATAL)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from bms.core.faults import Fault
+from bms.core.faults import Fault, row_id
 from bms.core.machine_table import Request
+from hal.backends.chaos import Change
 from hal.contract import Severity
 
+AT_S = 39.01
 F = Fault
 WARNING, FATAL = Severity.WARNING, Severity.FATAL
 ONE_TIER = (F.DEEP_DISCHARGE, F.SHORT_CIRCUIT, F.INTERLOCK_OPEN, F.EMERGENCY_STOP, F.GAS_ALARM)
@@ -233,3 +235,60 @@ def test_a_spread_opens_within_its_time_while_cells_are_bled(trial: Any) -> None
     opened = t.first(lambda m: not m.path, 20.0)
     assert opened is not None
     assert opened.time_s - seen.time_s <= row.ftti_s
+
+
+def test_a_current_sensor_that_says_zero_does_not_go_unnoticed(trial: Any) -> None:
+    """274 A flow, for ten minutes, and 0 A are measured: limits, I2t and SoC are blind."""
+    t = trial(
+        faults=[{"kind": "current_stuck_at", "value": 0.0, "at_s": AT_S}],
+        duty={"current_a": 280.0, "start_s": AT_S},
+        rack={"initial_soc": 0.9},
+    )
+    t.connected()
+    last = t.run(640.0)
+    assert last.true_a < 150.0
+
+
+def test_temperatures_that_all_stand_still_are_seen_before_the_cells_are_hot(trial: Any) -> None:
+    t = trial(
+        changes=[Change("sensor_degc", "stuck", from_s=AT_S)],
+        faults=[{"kind": "cell_heat", "index": list(range(16)), "value": 100.0, "at_s": AT_S}],
+        duty={"current_a": -280.0},
+        environment={"coolant_min_degc": 30.0},
+    )
+    t.connected()
+    t.run(3600.0)
+    t.check_truth()
+
+
+@pytest.mark.parametrize(("kind", "charge_c"), [("lfp_280", 0.9), ("na_185", 0.9), ("nmc_ev", 0.45)])
+@pytest.mark.parametrize("factor", [2.0, 2.5])
+def test_a_rack_that_has_aged_to_twice_its_resistance_shows_no_wrong_current(
+    kind: str, charge_c: float, factor: float, trial: Any
+) -> None:
+    cycle = {"kind": "cycle", "charge_c": charge_c, "discharge_c": 0.9, "charge_h": 0.03, "discharge_h": 0.03}
+    t = trial(kind=kind, rack={"resistance_factor": factor}, duty={**cycle, "rest_h": 0.01})
+    t.run(1200.0)
+    assert not any(m.shows(F.CURRENT_IMPLAUSIBLE, WARNING) for m in t.log)
+
+
+@pytest.mark.parametrize("kind", ["lfp_280", "na_185", "nmc_ev"])
+@pytest.mark.parametrize(
+    ("current_c", "read_c", "frozen_s"), [(0.5, 0.0, 0.0), (-0.5, 0.0, 0.0), (-0.25, 0.5, 0.0), (0.5, None, 60.0)]
+)
+def test_a_step_of_half_the_1_h_current_behind_a_sensor_that_stands_still_opens_in_time(
+    kind: str, current_c: float, read_c: float | None, frozen_s: float, trial: Any
+) -> None:
+    """It reads a number from the step on, or has kept its last value for a minute before."""
+    capacity_ah = {"lfp_280": 280.0, "na_185": 185.0, "nmc_ev": 112.0}[kind]
+    fault = {"kind": "current_frozen", "at_s": AT_S}
+    if read_c is not None:
+        fault = {"kind": "current_stuck_at", "value": read_c * capacity_ah, "at_s": AT_S}
+    start_s = AT_S + frozen_s
+    t = trial(kind=kind, faults=[fault], duty={"current_a": current_c * capacity_ah, "start_s": start_s})
+    assert t.run(start_s).path
+    t.run(start_s + 40.0)
+    opened = t.first(lambda m: not m.path, start_s)
+    assert opened is not None
+    assert opened.time_s - start_s <= t.row(F.CURRENT_IMPLAUSIBLE, FATAL).ftti_s
+    assert opened.cause == row_id(F.CURRENT_IMPLAUSIBLE, FATAL)
