@@ -147,3 +147,32 @@ def test_a_value_that_stands_still_does_so_while_bled(make_signals: Any) -> None
     bench.look()
     assert bench.where(F.CELL_VOLTAGE_FROZEN) == 3
     assert bench.value(F.CELL_VOLTAGE_FROZEN) == pytest.approx(0.1 * 23 / 24, abs=2e-3)
+
+
+@pytest.mark.parametrize("cells", [[10], [0], list(range(24))])
+def test_the_drop_is_put_back_for_one_cell_as_for_all(make_signals: Any, cells: list[int]) -> None:
+    """A cell that is bled alone drives its current through both of its wires, an end of a chip through its own."""
+    bench = make_signals(sense_ohm=OHM, bleed_ohm=BLEED_OHM, cells_per_chip=24)
+    bench.asked[cells] = 1
+    bench.look()
+    share = 3.3 * OHM / BLEED_OHM
+    expected = np.full(24, 3.3)
+    if len(cells) == 1:
+        expected[cells[0]] += 2.0 * share
+        for k in {cells[0] - 1, cells[0] + 1} & set(range(24)):
+            expected[k] -= share
+    else:
+        expected[[0, -1]] += share  # in the wires between two cells the currents of both cancel
+    np.testing.assert_allclose(bench.state.cell_v, expected, atol=2e-5)
+
+
+def test_what_is_held_is_left_as_it_was(make_signals: Any) -> None:
+    bench = make_signals(sense_ohm=OHM, bleed_ohm=BLEED_OHM, cells_per_chip=24)
+    bench.asked[10] = 1
+    bench.look()
+    before = bench.state.cell_v[10]
+    assert before > 3.31
+    bench.m.cell_v_quality[10] = Quality.MISSING
+    bench.asked[10], bench.asked[11] = 0, 1
+    bench.look()
+    assert bench.state.cell_v[10] == before
