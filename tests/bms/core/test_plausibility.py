@@ -117,8 +117,20 @@ def test_a_sensor_between_two_others_is_in_order() -> None:
     assert p.neighbours(np.float32([40, 30, 20, 20, 20]), use_of(5)) == (10.0, 0)
 
 
+def test_a_sensor_with_neighbours_on_one_side_takes_the_better_of_two() -> None:
+    """If both can be used: the fourth is lost here, then the third, and its value does not count."""
+    assert p.neighbours(np.float32([20, 30, 19, 0]), use_of(4, 3)) == (10.5, 1)
+    assert p.neighbours(np.float32([20, 30, 20, 0]), use_of(4, 2, 3)) == (10.0, 0)
+
+
 def test_equal_sensors_name_the_first() -> None:
     assert p.neighbours(np.full(4, 25.0, np.float32), use_of(4)) == (0.0, 0)
+
+
+def test_what_cannot_be_used_has_not_just_changed() -> None:
+    then = np.array([math.nan, 3.25], np.float32)
+    assert p.frozen(then, use_of(2, 0), CALM, f4(3.5)) == (0.25, 1)
+    assert math.isnan(then[0])
 
 
 def test_frozen_is_how_far_the_mean_has_moved() -> None:
