@@ -51,6 +51,18 @@ from hal.contract import F4, LANES, U1, U2, U4, Field, Layout, Record
 ALIGN = 64
 """Bytes of a cache line: blocks and nodes start on one, if the record does."""
 
+_CONFIG_PARTS = (
+    signals_layout.CONFIG_FIELDS,
+    diagnosis.CONFIG_FIELDS,
+    machine.CONFIG_FIELDS,
+    power.CONFIG_FIELDS,
+    health.CONFIG_FIELDS,
+    leak.CONFIG_FIELDS,
+    balancing.CONFIG_FIELDS,
+    cooling.CONFIG_FIELDS,
+)
+_STATE_PARTS = (signals_layout, diagnosis, machine, power, health, leak, balancing, guard)
+
 CONFIG = Layout(
     "Config",
     in_order(
@@ -62,14 +74,7 @@ CONFIG = Layout(
             *SETTINGS,
             Field("nodes", "f4", "parameters of the cell over temperature and SoC", f"{N_DEGC * N_SOC * NODE}"),
         ),
-        signals_layout.CONFIG_FIELDS,
-        diagnosis.CONFIG_FIELDS,
-        machine.CONFIG_FIELDS,
-        power.CONFIG_FIELDS,
-        health.CONFIG_FIELDS,
-        leak.CONFIG_FIELDS,
-        balancing.CONFIG_FIELDS,
-        cooling.CONFIG_FIELDS,
+        *_CONFIG_PARTS,
     ),
     ALIGN,
 )
@@ -86,14 +91,7 @@ STATE = Layout(
             Field("out", "f4", "SoC, its deviation, model voltage, innovation", f"lanes*{OUT_ROWS}"),
             Field("flags", "u1", "flags of the estimator", "lanes"),
         ),
-        signals_layout.STATE_FIELDS,
-        diagnosis.STATE_FIELDS,
-        machine.STATE_FIELDS,
-        power.STATE_FIELDS,
-        health.STATE_FIELDS,
-        leak.STATE_FIELDS,
-        balancing.STATE_FIELDS,
-        guard.STATE_FIELDS,
+        *(part.STATE_FIELDS for part in _STATE_PARTS),
     ),
     ALIGN,
 )
@@ -255,18 +253,6 @@ class Parts(NamedTuple):
     cooling: CoolingConfig
 
 
-_PART_FIELDS = (
-    signals_layout.CONFIG_FIELDS,
-    diagnosis.CONFIG_FIELDS,
-    machine.CONFIG_FIELDS,
-    power.CONFIG_FIELDS,
-    health.CONFIG_FIELDS,
-    leak.CONFIG_FIELDS,
-    balancing.CONFIG_FIELDS,
-    cooling.CONFIG_FIELDS,
-)
-
-
 def config_record(
     estimator: EstimatorConfig, parts: Parts, sensor_of_cell: npt.ArrayLike, n_sensors: int, n_parallel: int
 ) -> Config:
@@ -278,7 +264,7 @@ def config_record(
     fill_estimator(config, estimator)
     config.head["n_cells"], config.head["n_sensors"] = sensors.size, n_sensors
     config.head["per_cell"] = 1.0 / n_parallel
-    for fields, part in zip(_PART_FIELDS, parts, strict=True):
+    for fields, part in zip(_CONFIG_PARTS, parts, strict=True):
         for field, array in zip(fields, part, strict=True):
             getattr(config, field.name)[...] = array
     config.sensor_of_cell[:] = sensors
