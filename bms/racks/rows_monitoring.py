@@ -69,7 +69,7 @@ def _plausibility(t: Table, basis: Basis) -> None:
         (5.0, 3.0, 60.0, 10.0, RAMP),
         120.0,
     )
-    # the trace of a current that stands still is there for 20 s after the step of the true one
+    # a reading that stands still keeps its largest value, three times as large after ten seconds
     t.add(
         _F.CURRENT_IMPLAUSIBLE,
         (0.25 * c, 0.2 * c, 5.0, 30.0, R.NONE),
