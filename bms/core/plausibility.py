@@ -28,6 +28,7 @@ from bms.core.signals_layout import (
     CURRENT_STILL_AFTER_S,
     CURRENT_STILL_S,
     CURRENT_TAU_S,
+    DOUBT_V,
     FAST_OHM,
     HEAT_CAPACITY_J_PER_K,
     HELD_A,
@@ -342,6 +343,23 @@ def explained(nodes: F4, row: int, soc: f4, soc_std: f4) -> f4:
 
 
 @kernel
+def _remembered_doubt(
+    config: SignalConfig, state: SignalState, nodes: F4, row: int, soc: f4, soc_std: f4, dt_s: f4
+) -> f4:
+    """What the SoC explains of the mean cell's response, now and a moment ago, V.
+
+    It is remembered a little longer than the two averages of the response remember it: a full rack whose SoC is not
+    known well leaves the steep end of its curve, and an innovation of 150 mV with it, within seconds.
+    """
+    c = config.number
+    doubt_v = explained(nodes, row, soc, soc_std)
+    memory_s = c[CURRENT_SLOW_TAU_S] + c[CURRENT_TAU_S] + c[CURRENT_TAU_S]
+    doubt_v = max(doubt_v, state.number[DOUBT_V] * memory_s / (memory_s + dt_s))
+    state.number[DOUBT_V] = doubt_v
+    return doubt_v
+
+
+@kernel
 def _common(innovation: F4, soc: F4, soc_std: F4, use: U1) -> tuple[f4, f4, f4, int]:
     """(mean innovation, mean SoC, mean deviation, how many) of the cells that can be compared."""
     total_v, total_soc, total_std, count = _ZERO, _ZERO, _ZERO, 0
@@ -485,7 +503,7 @@ def judge(
     if count > 0:
         residual_v, at = _residual(config, state, estimator.nodes, row, innovation, soc, soc_std, mean_v, dt_s)
         if not np.isnan(seen.current_a):
-            doubt_v = explained(estimator.nodes, row, mean_soc, mean_std)
+            doubt_v = _remembered_doubt(config, state, estimator.nodes, row, mean_soc, mean_std, dt_s)
             ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
             missing_a = _missing_current(config, state, seen.current_a, mean_v, doubt_v, ohm, dt_s)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)

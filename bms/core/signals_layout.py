@@ -93,8 +93,9 @@ from hal.contract import F4, U1, U2, U4, Field
     CURRENT_STILL_S,
     MOST_MISSING_A,
     STILL_RISE_K,
+    DOUBT_V,
     N_STATE_NUMBERS,
-) = range(22)
+) = range(23)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3

@@ -10,6 +10,7 @@ import pytest
 
 from bms.core import estimator_layout as e
 from bms.core import plausibility as p
+from bms.core import signals_layout as y
 from bms.core.faults import Fault
 from hal.contract import NO_INDEX, Quality
 
@@ -52,6 +53,26 @@ def test_a_common_response_is_a_current(bench: Any) -> None:
     assert largest == pytest.approx((0.05 * share - flat_v(bench)) / ohm, rel=0.05)
     settle(bench, -0.05, 200.0)  # an error that stays is the model's
     assert bench.value(F.CURRENT_IMPLAUSIBLE) == 0.0
+
+
+def test_what_was_to_doubt_is_doubted_while_it_is_remembered(bench: Any) -> None:
+    """A full rack may be 90 mV below its steep curve at rest, and is back on it as soon as it is discharged."""
+    nodes = bench.estimator.nodes
+    row = int(p._row_of(bench.estimator, f4(25.0)))
+    steep_v = float(p.explained(nodes, row, f4(0.995), f4(0.02)))
+    assert steep_v > 0.09
+    bench.soc[:], bench.soc_std[:] = 0.995, 0.02
+    settle(bench, -0.09, 200.0)
+    assert bench.value(F.CURRENT_IMPLAUSIBLE) == 0.0
+    bench.soc[:], bench.soc_std[:] = 0.5, 0.01
+    for _ in range(100):
+        settle(bench, 0.0, 0.5)
+        assert bench.value(F.CURRENT_IMPLAUSIBLE) == 0.0
+    # forgotten by 1/e in 40 s, and in the end it is that of now
+    held_v = steep_v * (40 / 40.5) ** 100
+    assert float(bench.state.number[y.DOUBT_V]) == pytest.approx(held_v, rel=1e-3)
+    settle(bench, 0.0, 400.0)
+    assert float(bench.state.number[y.DOUBT_V]) == pytest.approx(flat_v(bench), rel=1e-3)
 
 
 def _band_pass(time_s: float, fast_s: float = 5.0, slow_s: float = 30.0) -> float:

@@ -394,7 +394,7 @@ def test_numbers_of_the_memory_have_places_of_their_own() -> None:
         y.SAMPLE_AGE_S, y.CURRENT_LOST_S, y.PACK_LOST_S, y.BUS_LOST_S, y.FEEDBACK_LOST_S, y.INSULATION_LOST_S,
         y.COOLANT_LOST_S, y.FLOW_LOST_S, y.GAS_LOST_S, y.BLEED_LOST_S, y.HELD_A, y.DISCHARGE_A2S, y.CHARGE_A2S,
         y.COMMON_V, y.COMMON_SLOW_V,
-        y.BAND_A, y.BAND_SLOW_A, y.READ_A, y.CURRENT_STILL_S, y.MOST_MISSING_A, y.STILL_RISE_K,
+        y.BAND_A, y.BAND_SLOW_A, y.READ_A, y.CURRENT_STILL_S, y.MOST_MISSING_A, y.STILL_RISE_K, y.DOUBT_V,
     ]  # fmt: skip
     assert places == list(range(y.N_STATE_NUMBERS))
     assert np.unique(places).size == y.N_STATE_NUMBERS
