@@ -253,13 +253,19 @@ ABOUT: dict[Fault, About] = {
         "how far the mean cell has moved while this cell's value stood still", "V", place=_P.CELL
     ),
     _F.TEMPERATURE_FROZEN: About(
-        "how far the mean sensor has moved while this one's value stood still", "K", place=_P.SENSOR
+        "how far the mean sensor has moved while this one stood still; the heat that should have moved it, if all did",
+        "K",
+        place=_P.SENSOR,
     ),
     _F.CURRENT_IMPLAUSIBLE: About(
-        "sudden current that the cells' common response asks for beyond the measured one", "A", gate=_C.WINDOW
+        "sudden current that the cells' common response asks for beyond the measured one; held while that stands still",
+        "A",
+        gate=_C.WINDOW,
     ),
     _F.SUM_IMPLAUSIBLE: About("sum of the cells less string voltage, share of it", "1", gate=_C.WINDOW),
-    _F.TEMPERATURE_NEIGHBOUR: About("a sensor less the mean of its neighbours", "K", place=_P.SENSOR),
+    _F.TEMPERATURE_NEIGHBOUR: About(
+        "a sensor less the mean of its neighbours; at an end, the better of the nearest two", "K", place=_P.SENSOR
+    ),
     _F.TEMPERATURE_MODEL: About("a sensor less its thermal model", "K", place=_P.SENSOR),
     _F.MODEL_RESIDUAL: About(
         "a cell's filtered innovation less the mean cell's and what the doubt of its SoC explains",

@@ -80,12 +80,15 @@ from bms.core.health_layout import (
     M_GAP,
     M_HOURS,
     M_LASTING,
+    M_PASSING,
     M_SOC,
     MAX_STD,
     MEMORY_H,
     MIN_SWING,
     MOMENT,
+    NEWER,
     NEXT,
+    OLDER,
     PAIRS,
     PER_CELL,
     PERIOD_S,
@@ -97,18 +100,13 @@ from bms.core.health_layout import (
     R_STD,
     RESISTANCE_AT,
     RESISTANCE_HIGH,
+    ROWS,
     STARTED,
     SWEEP_H,
     WATCHING,
+    HealthConfig,
+    HealthState,
 )
-from bms.core.health_layout import CONFIG_FIELDS as CONFIG_FIELDS
-from bms.core.health_layout import M_PASSING as M_PASSING
-from bms.core.health_layout import NEWER as NEWER
-from bms.core.health_layout import OLDER as OLDER
-from bms.core.health_layout import ROWS as ROWS
-from bms.core.health_layout import STATE_FIELDS as STATE_FIELDS
-from bms.core.health_layout import HealthConfig as HealthConfig
-from bms.core.health_layout import HealthState as HealthState
 from bms.core.health_moments import blended, known_soc, row_of
 from bms.core.health_resistance import STEP_MIN_S, compare_change, take_from_filter
 from bms.core.jit import f4, kernel

@@ -17,7 +17,7 @@ from bms.core import (
     cooling,
     diagnosis,
     guard,
-    health,
+    health_layout,
     leak,
     machine,
     power,
@@ -39,7 +39,7 @@ from bms.core.estimator_layout import (
     EstimatorState,
 )
 from bms.core.guard import GuardState, whole_digest
-from bms.core.health import HealthConfig, HealthState
+from bms.core.health_layout import HealthConfig, HealthState
 from bms.core.jit import carve, kernel
 from bms.core.leak import LeakConfig, LeakState
 from bms.core.machine import MachineConfig, MachineState
@@ -56,12 +56,12 @@ _CONFIG_PARTS = (
     diagnosis.CONFIG_FIELDS,
     machine.CONFIG_FIELDS,
     power.CONFIG_FIELDS,
-    health.CONFIG_FIELDS,
+    health_layout.CONFIG_FIELDS,
     leak.CONFIG_FIELDS,
     balancing.CONFIG_FIELDS,
     cooling.CONFIG_FIELDS,
 )
-_STATE_PARTS = (signals_layout, diagnosis, machine, power, health, leak, balancing, guard)
+_STATE_PARTS = (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard)
 
 CONFIG = Layout(
     "Config",
@@ -175,7 +175,7 @@ _signal_config = reader(SignalConfig, signals_layout.CONFIG_FIELDS, _C)
 _diagnosis_config = reader(DiagnosisConfig, diagnosis.CONFIG_FIELDS, _C)
 _machine_config = reader(MachineConfig, machine.CONFIG_FIELDS, _C)
 _power_config = reader(PowerConfig, power.CONFIG_FIELDS, _C)
-_health_config = reader(HealthConfig, health.CONFIG_FIELDS, _C)
+_health_config = reader(HealthConfig, health_layout.CONFIG_FIELDS, _C)
 _leak_config = reader(LeakConfig, leak.CONFIG_FIELDS, _C)
 _balancing_config = reader(BalancingConfig, balancing.CONFIG_FIELDS, _C)
 _cooling_config = reader(CoolingConfig, cooling.CONFIG_FIELDS, _C)
@@ -183,7 +183,7 @@ _signal_state = reader(SignalState, signals_layout.STATE_FIELDS, _S)
 _diagnosis_state = reader(DiagnosisState, diagnosis.STATE_FIELDS, _S)
 _machine_state = reader(MachineState, machine.STATE_FIELDS, _S)
 _power_state = reader(PowerState, power.STATE_FIELDS, _S)
-_health_state = reader(HealthState, health.STATE_FIELDS, _S)
+_health_state = reader(HealthState, health_layout.STATE_FIELDS, _S)
 _leak_state = reader(LeakState, leak.STATE_FIELDS, _S)
 _balancing_state = reader(BalancingState, balancing.STATE_FIELDS, _S)
 _guard_state = reader(GuardState, guard.STATE_FIELDS, _S)

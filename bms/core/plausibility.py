@@ -352,9 +352,9 @@ def _remembered_doubt(
     known well leaves the steep end of its curve, and an innovation of 150 mV with it, within seconds.
     """
     c = config.number
-    doubt_v = explained(nodes, row, soc, soc_std)
+    now_v = explained(nodes, row, soc, soc_std)
     memory_s = c[CURRENT_SLOW_TAU_S] + c[CURRENT_TAU_S] + c[CURRENT_TAU_S]
-    doubt_v = max(doubt_v, state.number[DOUBT_V] * memory_s / (memory_s + dt_s))
+    doubt_v: f4 = max(now_v, state.number[DOUBT_V] * memory_s / (memory_s + dt_s))
     state.number[DOUBT_V] = doubt_v
     return doubt_v
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bms.core import health as h
+from bms.core import health_layout as h
 from bms.core import machine as m
 from bms.core.diagnosis import ACTIVE, LATCHED
 from bms.core.estimator_layout import NX, Q, R, Z, p_row

@@ -11,7 +11,7 @@ import pytest
 from bms.core.estimator_setup import rows_view
 from bms.core.faults import Fault, row_id
 from bms.core.guard import DIGEST, RESET_CAUSE, STORE_VERDICT
-from bms.core.health import PAIRS, ROWS
+from bms.core.health_layout import PAIRS, ROWS
 from bms.core.machine import TRANSPORTED
 from bms.core.machine_table import Request
 from hal.contract import RackState, Severity
