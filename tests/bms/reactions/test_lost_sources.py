@@ -198,3 +198,13 @@ def test_nothing_closes_without_the_gas_detector(trial: Any) -> None:
     t = trial(faults=[{"kind": "gas_missing"}])
     t.run(50.0)
     assert not any(m.path for m in t.log)
+
+
+def test_the_ramp_ends_before_the_contactors_open(trial: Any) -> None:
+    """A first fault to ground at full current: nothing is broken under load, although there is a time-out."""
+    t = trial(faults=[{"kind": "insulation", "value": 3000.0, "at_s": AT_S}], duty={"current_a": 280.0})
+    t.connected()
+    t.run(80.0)
+    opened = next(k for k, m in enumerate(t.log) if m.time_s > AT_S and not m.path)
+    assert abs(t.log[opened].true_a) <= 0.02 * t.info.capacity_ah, "as it is when they are asked to open"
+    assert [m.discharge_a for m in t.log[opened - 3 : opened]] == pytest.approx([187.0, 93.0, 0.0], abs=3.0)
