@@ -256,8 +256,9 @@ def test_one_step_of_the_model_is_backward_euler(make_signals: Any) -> None:
     bench.look(0.01)
     bench.state.degc_model[:] = 30.0
     bench.state.degc_error[:] = -1.0
+    bench.resistance[:] = 1.5
     bench.judge(20.0)
-    ohm = float(bench.config.number[y.CELL_OHM])
+    ohm = 1.5 * float(bench.config.number[y.CELL_OHM])
     gained = 20.0 * (280.0**2 * ohm + 2.5 * 20.0) / 5000.0
     model = (30.0 + gained + 20.0 / 300.0 * 25.0) / (1.0 + 20.0 * (2.5 / 5000.0 + 1.0 / 300.0))
     assert bench.state.degc_model[0] == pytest.approx(model, rel=1e-6)

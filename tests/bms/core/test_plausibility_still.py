@@ -78,6 +78,14 @@ def test_a_larger_resistance_is_no_current(bench: Any, sign: float, factor: floa
         assert value < 0.01 * 200.0
 
 
+def test_beyond_two_and_a_half_times_the_resistance_it_is_a_current(bench: Any) -> None:
+    """Three times: of a step of 200 A the filters leave 0.70, and half of that is explained no more."""
+    run(bench, 60.0)
+    ohm = bench.config.number[y.FAST_OHM]
+    value = max(run(bench, 1.0, -200.0 * ohm * 2.0, 200.0, 0.02) for _ in range(20))
+    assert value == pytest.approx(0.5 * 0.70 * 200.0, rel=0.05)
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_response_against_the_measured_change_is_a_wrong_current(bench: Any, sign: float) -> None:
     """The sensor tells of 200 A that do not flow: the cells stay where they are, the model goes."""
@@ -129,6 +137,19 @@ def test_without_coolant_the_rise_is_adiabatic(bench: Any) -> None:
     assert rise_k == pytest.approx(100.0 * watt(bench, 280.0) / (19.0 * 280.0), rel=1e-3)
     bench.resistance[:] = 2.0
     assert heat(bench, 100.0, 280.0) == pytest.approx(3.0 * rise_k, rel=1e-3)
+
+
+def test_cold_cells_in_parallel_are_heated_by_their_own_share(make_signals: Any) -> None:
+    """Half of the current each, at a resistance that is larger at 5 degC."""
+    bench = make_signals(n_parallel=2)
+    bench.head["coolant_in_degc_quality"] = Quality.MISSING
+    bench.m.sensor_degc[:] = 5.0
+    bench.look(0.0)
+    bench.judge(0.0)
+    warmth = float(p.warmth(bench.config, f4(5.0)))
+    assert warmth > 1.5
+    expected_k = 100.0 * watt(bench, 280.0) * warmth / (19.0 * 280.0)
+    assert heat(bench, 100.0, 560.0) == pytest.approx(expected_k, rel=1e-3)
 
 
 def test_a_colder_coolant_takes_its_share(bench: Any) -> None:
