@@ -13,7 +13,7 @@ import pytest
 from bms import cells
 from bms.core.machine_table import Request
 from bms.core.step import Controller, initial_state
-from bms.racks.config import default
+from bms.racks.config import default, overlay
 from bms.racks.record import record
 from hal.backends.simulated import SimulatedRack
 from hal.contract import Command, Measurement, RackState, Severity, Truth
@@ -42,7 +42,7 @@ def take_all(name: str, degc: float, sign: float, dt_s: float, **rack: float) ->
         "duty": {"kind": "constant", "current_a": sign * 1e5, "start_s": 15.0},
     }
     twin = SimulatedRack(name, clock=clock, options=options)
-    config = record(default(cell, twin.info), twin.info)
+    config = record(overlay(default(cell, twin.info), {"timing": {"period_s": dt_s}}, "test"), twin.info)
     n_sensors = twin.info.n_sensors
     c = Controller(config, initial_state(config, soc, 0.02), Measurement(N, n_sensors), Command(N, n_sensors))
     edge = cell.v_min if sign > 0 else cell.v_max
