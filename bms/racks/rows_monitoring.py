@@ -179,7 +179,7 @@ def _controller(t: Table, basis: Basis) -> None:
         (most, 1.2, 0.0, 10.0, RAMP),
         30.0,
     )
-    t.add(_F.CONFIG_MISMATCH, warning=(0.5, 0.5, 0.0, 0.0, R.NONE))
+    t.add(_F.CONFIG_MISMATCH, warning=(0.5, 0.5, 0.0, 0.0, R.NO_CLOSE))
     t.add(_F.CONFIG_DAMAGED, fatal=(0.5, 0.5, 0.0, 0.0, SERVICE), ftti_s=5.0)
     t.add(_F.RESET_CAUSE, (0.5, 0.5, 0.0, 0.0, R.NONE), (2.5, 2.5, 0.0, 0.0, R.NONE))
     t.add(_F.STORE_DAMAGED, (0.5, 0.5, 0.0, 0.0, R.NONE), (1.5, 1.5, 0.0, 0.0, R.NONE))
