@@ -3,11 +3,13 @@
 What the voltage answers within three to six seconds to a change of the current, regressed on what the parameters of the
 type answer (ohmic resistance, charge transfer, RC pairs of the filter; the OCV moves by its slope)::
 
-    dv - OCV' dz = -R d(R0 i + Rct i_b asinh(i / i_b) + v_1 + .. + v_4)
+    dv - OCV' dz - d(M h + M0 s) = -R d(R0 i + Rct i_b asinh(i / i_b) + v_1 + .. + v_4)
 
-by least squares with fading memory, a few cells at a time. The other source is the filter's r (logarithm of one scale
-on all resistances, minutes included), averaged over the moments with enough current. Either errs by what the parameters
-of the type are wrong at its time scale; both together, weighted by their variances, are the result.
+by least squares with fading memory, a few cells at a time. Hysteresis does not grow with the resistance, and in LFP is
+a tenth of what the voltage answers. The other source is the filter's r (logarithm of one scale on all resistances,
+minutes included), averaged over the moments with enough current. Either errs by what the parameters of the type are
+wrong at its time scale, the filter by more: hysteresis that the cell file does not have is resistance to it. Both
+together, weighted by their variances, are the result.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ import numpy as np
 from bms.core.estimator_layout import (
     BLOCK_ROWS,
     INNOVATION,
+    M0,
     MODEL_V,
     SLOPE,
     EstimatorConfig,
     EstimatorState,
+    H,
+    M,
     R,
     Z,
     p_row,
@@ -61,6 +66,7 @@ _STEP_MAX_S = f4(6.1)
 _STEP_MAX_V = f4(2.0)
 _SOC_LOW, _SOC_HIGH = f4(0.2), f4(0.95)  # within, resistances hardly depend on the SoC
 _R_VAR_LEFT = f4(1.0 / 9.0)  # of the filter's variance of r after the mean over days, of which some hours are alike
+_FILTER_TYPE_VAR = f4(0.1 * 0.1)  # what the type is wrong at the filter's time scale, hysteresis included, relative
 _VAR_R = p_row(R, R)
 
 
@@ -69,17 +75,16 @@ def _publish(config: HealthConfig, state: HealthState, k: int) -> None:
     """Publish the resistance of cell `k`: from the changes of the current and from the filter, by their variances."""
     c = config.number
     cell = state.cell[k * ROWS : (k + 1) * ROWS]
-    type_var = c[R_STD] * c[R_STD]
     weight = _ZERO
     mean = _ZERO
     if cell[STEP_DD] > _ZERO:
         scale = cell[STEP_DV] / cell[STEP_DD]
-        told = _ONE / (_TWO * c[WHITE_V] * c[WHITE_V] / cell[STEP_DD] + scale * scale * type_var)
+        told = _ONE / (_TWO * c[WHITE_V] * c[WHITE_V] / cell[STEP_DD] + scale * scale * c[R_STD] * c[R_STD])
         weight += told
         mean += told * scale
     if cell[R_WEIGHT] > _ZERO:
         scale = expf(cell[R_MEAN])
-        told = _ONE / (scale * scale * (cell[R_VAR] * _R_VAR_LEFT + type_var))
+        told = _ONE / (scale * scale * (cell[R_VAR] * _R_VAR_LEFT + _FILTER_TYPE_VAR))
         weight += told
         mean += told * scale
     if weight > _ZERO:
@@ -108,26 +113,37 @@ def take_from_filter(config: HealthConfig, state: HealthState, filter_: Estimato
 
 
 @kernel
+def _without_hysteresis_v(estimator: EstimatorConfig, filter_: EstimatorState, k: int, here: int, ft: f4) -> f4:
+    """Voltage of cell `k` as measured, less what its hysteresis has of it, V."""
+    n_lanes = filter_.flags.shape[0]
+    h = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES + H * LANES]
+    v = filter_.out[MODEL_V * n_lanes + k] + filter_.out[INNOVATION * n_lanes + k]
+    left: f4 = (
+        v - blended(estimator.nodes, here, ft, M) * h - blended(estimator.nodes, here, ft, M0) * filter_.shared[0].sign
+    )
+    return left
+
+
+@kernel
 def _before(state: HealthState, estimator: EstimatorConfig, filter_: EstimatorState, j: int, k: int, degc: f4) -> None:
     """Take down cell `k` as it is before a change, in place `j`."""
     k1 = estimator.scalars[0]
-    n_lanes = filter_.flags.shape[0]
     z = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES + Z * LANES]
     row, ft = row_of(k1.degc_first, k1.nodes_per_kelvin, degc)
-    state.before[B_VOLT + j] = filter_.out[MODEL_V * n_lanes + k] + filter_.out[INNOVATION * n_lanes + k]
+    here = row + nearest(z)
+    state.before[B_VOLT + j] = _without_hysteresis_v(estimator, filter_, k, here, ft)
     state.before[B_SOC + j] = z
-    state.before[B_DROP + j] = drop_v(estimator, filter_, k, row + nearest(z), ft)
+    state.before[B_DROP + j] = drop_v(estimator, filter_, k, here, ft)
 
 
 @kernel
 def _after(state: HealthState, estimator: EstimatorConfig, filter_: EstimatorState, j: int, k: int, degc: f4) -> None:
     """Compare cell `k` with place `j`, as it was before the change, and add what that tells of its resistance."""
     k1 = estimator.scalars[0]
-    n_lanes = filter_.flags.shape[0]
     z = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES + Z * LANES]
     row, ft = row_of(k1.degc_first, k1.nodes_per_kelvin, degc)
     here = row + nearest(z)
-    dv = filter_.out[MODEL_V * n_lanes + k] + filter_.out[INNOVATION * n_lanes + k] - state.before[B_VOLT + j]
+    dv = _without_hysteresis_v(estimator, filter_, k, here, ft) - state.before[B_VOLT + j]
     dv = dv - blended(estimator.nodes, here, ft, SLOPE) * (z - state.before[B_SOC + j])
     dd = drop_v(estimator, filter_, k, here, ft) - state.before[B_DROP + j]
     inside = z > _SOC_LOW and z < _SOC_HIGH

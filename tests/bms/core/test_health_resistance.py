@@ -131,6 +131,33 @@ def test_what_tells_no_resistance_is_left_out(case: str) -> None:
     assert bool(s.state.word[h.WATCHING]) == flowing
 
 
+@pytest.mark.parametrize("scale", [1.0, 1.8])
+def test_hysteresis_is_not_taken_for_resistance(scale: float) -> None:
+    """At a reversal the voltage moves by M dh + 2 M0 beside what the resistance answers, whatever the resistance."""
+    s = Stand()
+    k1 = ESTIMATOR.scalars[0]
+    row, ft = health_moments.row_of(k1.degc_first, k1.nodes_per_kelvin, f4(25.0))
+
+    def volts(hysteresis: float, sign: float) -> None:
+        s.volts(scale)
+        s.rows[e.H] = hysteresis
+        s.filter.shared.sign[0] = sign
+        for k in range(N):
+            here = row + health_moments.nearest(s.rows[e.Z, k])
+            m, m0 = (float(health_moments.blended(ESTIMATOR.nodes, here, ft, column)) for column in (e.M, e.M0))
+            assert m > 5e-3, "enough to tell"
+            s.filter.out[e.MODEL_V * LANES + k] += m * hysteresis + m0 * sign
+
+    s.filter.shared.last_a[0] = 80.0
+    volts(-0.9, -1.0)
+    r.compare_change(s.config, s.state, ESTIMATOR, s.filter, s.degc, True)
+    s.state.number[h.BEFORE_S] += f4(3.0)
+    s.filter.shared.last_a[0] = -80.0
+    volts(-0.5, 1.0)
+    r.compare_change(s.config, s.state, ESTIMATOR, s.filter, s.degc, True)
+    assert s.told()[:4] == pytest.approx([scale] * 4, rel=2e-3)
+
+
 def test_the_filter_tells_with_enough_current_alone() -> None:
     """Its r is the logarithm of the scale; a third of its deviation is left of it, and the type's error beside it."""
     s = Stand()
@@ -142,7 +169,7 @@ def test_the_filter_tells_with_enough_current_alone() -> None:
     s.filter.shared.last_a[0] = -1.1 * 0.05 * CELL.capacity_ah
     r.take_from_filter(s.config, s.state, s.filter, 0)
     assert s.state.resistance[0] == pytest.approx(1.3, rel=1e-4)
-    assert s.state.resistance_std[0] == pytest.approx(1.3 * np.hypot(0.06 / 3.0, s.settings.resistance_std), rel=1e-3)
+    assert s.state.resistance_std[0] == pytest.approx(1.3 * np.hypot(0.06 / 3.0, 0.1), rel=1e-3)
     assert s.state.resistance[1] == 1.0, "the neighbour has not moved"
 
 
@@ -160,10 +187,10 @@ def test_a_filter_that_knows_no_resistance_is_not_asked(row: int | None, value: 
 def test_two_sources_count_by_their_variances() -> None:
     s = Stand()
     s.cell()[[h.STEP_DD, h.STEP_DV]] = 1e6, 1.2e6  # so much that only the type's error is left: 1.2, by 1.2 * 0.04
-    s.cell()[[h.R_WEIGHT, h.R_MEAN, h.R_VAR]] = 1.0, np.log(1.5), 0.0  # 1.5, by 1.5 * 0.04
+    s.cell()[[h.R_WEIGHT, h.R_MEAN, h.R_VAR]] = 1.0, np.log(1.5), 0.0  # 1.5, by 1.5 * 0.1
     s.filter.shared.last_a[0] = 0.0
     r.take_from_filter(s.config, s.state, s.filter, 0)
-    weights = np.array([1.0 / (1.2 * 0.04) ** 2, 1.0 / (1.5 * 0.04) ** 2])
+    weights = np.array([1.0 / (1.2 * 0.04) ** 2, 1.0 / (1.5 * 0.1) ** 2])
     assert s.state.resistance[0] == pytest.approx(float(weights @ [1.2, 1.5] / weights.sum()), rel=1e-4)
     assert s.state.resistance_std[0] == pytest.approx(weights.sum() ** -0.5, rel=1e-4)
 
