@@ -68,8 +68,8 @@ def repeat(raw_config, raw_state, raw_measurement, raw_command, what, times, dt_
         elif what == 3:
             judge(
                 c.signal, s.signal, c.estimator, seen, out[INNOVATION * lanes : (INNOVATION + 1) * lanes],
-                out[SOC * lanes : SOC * lanes + n], out[SOC_STD * lanes : SOC_STD * lanes + n], s.health.resistance,
-                value, where, dt_s,
+                out[SOC * lanes : SOC * lanes + n], out[SOC_STD * lanes : SOC_STD * lanes + n],
+                s.estimator.shared[0].bias_a, s.health.resistance, s.health.resistance_std, value, where, dt_s,
             )  # fmt: skip
         elif what == 4:
             health_step(

@@ -81,6 +81,7 @@ class Fault(IntEnum):
     BLEED_LOST = 58
     SAMPLE_LOST = 59
 
+    CURRENT_OFFSET = 60
     OPEN_SENSE_WIRE = 61
     CELL_VOLTAGE_FROZEN = 62
     TEMPERATURE_FROZEN = 63
@@ -91,6 +92,7 @@ class Fault(IntEnum):
     MODEL_RESIDUAL = 68
     VALUE_OUT_OF_RANGE = 69
     FEEDBACK_INVALID = 70
+    CURRENT_GAIN = 71
 
     CELL_LEAK = 72
     BLEED_STUCK_ON = 73
@@ -262,6 +264,12 @@ ABOUT: dict[Fault, About] = {
         "A",
         gate=_C.WINDOW,
     ),
+    _F.CURRENT_GAIN: About(
+        "what goes missing for each ampere that the measured current changes, beyond what the resistance explains",
+        "1",
+        gate=_C.WINDOW,
+    ),
+    _F.CURRENT_OFFSET: About("size of the current sensor's offset, as the estimator finds it", "A", gate=_C.WINDOW),
     _F.SUM_IMPLAUSIBLE: About("sum of the cells less string voltage, share of it", "1", gate=_C.WINDOW),
     _F.TEMPERATURE_NEIGHBOUR: About(
         "a sensor less the mean of its neighbours; at an end, the better of the nearest two", "K", place=_P.SENSOR

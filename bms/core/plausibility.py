@@ -19,10 +19,14 @@ from bms.core.seen import Seen
 from bms.core.signals_layout import (
     BAND_A,
     BAND_SLOW_A,
+    BOTH_A2,
     CALM,
     CELL_OHM,
+    CHANGED_A2,
+    CHANGED_A4,
     COMMON_SLOW_V,
     COMMON_V,
+    COMPARE_S,
     COOLANT_W_PER_K,
     CURRENT_SLOW_TAU_S,
     CURRENT_STILL_AFTER_S,
@@ -30,8 +34,10 @@ from bms.core.signals_layout import (
     CURRENT_TAU_S,
     DOUBT_V,
     FAST_OHM,
+    GAIN_TAU_S,
     HEAT_CAPACITY_J_PER_K,
     HELD_A,
+    MISSING_A2,
     MODEL_ERROR_TAU_S,
     MODEL_TAU_S,
     MOST_MISSING_A,
@@ -40,6 +46,7 @@ from bms.core.signals_layout import (
     PER_CELL,
     READ_A,
     RESIDUAL_TAU_S,
+    REST_A,
     RISE_TAU_S,
     SAMPLE_AGE_S,
     SENSORS_STILL_K,
@@ -61,18 +68,31 @@ _S_PER_MIN = f4(60)
 _DT_MAX_S = f4(1e6)
 # resistances may be 2.5 times what they are taken for, before a rack that has aged is known, and hardly smaller
 _DOUBT_MORE, _DOUBT_LESS = f4(1.5), f4(0.15)
+_UNKNOWN_STD = f4(0.12)  # relative; what is published of a resistance before anything is known
 # of half the 1 h current, behind a reading that stands still, filters and estimator leave 0.42 at least; it is fatal
 _STILL_WEIGHT = f4(3)
 _STILL_SHARE = f4(0.2)
 _FACTOR_LOW, _FACTOR_HIGH = f4(0.5), f4(5)
+# the knee of an OCV curve answers a small change with a large voltage: no more than this counts of the gain
+_MOST_GAIN = f4(4)
+_SURE = f4(2)  # deviations
+_NORMAL = f4(3)
+_HALF = f4(0.5)
 
 _DEGC_FROZEN = int(Fault.TEMPERATURE_FROZEN)
-_CURRENT_IMPLAUSIBLE, _MODEL_RESIDUAL, _TEMPERATURE_MODEL, _SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
+_CURRENT_IMPLAUSIBLE, _CURRENT_GAIN, _CURRENT_OFFSET, _MODEL_RESIDUAL, _TEMPERATURE_MODEL = (
     int(f)
     for f in (
         Fault.CURRENT_IMPLAUSIBLE,
+        Fault.CURRENT_GAIN,
+        Fault.CURRENT_OFFSET,
         Fault.MODEL_RESIDUAL,
         Fault.TEMPERATURE_MODEL,
+    )
+)
+_SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
+    int(f)
+    for f in (
         Fault.SOC_LOW,
         Fault.SOC_HIGH,
         Fault.SOC_UNCERTAIN,
@@ -360,18 +380,22 @@ def _remembered_doubt(
 
 
 @kernel
-def _common(innovation: F4, soc: F4, soc_std: F4, use: U1) -> tuple[f4, f4, f4, int]:
-    """(mean innovation, mean SoC, mean deviation, how many) of the cells that can be compared."""
-    total_v, total_soc, total_std, count = _ZERO, _ZERO, _ZERO, 0
+def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tuple[f4, f4, f4, f4, int]:
+    """(mean innovation, the same less what is each cell's own, mean SoC, mean deviation, how many) of those to compare.
+
+    Which cells these are changes with what is bled: what is each cell's own must not look like a change of them all.
+    """
+    total_v, own_v, total_soc, total_std, count = _ZERO, _ZERO, _ZERO, _ZERO, 0
     for k in range(use.shape[0]):
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
         if use[k] & CALM != 0 and abs(innovation[k]) < _ABSURD_V and known:
             total_v += innovation[k]
+            own_v += residual[k]
             total_soc += soc[k]
             total_std += soc_std[k]
             count += 1
     n = f4(count)
-    return total_v / n, total_soc / n, total_std / n, count
+    return total_v / n, (total_v - own_v) / n, total_soc / n, total_std / n, count
 
 
 @kernel
@@ -436,14 +460,44 @@ def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
 
 
 @kernel
-def _missing_current(
-    config: SignalConfig, state: SignalState, current_a: f4, mean_v: f4, doubt_v: f4, ohm: f4, dt_s: f4
-) -> f4:
-    """The sudden current that the common innovation `mean_v` asks for beyond the measured one, A.
+def _wrong_gain(config: SignalConfig, state: SignalState, changed_a: f4, missing_a: f4, doubt: f4, dt_s: f4) -> f4:
+    """By how much the gain of the current sensor is wrong, relative: what goes missing in proportion to what changes.
 
-    `doubt_v` is what the SoC explains, `ohm` the resistance of a cell that answers within seconds. A measured change of
-    the current explains a response in its direction, because the resistance is not known: its own band-pass, the same,
-    is taken off. A sensor that is alive has noise: of a reading that stands still the largest value is held.
+    Regression of the missing on the measured change of the current, with fading memory. The slope counts less `_SURE`
+    of its own deviations and less `doubt`, what the resistance may be above what it is taken for; below that is hardly
+    possible, and -2 is a reversed sensor. As many samples are independent as the band-pass lets through, fewer where
+    the changes are few and large: their fourth moment over the square of their second is 3 for normal ones.
+    """
+    c, number = config.number, state.number
+    most_a = _MOST_GAIN * abs(changed_a) + _HALF * c[REST_A]
+    missing_a = min(max(missing_a, -most_a), most_a)
+    gain = dt_s / (c[GAIN_TAU_S] + dt_s)
+    number[CHANGED_A2] += gain * (changed_a * changed_a - number[CHANGED_A2])
+    number[CHANGED_A4] += gain * (changed_a * changed_a * changed_a * changed_a - number[CHANGED_A4])
+    number[BOTH_A2] += gain * (changed_a * missing_a - number[BOTH_A2])
+    number[MISSING_A2] += gain * (missing_a * missing_a - number[MISSING_A2])
+    changed, both, missing = number[CHANGED_A2], number[BOTH_A2], number[MISSING_A2]
+    # little has changed: nothing is known
+    scale = changed + _HALF * _HALF * c[REST_A] * c[REST_A]
+    even = _NORMAL * changed * changed
+    even = even / number[CHANGED_A4] if number[CHANGED_A4] > even else f4(1)
+    n = even * c[GAIN_TAU_S] / (c[CURRENT_TAU_S] + c[CURRENT_SLOW_TAU_S])
+    std = np.sqrt(max(missing * changed - both * both, _ZERO) / n)
+    allowed = doubt if both > _ZERO else _DOUBT_LESS
+    wrong: f4 = max((abs(both) - _SURE * std) / scale - allowed, _ZERO)
+    return wrong
+
+
+@kernel
+def _missing_current(
+    config: SignalConfig, state: SignalState, current_a: f4, mean_v: f4, doubt_v: f4, ohm: f4, doubt: f4, dt_s: f4
+) -> tuple[f4, f4]:
+    """(sudden current that the common innovation `mean_v` asks for beyond the measured one, A; error of the gain).
+
+    `doubt_v` is what the SoC explains, `ohm` the resistance of a cell that answers within seconds, `doubt` by which
+    share it may be larger. A measured change of the current explains a response in its direction by so much: its own
+    band-pass, the same, is taken off. A sensor that is alive has noise: of a reading that stands still the largest
+    value is held.
     """
     c, number = config.number, state.number
     fast, slow = dt_s / (c[CURRENT_TAU_S] + dt_s), dt_s / (c[CURRENT_SLOW_TAU_S] + dt_s)
@@ -453,10 +507,11 @@ def _missing_current(
     number[BAND_SLOW_A] += slow * (number[BAND_A] - number[BAND_SLOW_A])
     response_v = number[COMMON_V] - number[COMMON_SLOW_V]
     changed_a = number[BAND_A] - number[BAND_SLOW_A]
-    # discharge lowers the voltage
-    doubt = _DOUBT_MORE if response_v * changed_a < _ZERO else _DOUBT_LESS
     rest_a = max(abs(response_v) - doubt_v, _ZERO) / (ohm * c[PER_CELL])
-    missing_a: f4 = max(rest_a - doubt * abs(changed_a), _ZERO)
+    # discharge lowers the voltage
+    wrong = _wrong_gain(config, state, changed_a, -rest_a if response_v > _ZERO else rest_a, doubt, dt_s)
+    allowed = doubt if response_v * changed_a < _ZERO else _DOUBT_LESS
+    missing_a: f4 = max(rest_a - allowed * abs(changed_a), _ZERO)
     if current_a != number[READ_A]:
         number[READ_A] = current_a
         number[CURRENT_STILL_S] = _ZERO
@@ -466,7 +521,18 @@ def _missing_current(
         number[CURRENT_STILL_S] += min(dt_s, _STILL_SHARE * c[CURRENT_STILL_AFTER_S])
     missing_a = max(number[MOST_MISSING_A], missing_a)
     number[MOST_MISSING_A] = missing_a
-    return missing_a * _STILL_WEIGHT if number[CURRENT_STILL_S] >= c[CURRENT_STILL_AFTER_S] else missing_a
+    return missing_a * _STILL_WEIGHT if number[CURRENT_STILL_S] >= c[CURRENT_STILL_AFTER_S] else missing_a, wrong
+
+
+@kernel
+def _more(resistance: F4, resistance_std: F4) -> f4:
+    """By which share the resistance may be larger than it is taken for: less, the less is left of its first variance."""
+    total, deviation = _ZERO, _ZERO
+    for k in range(resistance.shape[0]):
+        total += resistance[k]
+        deviation += resistance_std[k]
+    left = deviation / (total * _UNKNOWN_STD)
+    return min(max(_DOUBT_MORE * left * left, _DOUBT_LESS), _DOUBT_MORE) if left >= _ZERO else _DOUBT_MORE
 
 
 @kernel
@@ -478,16 +544,19 @@ def judge(
     innovation: F4,
     soc: F4,
     soc_std: F4,
+    bias_a: f4,
     resistance: F4,
+    resistance_std: F4,
     value: F4,
     where: U2,
     dt_s: f4,
 ) -> None:
     """After the estimator's step: compare the measurements with what it expected, and look at its estimates.
 
-    `innovation`, `soc`, `soc_std`: f4, at least a place for each cell; `resistance` f4[n_cells], relative. Writes the
-    values of CURRENT_IMPLAUSIBLE, MODEL_RESIDUAL, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*, and that of
-    TEMPERATURE_FROZEN where all sensors stand still while the cells must have become warmer.
+    `innovation`, `soc`, `soc_std`: f4, at least a place for each cell; `bias_a` the estimator's for the current of a
+    cell; `resistance`, `resistance_std` f4[n_cells], relative. Writes the values of CURRENT_IMPLAUSIBLE, CURRENT_GAIN,
+    CURRENT_OFFSET, MODEL_RESIDUAL, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*, and that of TEMPERATURE_FROZEN where
+    all sensors stand still while the cells must have become warmer.
 
     The current that the cells' common response asks for is that response over the resistance that answers within
     seconds. The model is wrong by tens of millivolts near the ends of SoC, but slowly, so that only what the response
@@ -498,15 +567,22 @@ def judge(
     c = config.number
     factor = mean_factor(resistance)
     row = _row_of(estimator, seen.degc_mean)
-    mean_v, mean_soc, mean_std, count = _common(innovation, soc, soc_std, state.cell_use)
-    missing_a, residual_v, at = _NAN, _NAN, -1
+    mean_v, common_v, mean_soc, mean_std, count = _common(innovation, state.residual_v, soc, soc_std, state.cell_use)
+    missing_a, wrong, residual_v, at = _NAN, _NAN, _NAN, -1
+    state.number[COMPARE_S] += dt_s
     if count > 0:
         residual_v, at = _residual(config, state, estimator.nodes, row, innovation, soc, soc_std, mean_v, dt_s)
         if not np.isnan(seen.current_a):
-            doubt_v = _remembered_doubt(config, state, estimator.nodes, row, mean_soc, mean_std, dt_s)
+            # bleeding may leave nothing to compare for most of a minute, in which a model drifts all the same
+            since_s = elapsed(state.number[COMPARE_S])
+            state.number[COMPARE_S] = _ZERO
+            doubt_v = _remembered_doubt(config, state, estimator.nodes, row, mean_soc, mean_std, since_s)
             ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
-            missing_a = _missing_current(config, state, seen.current_a, mean_v, doubt_v, ohm, dt_s)
+            doubt = _more(resistance, resistance_std)
+            missing_a, wrong = _missing_current(config, state, seen.current_a, common_v, doubt_v, ohm, doubt, since_s)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
+    put(value, where, _CURRENT_GAIN, wrong, -1)
+    put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)

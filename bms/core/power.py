@@ -78,7 +78,11 @@ NOW_W = LEFT + 2
 # resistance of the string for each horizon: of the last round through all cells, and the sum of this one
 STRING_OHM = NOW_W + 2
 SUM_OHM = STRING_OHM + N_HORIZONS
-N_STATE_NUMBERS = SUM_OHM + N_HORIZONS
+# while what is measured is not known: results as they were before, string voltage, for how long
+BASE_A = SUM_OHM + N_HORIZONS
+HELD_V = BASE_A + N_PAIRS
+BLIND_S = HELD_V + 1
+N_STATE_NUMBERS = BLIND_S + 1
 DISCHARGE_A, CHARGE_A, DISCHARGE_W, CHARGE_W = NOW_A, NOW_A + 1, NOW_W, NOW_W + 1
 
 # power_word
@@ -125,6 +129,7 @@ class PowerState(NamedTuple):
 
 _ZERO, _ONE = f4(0.0), f4(1.0)
 _HUGE = f4(1e30)
+_BLIND_MAX_S = f4(30.0)  # the rows of lost data have asked for nothing by then; where they are off this remains
 _GUARD_RISE_S = f4(5.0)  # it rises with a lag, or a resistance twice the believed would make it swing
 _NEVER = f4(1e3)  # an SoC, a temperature that no cell reaches
 _NO_INDEX = int(NO_INDEX)
@@ -312,6 +317,12 @@ def _known_a(seen: Seen) -> f4:
 
 
 @kernel
+def _pack_v(seen: Seen, n: int) -> f4:
+    """The string voltage as measured, or what `n` cells make of it."""
+    return f4(seen.pack_v) if abs(seen.pack_v) < _HUGE else f4(n) * seen.cell_v_low
+
+
+@kernel
 def _weakest(
     config: PowerConfig,
     state: PowerState,
@@ -383,9 +394,9 @@ def _watts(state: PowerState, seen: Seen, sign: f4, a: f4, n: int, horizon: int,
 
     `least_v`: no lower than this. At 0 V, on the way out of transport, no power would be no current either.
     """
-    pack_v = seen.pack_v
+    pack_v = _pack_v(seen, n)
     if not abs(pack_v) < _HUGE:
-        pack_v = f4(n) * seen.cell_v_low
+        pack_v = state.number[HELD_V]
     end_v = pack_v - state.number[STRING_OHM + horizon] * (sign * a - _known_a(seen))
     v = end_v if end_v < pack_v else pack_v
     v = least_v if v < least_v else v
@@ -402,12 +413,11 @@ def _bound(
     i2t: f4,
     z: f4,
     z_at: int,
-    wrong_at: int,
     command: CommandView,
 ) -> None:
     """Results of one direction before faults and the state of the rack: the smallest of all that cells and string bear.
 
-    `z`, `z_at`: the SoC nearest to its end, and where. `wrong_at`: a cell whose SoC is not a number, or -1.
+    `z`, `z_at`: the SoC nearest to its end, and where.
     """
     number, c = state.number, config.number
     discharging = direction == 0
@@ -421,7 +431,6 @@ def _bound(
     soc_share = share_at(config.polyline, over_soc, z)
     v, v_at = (seen.cell_v_low, seen.cell_low_at) if discharging else (seen.cell_v_high, seen.cell_high_at)
     spare_v, pack_spare_v = sign * (v - c[GUARD_V + direction]), sign * (seen.pack_v - c[PACK_V_EDGE + direction])
-    lost = not (abs(v) < _HUGE and abs(seen.degc_low) < _HUGE and abs(seen.degc_high) < _HUGE)
     fuse = _fuse_share(i2t, c[FUSE_FROM])
 
     for horizon in range(N_HORIZONS):
@@ -433,8 +442,6 @@ def _bound(
         if pulse > _ONE and fuse < _ONE:
             less_a = rated_a * (_ONE + (pulse - _ONE) * fuse)
             _offer(state, command, k, less_a, _FUSE, _NO_INDEX, i2t, _ONE - i2t)
-        if wrong_at >= 0 or lost:
-            _offer(state, command, k, _ZERO, _DATA, wrong_at, _ZERO, _ZERO)
         # the cells
         solved_a, risen_a, why = number[SOLVED_A + k] / per_cell, number[CELL_A + k] / per_cell, int(state.why[k])
         if why != _NONE:
@@ -464,6 +471,19 @@ def _bound(
         # what cannot be held for a shorter time cannot be held for a longer one
         if horizon > 0 and number[RESULT_A + k - 1] < number[RESULT_A + k]:
             _copy(state, command, k, k - 1)
+        number[BASE_A + k] = number[RESULT_A + k]
+
+
+@kernel
+def _hold(state: PowerState, direction: int, wrong_at: int, command: CommandView) -> None:
+    """Results of one direction while nothing is known to bound them by: as they were before.
+
+    How long that may last is for the rows of lost data to say. `wrong_at`: a cell whose SoC is not a number, or -1.
+    """
+    number = state.number
+    for k in range(direction * N_HORIZONS, (direction + 1) * N_HORIZONS):
+        number[RESULT_A + k] = _HUGE
+        _offer(state, command, k, number[BASE_A + k], _DATA, wrong_at, number[BLIND_S], _BLIND_MAX_S - number[BLIND_S])
 
 
 @kernel
@@ -502,9 +522,19 @@ def power_limits(
     low_at = place_of(soc, n, soc_low) if share_at(config.polyline, DISCHARGE_SOC, soc_low) < _ONE else -1
     high_at = place_of(soc, n, soc_high) if share_at(config.polyline, CHARGE_SOC, soc_high) < _ONE else -1
     least_v = f4(n) * c[V_EDGE] if limits_mode == MODE_TRANSPORT else _ZERO
+    blind = wrong_at >= 0 or not (
+        abs(seen.cell_v_low) < _HUGE
+        and abs(seen.cell_v_high) < _HUGE
+        and abs(seen.degc_low) < _HUGE
+        and abs(seen.degc_high) < _HUGE
+    )
+    number[BLIND_S] = min(number[BLIND_S] + dt_s, _BLIND_MAX_S) if blind else _ZERO
+    too_long = number[BLIND_S] >= _BLIND_MAX_S
+    if abs(_pack_v(seen, n)) < _HUGE:
+        number[HELD_V] = _pack_v(seen, n)
     for direction in range(2):
         stopped = reaction & (_NO_DISCHARGE if direction == 0 else _NO_CHARGE) != 0
-        if stopped or limits_mode == MODE_RAMP:
+        if stopped or too_long or limits_mode == MODE_RAMP:
             number[LEFT + direction] = max(number[LEFT + direction] - dt_s / c[RAMP_S], _ZERO)
         else:
             number[LEFT + direction] = _ONE
@@ -512,14 +542,17 @@ def power_limits(
         sign = _ONE if direction == 0 else -_ONE
         i2t = i2t_discharge if direction == 0 else i2t_charge
         z, z_at = (soc_low, low_at) if direction == 0 else (soc_high, high_at)
-        _bound(config, state, seen, direction, per_cell, i2t, z, z_at, wrong_at, command)
+        if blind:
+            _hold(state, direction, wrong_at, command)
+        else:
+            _bound(config, state, seen, direction, per_cell, i2t, z, z_at, command)
 
         for horizon in range(N_HORIZONS):
             k = direction * N_HORIZONS + horizon
             if reaction & _DERATE != 0:
                 _offer(state, command, k, number[RESULT_A + k] * c[DERATE], _FAULT, fault, c[DERATE], c[DERATE])
             if left < _ONE:
-                why, at = (_FAULT, fault) if stopped else (_STATE, _NO_INDEX)
+                why, at = (_FAULT, fault) if stopped else ((_DATA, wrong_at) if too_long else (_STATE, _NO_INDEX))
                 _offer(state, command, k, number[RESULT_A + k] * left, why, at, left, left)
             if limits_mode == MODE_TRANSPORT and direction == 1:
                 _offer(state, command, k, c[TRANSPORT_A], _STATE, _NO_INDEX, c[TRANSPORT_A], c[TRANSPORT_A])

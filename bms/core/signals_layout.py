@@ -55,8 +55,9 @@ from hal.contract import F4, U1, U2, U4, Field
     CELLS_PER_CHIP,
     CURRENT_STILL_AFTER_S,
     SENSORS_STILL_K,
+    GAIN_TAU_S,
     N_NUMBERS,
-) = range(46)
+) = range(47)
 
 # SignalConfig.has
 (
@@ -94,8 +95,13 @@ from hal.contract import F4, U1, U2, U4, Field
     MOST_MISSING_A,
     STILL_RISE_K,
     DOUBT_V,
+    COMPARE_S,
+    CHANGED_A2,
+    MISSING_A2,
+    BOTH_A2,
+    CHANGED_A4,
     N_STATE_NUMBERS,
-) = range(23)
+) = range(28)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3

@@ -36,6 +36,7 @@ _POSITIVE = frozenset(
         "current_still_s",
         "current_tau_s",
         "current_slow_tau_s",
+        "current_gain_tau_s",
         "residual_tau_s",
         "sensors_still_k",
     }
@@ -142,6 +143,7 @@ class SignalSettings:
     i2t_tau_s: float = 120.0  # their thermal time constant
     current_tau_s: float = 5.0  # the cells' common voltage response is averaged over this time, ...
     current_slow_tau_s: float = 30.0  # ... less its average over this: what changes more slowly is the model's error
+    current_gain_tau_s: float = 600.0  # what goes missing as the current changes is remembered for so long
     residual_tau_s: float = 30.0  # and each cell's own over this
     current_still_s: float = 10.0  # a reading that stands still for so long is suspect; a live sensor has noise
 
@@ -271,6 +273,7 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.CELLS_PER_CHIP: t.cells_per_chip,
         s.CURRENT_STILL_AFTER_S: t.current_still_s,
         s.SENSORS_STILL_K: t.sensors_still_k,
+        s.GAIN_TAU_S: t.current_gain_tau_s,
         s.INSULATION_CLOSE_OHM: t.insulation_close_ohm_per_v * info.n_cells * cell.limits.v_max,
     }.items():
         number[at] = value

@@ -72,10 +72,25 @@ def _plausibility(t: Table, basis: Basis) -> None:
     # a reading that stands still keeps its largest value, three times as large after ten seconds
     t.add(
         _F.CURRENT_IMPLAUSIBLE,
-        (0.25 * c, 0.2 * c, 5.0, 30.0, R.NONE),
-        (0.35 * c, 0.25 * c, 5.0, 30.0, R.DERATE),
-        (0.5 * c, 0.3 * c, 5.0, 30.0, RAMP),
+        (0.16 * c, 0.12 * c, 5.0, 30.0, R.NONE),
+        (0.2 * c, 0.15 * c, 5.0, 30.0, R.DERATE),
+        (0.35 * c, 0.2 * c, 5.0, 30.0, RAMP),
         30.0,
+    )
+    # known only as the current changes, or as charge and voltage part: voltages and temperatures protect meanwhile
+    t.add(
+        _F.CURRENT_GAIN,
+        (0.25, 0.2, 60.0, 60.0, R.NONE),
+        (0.35, 0.25, 60.0, 60.0, R.DERATE),
+        (0.8, 0.5, 60.0, 60.0, RAMP),
+        7200.0,
+    )
+    t.add(
+        _F.CURRENT_OFFSET,
+        (0.02 * c, 0.015 * c, 60.0, 600.0, R.NONE),
+        (0.03 * c, 0.02 * c, 60.0, 600.0, R.DERATE),
+        (0.08 * c, 0.05 * c, 60.0, 600.0, RAMP),
+        8.0 * 3600.0,
     )
     # current steps between two samples that are taken one after the other
     t.add(

@@ -68,7 +68,9 @@ class SignalBench:
         self.innovation = np.zeros(n, np.float32)
         self.soc = np.full(n, 0.5, np.float32)
         self.soc_std = np.full(n, 0.01, np.float32)
+        self.bias_a = 0.0
         self.resistance = np.ones(n, np.float32)
+        self.resistance_std = np.full(n, 0.12, np.float32)  # nothing is known
         self.seen: Seen
 
     def look(self, dt_s: float = 1.0, new: bool = True) -> Seen:
@@ -81,8 +83,8 @@ class SignalBench:
 
     def judge(self, dt_s: float = 1.0) -> None:
         plausibility.judge(
-            self.config, self.state, self.estimator, self.seen, self.innovation, self.soc, self.soc_std, self.resistance,
-            self.values, self.places, f4(dt_s),
+            self.config, self.state, self.estimator, self.seen, self.innovation, self.soc, self.soc_std, f4(self.bias_a),
+            self.resistance, self.resistance_std, self.values, self.places, f4(dt_s),
         )  # fmt: skip
 
     def value(self, fault: Fault) -> float:

@@ -164,7 +164,7 @@ def test_absurd_numbers_of_the_estimator_are_left_out(bench: Any, name: str, num
     bench.state.residual_v[7] = 9.0  # more than any curve explains
     getattr(bench, name)[7] = number
     bench.judge(0.0)
-    n = p._common(bench.innovation, bench.soc, bench.soc_std, bench.state.cell_use)[3]
+    n = p._common(bench.innovation, bench.state.residual_v, bench.soc, bench.soc_std, bench.state.cell_use)[4]
     assert n == (24 if compared else 23)
     if name == "innovation":
         before = bench.state.residual_v[7]

@@ -287,8 +287,6 @@ def test_temperature_derates_at_both_ends() -> None:
     assert b.command.reason_index[0] == 1
     assert float(b.command.reason_margin[0]) == pytest.approx(5.0)
     assert b.step(degc_high=56.0)[0] == 0.0
-    assert b.step(degc_low=float("nan"))[4] == 0.0
-    assert b.reason(4) == Constraint.DATA
 
 
 def test_soc_derates_by_the_emptiest_and_the_fullest_cell() -> None:
@@ -333,8 +331,6 @@ def test_measured_voltages_bound_whatever_the_model_says(horizon: int) -> None:
                 assert b.command.reason_index[k] == 4
                 assert float(b.command.reason_margin[k]) == pytest.approx(spare_v, abs=1e-6)
             b.settle(**{f"cell_v_{side}": 3.3, "current_a": 0.0})  # type: ignore[arg-type]
-    assert b.step(cell_v_low=float("nan"))[0] == 0.0
-    assert b.reason(0) == Constraint.DATA
 
 
 def test_the_guard_falls_at_once_and_rises_with_a_lag() -> None:
@@ -473,6 +469,40 @@ def test_parallel_cells_share_the_current() -> None:
 
 
 # ------------------------------------------------------------------------------------------------- whatever comes in
+
+
+@pytest.mark.parametrize("lost", ["cell_v_low", "cell_v_high", "degc_low", "degc_high"])
+@pytest.mark.parametrize("nothing", [float("nan"), float("inf")])
+def test_what_is_lost_holds_the_limits_until_a_fault_or_time_ramps_them_to_0(lost: str, nothing: float) -> None:
+    b = Bench()
+    before = b.settle()
+    well = {name: b.measured[name] for name in (lost, "pack_v")}
+    watt = float(b.command.horizon_w[0])
+    gone = {lost: nothing, "pack_v": nothing}
+    for k in range(29):
+        np.testing.assert_array_equal(b.step(dt_s=1.0, **gone), before)
+        assert {b.reason(k) for k in range(8)} == {Constraint.DATA}
+        assert float(b.command.reason_value[0]) == k + 1.0
+    assert float(b.command.horizon_w[0]) == pytest.approx(watt, rel=1e-3)
+    for left in (2 / 3, 1 / 3, 0.0, 0.0):
+        np.testing.assert_allclose(b.step(dt_s=1.0, **gone), left * before, rtol=1e-5, atol=1e-4)
+        assert b.reason(0) == b.reason(8) == Constraint.DATA
+    np.testing.assert_allclose(b.settle(**well), before, rtol=1e-4)
+    # a fault need not wait
+    halved = b.step(dt_s=1.0, reaction=int(Reaction.DERATE), fault=473, **gone)
+    np.testing.assert_allclose(halved, 0.5 * before, rtol=1e-4)
+    both = int(Reaction.NO_CHARGE | Reaction.NO_DISCHARGE)
+    for left in (2 / 3, 1 / 3, 0.0):
+        np.testing.assert_allclose(b.step(dt_s=1.0, reaction=both, fault=473, **gone), left * before, atol=1e-3)
+    assert b.reason(0) == Constraint.FAULT
+
+
+def test_what_was_never_known_allows_nothing() -> None:
+    b = Bench()
+    for _ in range(5):
+        assert b.step(degc_low=float("nan")).max() == 0.0
+        assert b.reason(0) == Constraint.DATA
+    assert b.settle(degc_low=25.0).min() > 0.0
 
 
 @pytest.mark.parametrize("row", range(e.NX))

@@ -223,6 +223,30 @@ CASES = [
         value=(140, 400),
         lingers_s=20.0,
     ),
+    case(
+        F.CURRENT_GAIN,
+        wrong=[{"kind": "current_gain", "value": -1.0}],
+        setup={
+            "kind": "na_185",
+            "duty": {"kind": "frequency_regulation", "seed": 1},
+            **overlay(fault={"current_implausible": {"fatal": {"enabled": False}}}),
+        },
+        value=(0.8, 2.0),
+        watch_s=1000,
+        slow=True,
+        holds=False,
+        lingers_s=600.0,
+    ),
+    # what the filter has learnt of the sensor, it does not forget at rest
+    case(
+        F.CURRENT_OFFSET,
+        wrong=[{"kind": "current_offset", "value": 60.0}],
+        setup={"kind": "na_185", "duty": {"kind": "frequency_regulation", "seed": 1}},
+        value=(14.8, 20),
+        watch_s=4000,
+        slow=True,
+        ends=False,
+    ),
     case(F.SUM_IMPLAUSIBLE, wrong=[{"kind": "pack_v_gain", "value": 1.045}], value=(0.03, 0.05)),
     case(
         F.TEMPERATURE_NEIGHBOUR,
