@@ -526,13 +526,13 @@ def _missing_current(
 
 @kernel
 def _more(resistance: F4, resistance_std: F4) -> f4:
-    """By which share the resistance may be larger than it is taken for: less, the less is left of its first variance."""
+    """By which share the resistance may be larger than it is taken for: less, the better it is known."""
     total, deviation = _ZERO, _ZERO
     for k in range(resistance.shape[0]):
         total += resistance[k]
         deviation += resistance_std[k]
     left = deviation / (total * _UNKNOWN_STD)
-    return min(max(_DOUBT_MORE * left * left, _DOUBT_LESS), _DOUBT_MORE) if left >= _ZERO else _DOUBT_MORE
+    return min(max(_DOUBT_MORE * left, _DOUBT_LESS), _DOUBT_MORE) if left >= _ZERO else _DOUBT_MORE
 
 
 @kernel

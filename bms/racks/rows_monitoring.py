@@ -45,7 +45,7 @@ def _plausibility(t: Table, basis: Basis) -> None:
     c = basis.capacity_ah
     quiet = R.DERATE | R.NO_BALANCING
     # Info lies above the largest value of healthy racks (LFP, sodium-ion, NMC; -10..45 degC), warning at twice that or
-    # more: 0.127 V, 9.5 mV, 0.16 K, 0.15 C, 0.5 %, 3.6 K, 2.5 K and 41 mV in this order.
+    # more: 0.127 V, 9.5 mV, 0.16 K, 0.1 C, 0.12, 0.012 C, 0.5 %, 3.6 K, 2.5 K and 41 mV in this order.
     # A broken wire shifts two neighbours by most of a volt
     t.add(
         _F.OPEN_SENSE_WIRE,

@@ -80,9 +80,10 @@ def test_time_away_makes_the_soc_less_certain(bench) -> None:
 
 def test_voltages_at_rest_win_over_what_they_contradict(bench) -> None:
     """The store says 20 %, the voltages of full cells say otherwise."""
-    info, controller = used(bench, initial_soc=0.2, initial_soc_std=0.005)
+    rack = {"n_series": 8, "module_groups": 4, "seed": 3, "initial_soc": 0.2}
+    info, controller = used(bench, rack=rack, initial_soc=0.2, initial_soc_std=0.005)
     sections = sections_of(controller, Counters())
-    _, fresh, _ = bench(rack={"n_series": 8, "module_groups": 4, "seed": 3, "initial_soc": 0.99})
+    _, fresh, _ = bench(rack=rack | {"initial_soc": 0.99})
     before = fresh.soc.copy()
     refused = restore(fresh, info, sections, 0.0, Counters())
     assert len(refused) == 1
