@@ -63,6 +63,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "test_machine_exhaustive.py::test_the_kernel_means_what_the_table_says",
     ),
     "bms/core/guard.py": ("test_guard.py",),
+    "bms/core/runaway.py": ("test_runaway*.py",),
 }
 """Files that decide about contactors, and the tests that answer for them."""
 

@@ -109,6 +109,10 @@ class Fault(IntEnum):
     STORE_DAMAGED = 84
     ESTIMATE_INVALID = 85
 
+    RUNAWAY = 86
+    RUNAWAY_RATES = 87
+    HEAT_RESIDUAL = 88
+
 
 N_FAULTS = max(Fault) + 1
 """Places in arrays over faults; those without a fault stay unused."""
@@ -304,6 +308,17 @@ ABOUT: dict[Fault, About] = {
         "what the state store gave, until it is reset: 1 an older state, 2 none of what was there", "1"
     ),
     _F.ESTIMATE_INVALID: About("cells whose estimate is not a number", "1", place=_P.CELL),
+    _F.RUNAWAY: About(
+        "for how long a hot cell, or one whose voltage has dropped, has risen at the rate of a runaway",
+        "s",
+        place=_P.CELL,
+    ),
+    _F.RUNAWAY_RATES: About("rates of a runaway in a row, whatever voltage and temperature", "1", place=_P.CELL),
+    _F.HEAT_RESIDUAL: About(
+        "heat of a sensor's cells that the current does not explain, beyond the mean and what is usual at its place",
+        "W",
+        place=_P.SENSOR,
+    ),
 }
 """Every fault, what it looks at, and when."""
 

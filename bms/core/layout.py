@@ -21,6 +21,7 @@ from bms.core import (
     leak,
     machine,
     power,
+    runaway,
     signals_layout,
 )
 from bms.core.balancing import BalancingConfig, BalancingState
@@ -45,6 +46,7 @@ from bms.core.leak import LeakConfig, LeakState
 from bms.core.machine import MachineConfig, MachineState
 from bms.core.power import PowerConfig, PowerState
 from bms.core.records import floats, in_order, integers, octets, places, reader
+from bms.core.runaway import RunawayConfig, RunawayState
 from bms.core.signals_layout import SignalConfig, SignalState
 from hal.contract import F4, LANES, U1, U2, U4, Field, Layout, Record
 
@@ -60,8 +62,9 @@ _CONFIG_PARTS = (
     leak.CONFIG_FIELDS,
     balancing.CONFIG_FIELDS,
     cooling.CONFIG_FIELDS,
+    runaway.CONFIG_FIELDS,
 )
-_STATE_PARTS = (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard)
+_STATE_PARTS = (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard, runaway)
 
 CONFIG = Layout(
     "Config",
@@ -147,6 +150,7 @@ class StepConfig(NamedTuple):
     leak: LeakConfig
     balancing: BalancingConfig
     cooling: CoolingConfig
+    runaway: RunawayConfig
     words: Any  # what the digest is made of
 
 
@@ -162,6 +166,7 @@ class StepState(NamedTuple):
     leak: LeakState
     balancing: BalancingState
     guard: GuardState
+    runaway: RunawayState
 
 
 _CONFIG_HEAD = CONFIG.head_dtype
@@ -179,6 +184,7 @@ _health_config = reader(HealthConfig, health_layout.CONFIG_FIELDS, _C)
 _leak_config = reader(LeakConfig, leak.CONFIG_FIELDS, _C)
 _balancing_config = reader(BalancingConfig, balancing.CONFIG_FIELDS, _C)
 _cooling_config = reader(CoolingConfig, cooling.CONFIG_FIELDS, _C)
+_runaway_config = reader(RunawayConfig, runaway.CONFIG_FIELDS, _C)
 _signal_state = reader(SignalState, signals_layout.STATE_FIELDS, _S)
 _diagnosis_state = reader(DiagnosisState, diagnosis.STATE_FIELDS, _S)
 _machine_state = reader(MachineState, machine.STATE_FIELDS, _S)
@@ -187,6 +193,7 @@ _health_state = reader(HealthState, health_layout.STATE_FIELDS, _S)
 _leak_state = reader(LeakState, leak.STATE_FIELDS, _S)
 _balancing_state = reader(BalancingState, balancing.STATE_FIELDS, _S)
 _guard_state = reader(GuardState, guard.STATE_FIELDS, _S)
+_runaway_state = reader(RunawayState, runaway.STATE_FIELDS, _S)
 
 
 @kernel
@@ -205,6 +212,7 @@ def config_of(raw: U1) -> StepConfig:
         _leak_config(raw, n, m, k),
         _balancing_config(raw, n, m, k),
         _cooling_config(raw, n, m, k),
+        _runaway_config(raw, n, m, k),
         carve(raw, 4, raw.shape[0] // 4 - 1, np.uint32),
     )
 
@@ -230,6 +238,7 @@ def state_of(raw: U1, n: int, m: int) -> StepState:
         _leak_state(raw, n, m, k),
         _balancing_state(raw, n, m, k),
         _guard_state(raw, n, m, k),
+        _runaway_state(raw, n, m, k),
     )
 
 
@@ -251,6 +260,7 @@ class Parts(NamedTuple):
     leak: LeakConfig
     balancing: BalancingConfig
     cooling: CoolingConfig
+    runaway: RunawayConfig
 
 
 def config_record(

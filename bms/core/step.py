@@ -52,9 +52,10 @@ from bms.core.machine import (
     machine_signals,
 )
 from bms.core.machine_table import Request
-from bms.core.plausibility import judge
+from bms.core.plausibility import judge, mean_factor
 from bms.core.power import CHARGE_A, CHARGE_W, DISCHARGE_A, DISCHARGE_W, power_init, power_limits
 from bms.core.records import floats, halves, octets, places, words
+from bms.core.runaway import runaway_init, runaway_step
 from bms.core.seen import Seen
 from bms.core.signals import inspect, signals_init
 from bms.core.views import CommandView, MeasurementView
@@ -150,6 +151,7 @@ def _init(c: StepConfig, s: StepState, soc: F4, soc_std: F4) -> None:
     leak_init(c.leak, s.leak)
     balancing_init(c.balancing, s.balancing)
     guard_init(s.guard, c.estimator.scalars[0].digest)
+    runaway_init(s.runaway)
 
 
 @kernel
@@ -268,6 +270,8 @@ def _step(
         where,
         dt_s,
     )
+    factor = mean_factor(s.health.resistance)
+    runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, value, where, dt_s)
     bled_ah = s.balancing.bled_ah
     health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bled_ah, value, where, dt_s)
     leak_step(c.leak, s.leak, s.estimator, s.health.capacity, bled_ah, value, where, dt_s)

@@ -23,6 +23,7 @@ from bms.core.health_setup import HealthSettings
 from bms.core.leak_setup import LeakSettings
 from bms.core.machine_setup import MachineSettings
 from bms.core.power_setup import DERATINGS, PowerSettings
+from bms.core.runaway_setup import RunawaySettings
 from bms.core.signals_setup import SignalSettings
 from bms.racks import faults, tables
 from bms.racks.basis import Basis
@@ -46,6 +47,7 @@ PARTS: dict[str, type[Any]] = {
     "leak": LeakSettings,
     "balancing": BalancingSettings,
     "cooling": CoolingSettings,
+    "runaway": RunawaySettings,
 }
 """Tables of a file, and the settings that they fill; each is an attribute of `RackConfig` of the same name."""
 
@@ -69,6 +71,7 @@ class RackConfig:
     leak: LeakSettings
     balancing: BalancingSettings
     cooling: CoolingSettings
+    runaway: RunawaySettings
     rows: tuple[Row, ...]
     cell: CellParameters = field(compare=False, repr=False)
     tables: Mapping[str, Any] = field(compare=False, repr=False)

@@ -184,6 +184,16 @@ def _temperatures(t: Table, cell: CellParameters, basis: Basis) -> None:
         (max(6.0, 6.0 * warm), max(3.0, 3.0 * warm), 5.0, 60.0, OPEN | R.COOL),
         60.0,
     )
+    # GB 38031-2025: for more than 3 s; GB/T 36276-2023: three in a row
+    t.add(_F.RUNAWAY, fatal=(3.0, 0.5, 0.0, 60.0, SERVICE | R.COOL), ftti_s=10.0)
+    t.add(_F.RUNAWAY_RATES, fatal=(2.5, 0.5, 0.0, 60.0, SERVICE | R.COOL), ftti_s=10.0)
+    t.add(
+        _F.HEAT_RESIDUAL,
+        (10.0, 7.0, 60.0, 60.0, R.NONE),
+        (20.0, 14.0, 60.0, 60.0, R.DERATE | R.COOL),
+        (60.0, 40.0, 60.0, 60.0, RAMP | R.COOL | R.SERVICE),
+        600.0,
+    )
     t.add(
         _F.TEMPERATURE_SPREAD,
         (8.0, 7.0, 60.0, 60.0, R.NONE),

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FILES = ("diagnosis", "signals", "sources", "plausibility", "precharge", "machine", "guard", "cooling")
+FILES = ("diagnosis", "signals", "sources", "plausibility", "precharge", "machine", "guard", "cooling", "runaway")
 # thousands of steps or of examples: none of them is needed for a line
 LONG = (
     "any_value", "any_mixture", "every_channel", "nothing_raises", "slow_model", "no_row_clears", "kept_to_a_step",

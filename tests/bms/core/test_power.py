@@ -2,118 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from bms import cells
 from bms.cells import CellParameters
 from bms.core import estimator_layout as e
 from bms.core import power as p
-from bms.core.estimator_setup import estimator_config, estimator_state, rows_view
 from bms.core.faults import Reaction
-from bms.core.power_setup import PowerSettings, power_config
-from bms.core.seen import Seen
-from bms.core.views import CommandView
-from hal.contract import HORIZONS_S, NO_INDEX, Command, Constraint, RackInfo
+from bms.core.power_setup import PowerSettings
+from hal.contract import HORIZONS_S, Constraint
 
-f4 = np.float32
-NAMES = ("lfp_280", "na_185", "nmc_ev")
-CELLS = {name: cells.load(name) for name in NAMES}
-ESTIMATORS = {name: estimator_config(CELLS[name]) for name in NAMES}
-WIDE = PowerSettings(
-    charge_degc=((-60.0, 1.0), (90.0, 1.0)),
-    discharge_degc=((-60.0, 1.0), (90.0, 1.0)),
-    charge_soc=((0.0, 1.0), (1.0, 1.0)),
-    discharge_soc=((0.0, 1.0), (1.0, 1.0)),
-    heat_capacity_j_per_k=1e9,
-)
-"""No derating, no heat: what is left is what the cells bear."""
-
-
-def plain(array: Any) -> Any:
-    """Structured scalars as the kernels take them when they run as plain Python: fields are attributes."""
-    return array.view(np.recarray)
-
-
-@dataclass
-class Bench:
-    """Limits of a rack whose estimator says whatever a test wants it to say."""
-
-    name: str = "lfp_280"
-    n: int = 20
-    soc: Any = 0.5
-    std: float = 0.003
-    degc: Any = 25.0
-    settings: PowerSettings = WIDE
-    n_parallel: int = 1
-    seen: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.cell = CELLS[self.name]
-        info = RackInfo(
-            "test", self.n, 2, self.n_parallel, self.cell.capacity_ah * self.n_parallel, self.name,
-            np.zeros(self.n, np.uint16),
-        )  # fmt: skip
-        self.config = power_config(self.cell, info, self.settings)
-        self.estimator = ESTIMATORS[self.name]._replace(scalars=plain(ESTIMATORS[self.name].scalars))
-        state = estimator_state(ESTIMATORS[self.name], self.n, self.soc, self.std)
-        self.estimate = state._replace(shared=plain(state.shared))
-        self.estimate.out.reshape(e.OUT_ROWS, -1)[e.SOC_STD] = self.std
-        self.state = p.power_state()
-        self.command = Command(self.n, 2)
-        self.view = CommandView.of(self.command)
-        self.cell_degc = np.full(self.n, self.degc, np.float32)
-        v = float(self.cell.ocv(0.5))
-        self.measured: dict[str, Any] = {
-            "current_a": f4(0.0), "pack_v": f4(self.n * v), "bus_v": f4(0.0), "cell_v_low": f4(v), "cell_v_high": f4(v),
-            "cell_v_mean": f4(v), "cell_low_at": 1, "cell_high_at": 2, "degc_low": f4(np.min(self.cell_degc)),
-            "degc_high": f4(np.max(self.cell_degc)), "degc_mean": f4(25.0), "sensor_low_at": 0, "sensor_high_at": 1,
-            "coolant_in_degc": f4(20.0), "closed": 3, "flow": 0, "complete": 1, "emergency_stop": 0,
-        }  # fmt: skip
-
-    def set(self, row: int, values: Any) -> None:
-        """One row of the estimator's states, for all cells."""
-        rows = rows_view(self.estimate.blocks)[row].reshape(-1)
-        block_rows = rows_view(self.estimate.blocks)[row]
-        rows[: self.n] = values
-        block_rows[:] = rows.reshape(block_rows.shape)
-        if row == e.Z:
-            self.estimate.out.reshape(e.OUT_ROWS, -1)[e.SOC, : self.n] = np.clip(rows[: self.n], 0.0, 1.0)
-
-    def get(self, row: int) -> np.ndarray:
-        return rows_view(self.estimate.blocks)[row].reshape(-1)[: self.n].astype(np.float64)
-
-    def step(self, dt_s: float = 0.1, **seen: Any) -> np.ndarray:
-        """One step; returns the eight limits, A."""
-        self.measured |= {k: (f4(v) if isinstance(v, float) else v) for k, v in seen.items() if k in self.measured}
-        o = {
-            "reaction": 0, "fault": int(NO_INDEX), "mode": p.MODE_FULL, "i2t_discharge": 0.0, "i2t_charge": 0.0,
-        } | {k: v for k, v in seen.items() if k not in self.measured}  # fmt: skip
-        p.power_limits(
-            self.config, self.state, self.estimator, self.estimate, Seen(**self.measured), self.cell_degc,
-            f4(1.0 / self.n_parallel), int(o["reaction"]), int(o["fault"]), int(o["mode"]), f4(o["i2t_discharge"]),
-            f4(o["i2t_charge"]), self.view, f4(dt_s),
-        )  # fmt: skip
-        return self.command.horizon_a.copy()
-
-    def settle(self, **seen: Any) -> np.ndarray:
-        """So many steps that every cell has been asked and every limit has risen."""
-        for _ in range(4):
-            self.step(100.0, **seen)
-        return self.command.horizon_a.copy()
-
-    def reason(self, k: int) -> Constraint:
-        return Constraint(self.command.reason[k])
-
-    def now(self) -> tuple[float, float]:
-        return float(self.state.number[p.DISCHARGE_A]), float(self.state.number[p.CHARGE_A])
-
+from .power_rig import NAMES, WIDE, Bench, f4
 
 # ------------------------------------------------------------------------------------- against the model in float64
 
@@ -466,101 +367,6 @@ def test_parallel_cells_share_the_current() -> None:
     assert b == pytest.approx(4.0 * a, rel=1e-4)
     assert 0.0 < a[2] < 0.9 * one.cell.limits.max_discharge_c * one.cell.capacity_ah
     assert four.state.number[p.STRING_OHM] == pytest.approx(one.state.number[p.STRING_OHM])  # of cells, not of groups
-
-
-# ------------------------------------------------------------------------------------------------- whatever comes in
-
-
-@pytest.mark.parametrize("lost", ["cell_v_low", "cell_v_high", "degc_low", "degc_high"])
-@pytest.mark.parametrize("nothing", [float("nan"), float("inf")])
-def test_what_is_lost_holds_the_limits_until_a_fault_or_time_ramps_them_to_0(lost: str, nothing: float) -> None:
-    b = Bench()
-    before = b.settle()
-    well = {name: b.measured[name] for name in (lost, "pack_v")}
-    watt = float(b.command.horizon_w[0])
-    gone = {lost: nothing, "pack_v": nothing}
-    for k in range(29):
-        np.testing.assert_array_equal(b.step(dt_s=1.0, **gone), before)
-        assert {b.reason(k) for k in range(8)} == {Constraint.DATA}
-        assert float(b.command.reason_value[0]) == k + 1.0
-    assert float(b.command.horizon_w[0]) == pytest.approx(watt, rel=1e-3)
-    for left in (2 / 3, 1 / 3, 0.0, 0.0):
-        np.testing.assert_allclose(b.step(dt_s=1.0, **gone), left * before, rtol=1e-5, atol=1e-4)
-        assert b.reason(0) == b.reason(8) == Constraint.DATA
-    np.testing.assert_allclose(b.settle(**well), before, rtol=1e-4)
-    # a fault need not wait
-    halved = b.step(dt_s=1.0, reaction=int(Reaction.DERATE), fault=473, **gone)
-    np.testing.assert_allclose(halved, 0.5 * before, rtol=1e-4)
-    both = int(Reaction.NO_CHARGE | Reaction.NO_DISCHARGE)
-    for left in (2 / 3, 1 / 3, 0.0):
-        np.testing.assert_allclose(b.step(dt_s=1.0, reaction=both, fault=473, **gone), left * before, atol=1e-3)
-    assert b.reason(0) == Constraint.FAULT
-
-
-def test_what_was_never_known_allows_nothing() -> None:
-    b = Bench()
-    for _ in range(5):
-        assert b.step(degc_low=float("nan")).max() == 0.0
-        assert b.reason(0) == Constraint.DATA
-    assert b.settle(degc_low=25.0).min() > 0.0
-
-
-@pytest.mark.parametrize("row", range(e.NX))
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_cell_without_a_state_allows_nothing(row: int, bad: float) -> None:
-    b = Bench(n=40)
-    b.step()
-    values = b.get(row)
-    values[33] = bad
-    b.set(row, values)
-    b.settle()
-    assert b.command.horizon_a.max() == 0.0
-    assert b.now() == (0.0, 0.0)
-    assert {b.reason(k) for k in range(10)} == {Constraint.DATA}
-    assert b.command.reason_index[0] == 33
-
-
-def test_a_cell_without_a_temperature_allows_nothing() -> None:
-    b = Bench(n=40)
-    b.step()
-    b.cell_degc[7] = np.nan
-    b.settle()
-    assert b.command.horizon_a.max() == 0.0
-    assert b.reason(0) == Constraint.DATA
-    assert b.command.reason_index[0] == 7
-
-
-_ANY = st.floats(width=32)
-_VALUE = st.one_of(_ANY, st.sampled_from([0.0, -0.0, float("inf"), float("-inf"), float("nan"), 3.3, 65.0, 3.4e38]))
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    seen=st.fixed_dictionaries(
-        dict.fromkeys(("current_a", "pack_v", "cell_v_low", "cell_v_high", "degc_low", "degc_high"), _VALUE)
-    ),
-    states=st.lists(_VALUE, min_size=e.NX, max_size=e.NX),
-    place=st.integers(-1, 70000),
-    mode=st.integers(-1, 5),
-    reaction=st.integers(0, 1023),
-    heat=_VALUE,
-    dt_s=_VALUE,
-)
-def test_whatever_comes_in_limits_are_numbers(
-    seen: dict[str, float], states: list[float], place: int, mode: int, reaction: int, heat: float, dt_s: float
-) -> None:
-    b = Bench(n=17, settings=PowerSettings(pulse_charge=2.0, pack_v_min=50.0, pack_v_max=70.0))
-    b.step()
-    for row, value in enumerate(states):
-        b.set(row, np.where(np.arange(17) == 3, value, b.get(row)))
-    for _ in range(3):
-        b.step(dt_s, cell_low_at=place, cell_high_at=place, mode=mode, reaction=reaction, i2t_charge=heat, **seen)
-        for values in (b.command.horizon_a, b.command.horizon_w, b.state.number[p.NOW_A : p.NOW_W + 2]):
-            assert np.all(values >= 0.0)
-            assert not np.isinf(b.command.horizon_a).any()
-        assert np.isfinite(b.command.reason_value).all()
-        assert np.isfinite(b.command.reason_margin).all()
-        assert b.command.horizon_a.max() <= 2.0 * b.cell.capacity_ah * 1.0001
 
 
 # --------------------------------------------------------------------------------------- a cell that follows the limit

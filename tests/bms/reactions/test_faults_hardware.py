@@ -22,7 +22,7 @@ F = Fault
 WARNING, FATAL = Severity.WARNING, Severity.FATAL
 ONE_TIER = (
     *(F.CONTACTOR_WELDED, F.CONTACTOR_STUCK_OPEN, F.WELD_VOLTAGE, F.CONFIG_DAMAGED),
-    *(F.PRECHARGE_TIMEOUT, F.PRECHARGE_VOLTAGE, F.PRECHARGE_CURRENT),
+    *(F.PRECHARGE_TIMEOUT, F.PRECHARGE_VOLTAGE, F.PRECHARGE_CURRENT, F.RUNAWAY, F.RUNAWAY_RATES),
 )
 """Faults of which there is no half."""
 
@@ -74,6 +74,8 @@ def _transported(trial: Any) -> None:
     trial.state.machine_word[TRANSPORTED] = 1
 
 
+MODULE = [4, 5, 6, 7]  # of sensor 1
+FAST = {"sensors": {"degc_tau_s": 1.0}}
 DRAWN = {"duty": {"current_a": 200.0, "start_s": AT_S}}
 MACHINE = {"transport_allowed": True, "transport_settle_s": 10.0}
 TRANSPORT = overlay(machine=MACHINE)
@@ -264,6 +266,38 @@ CASES = [
         slow=True,
         again=False,
         lingers_s=900.0,
+    ),
+    # 1.5 and 3.7 K/s; the rise would be told first
+    case(
+        F.RUNAWAY,
+        wrong=[{"kind": "cell_heat", "index": MODULE, "value": 8000.0, "until_s": AT_S + 16.0}],
+        setup=FAST | overlay(runaway={"hot_degc": 35.0}, fault={"temperature_rise": {"fatal": {"enabled": False}}}),
+        where=7,
+        value=(4, 20),
+        slow=True,
+        holds=False,
+        lingers_s=400.0,
+        again=False,
+    ),
+    case(
+        F.RUNAWAY_RATES,
+        wrong=[{"kind": "cell_heat", "index": MODULE, "value": 24000.0, "until_s": AT_S + 8.0}],
+        setup=FAST,
+        where=7,
+        value=(3, 3),
+        holds=False,
+        lingers_s=400.0,
+        again=False,
+    ),
+    case(
+        F.HEAT_RESIDUAL,
+        wrong=[{"kind": "cell_heat", "index": MODULE, "value": 120.0}],
+        where=1,
+        value=(60, 120),
+        watch_s=500,
+        slow=True,
+        lingers_s=3000.0,
+        again=False,
     ),
     case(
         F.MODEL_RESIDUAL,

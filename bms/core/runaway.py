@@ -1,0 +1,225 @@
+"""Thermal runaway: two rules that say that it is there, and the heat of each sensor's cells that says it may come.
+
+Rates of temperature are those between looks that are at least `LOOK_S` apart. The rules:
+
+- GB 38031-2025: a cell's voltage has dropped by a quarter, or its temperature is above the largest allowed, and it
+  rises by 1 K/s or more, for more than 3 s. The voltage is compared with the mean cell's: cells in series have no
+  other reason to part so far.
+- GB/T 36276-2023: three rates of 3 K/s or more in a row.
+
+A jump of a sensor is one rate, and no sensor that jumps meets either of them.
+
+The heat that a sensor's cells give off beyond what current and resistance explain is estimated from its temperature:
+
+    C T' = I^2 r + q + G (T_coolant - T),    q' = 0
+
+by an observer whose two poles lie at 1 / `OBSERVER_S` (alpha-beta filter, critically damped). What surroundings, flow
+and entropy do to all sensors alike is taken off with the mean, what a place in the rack does to its sensor with its own
+average over hours. Both follow slowly what stays: a leak that grows in days is for `bms.core.leak`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bms.core.faults import Fault
+from bms.core.jit import f4, kernel
+from bms.core.plausibility import elapsed, put, warmth
+from bms.core.seen import Seen
+from bms.core.signals_layout import (
+    CELL_OHM,
+    COOLANT_W_PER_K,
+    HEAT_CAPACITY_J_PER_K,
+    HELD_A,
+    PER_CELL,
+    USABLE,
+    SignalConfig,
+    SignalState,
+)
+from hal.contract import F4, NO_INDEX, U2, Field
+
+# runaway_setting
+LOOK_S, RATE, FAST_RATE, HOT_DEGC, DROP, OBSERVER_S, PLACE_S = range(7)
+N_SETTINGS = 7
+
+# runaway_number
+SINCE_S = 0
+N_STATE_NUMBERS = 1
+
+CONFIG_FIELDS = (Field("runaway_setting", "f4", "settings of the runaway detection", f"{N_SETTINGS}"),)
+
+STATE_FIELDS = (
+    Field("runaway_number", "f4", "time since the last look", f"{N_STATE_NUMBERS}"),
+    Field("runaway_then", "f4", "temperature of each sensor at the last look", "sensors"),
+    Field("runaway_rising_s", "f4", "for how long each has risen at the rate of a runaway", "sensors"),
+    Field("runaway_rates", "f4", "how many fast rates each has shown in a row", "sensors"),
+    Field("runaway_degc", "f4", "temperature of each that the observer expects", "sensors"),
+    Field("runaway_heat_w", "f4", "heat that it does not explain", "sensors"),
+    Field("runaway_place_w", "f4", "what of it is the sensor's place in the rack", "sensors"),
+)
+
+
+class RunawayConfig(NamedTuple):
+    """Constants of the detection."""
+
+    setting: F4
+
+
+class RunawayState(NamedTuple):
+    """Memory of the detection, owned by the caller."""
+
+    number: F4
+    then: F4
+    rising_s: F4
+    rates: F4
+    degc: F4
+    heat_w: F4
+    place_w: F4
+
+
+_ZERO, _ONE = f4(0), f4(1)
+_NAN = f4(np.nan)
+_NOWHERE = int(NO_INDEX)
+_RUNAWAY, _RATES, _HEAT = int(Fault.RUNAWAY), int(Fault.RUNAWAY_RATES), int(Fault.HEAT_RESIDUAL)
+
+
+@kernel
+def runaway_init(state: RunawayState) -> None:
+    """Fresh memory: no sensor has been seen; all of `state` is written."""
+    state.number[:] = _ZERO
+    state.then[:] = _NAN
+    state.rising_s[:] = _ZERO
+    state.rates[:] = _ZERO
+    state.degc[:] = _NAN
+    state.heat_w[:] = _ZERO
+    state.place_w[:] = _ZERO
+
+
+@kernel
+def _lowest(signal_config: SignalConfig, signal: SignalState, sensor: int) -> tuple[f4, int]:
+    """(voltage, number) of the lowest of the cells that `sensor` stands for; NaN and -1 if none has been read."""
+    lowest, at = _NAN, -1
+    for k in range(signal.cell_v.shape[0]):
+        if int(signal_config.sensor_of_cell[k]) == sensor and (at < 0 or signal.cell_v[k] < lowest):
+            lowest = signal.cell_v[k]
+            at = k
+    return lowest, at
+
+
+@kernel
+def _look(config: RunawayConfig, state: RunawayState, signal: SignalState, since_s: f4) -> None:
+    """Take the rates of all sensors over `since_s`; one that is not usable begins anew."""
+    c = config.setting
+    for k in range(state.then.shape[0]):
+        degc = signal.degc[k] if signal.sensor_use[k] & USABLE != 0 else _NAN
+        rate = (degc - state.then[k]) / since_s
+        state.then[k] = degc
+        # of a long step the first rate may be a jump of the sensor
+        more_s = since_s if state.rising_s[k] > _ZERO else min(since_s, c[LOOK_S])
+        state.rising_s[k] = state.rising_s[k] + more_s if rate >= c[RATE] else _ZERO
+        state.rates[k] = state.rates[k] + _ONE if rate >= c[FAST_RATE] else _ZERO
+
+
+@kernel
+def _rules(
+    config: RunawayConfig,
+    state: RunawayState,
+    signal_config: SignalConfig,
+    signal: SignalState,
+    seen: Seen,
+    value: F4,
+    where: U2,
+) -> None:
+    """Hold what was looked at against both rules; of the cells of a sensor the lowest is named."""
+    c = config.setting
+    longest_s, cell, most, at = _ZERO, -1, _ZERO, -1
+    for k in range(state.then.shape[0]):
+        if state.rising_s[k] > longest_s or state.rates[k] > most:
+            lowest_v, lowest = _lowest(signal_config, signal, k)
+            dropped = lowest_v < (_ONE - c[DROP]) * seen.cell_v_mean
+            if state.rising_s[k] > longest_s and (dropped or signal.degc[k] >= c[HOT_DEGC]):
+                longest_s = state.rising_s[k]
+                cell = lowest
+            if state.rates[k] > most:
+                most = state.rates[k]
+                at = lowest
+    put(value, where, _RUNAWAY, longest_s, cell)
+    put(value, where, _RATES, most, at)
+
+
+@kernel
+def _observe(
+    config: RunawayConfig, state: RunawayState, signal_config: SignalConfig, signal: SignalState, seen: Seen,
+    factor: f4, dt_s: f4,
+) -> tuple[f4, int]:  # fmt: skip
+    """The largest unexplained heat of a sensor beyond the mean and its place's, W, and which; NaN if there is none."""
+    c, number = config.setting, signal_config.number
+    current_a = signal.number[HELD_A] * number[PER_CELL]
+    joule_w = current_a * current_a * number[CELL_OHM] * factor
+    capacity, coupling = number[HEAT_CAPACITY_J_PER_K], number[COOLANT_W_PER_K]
+    coolant_degc = seen.coolant_in_degc
+    if np.isnan(coolant_degc):
+        coolant_degc = _ZERO
+        coupling = _ZERO
+    keep = c[OBSERVER_S] / (c[OBSERVER_S] + dt_s)
+    alpha, beta = _ONE - keep * keep, (_ONE - keep) * (_ONE - keep)
+    total, count = _ZERO, 0
+    for k in range(state.degc.shape[0]):
+        usable = signal.sensor_use[k] & USABLE != 0
+        degc = state.degc[k]
+        if np.isnan(degc):
+            if usable:
+                state.degc[k] = signal.degc[k]
+            continue
+        gained = dt_s * (joule_w * warmth(signal_config, degc) + state.heat_w[k] + coupling * coolant_degc)
+        degc = (capacity * degc + gained) / (capacity + dt_s * coupling)
+        if usable and dt_s > _ZERO:
+            error = signal.degc[k] - degc
+            degc += alpha * error
+            state.heat_w[k] += beta * capacity / dt_s * error
+            total += state.heat_w[k]
+            count += 1
+        state.degc[k] = degc
+    if count == 0:
+        return _NAN, -1
+    mean_w = total / f4(count)
+    gain = dt_s / (c[PLACE_S] + dt_s)
+    most_w, at = _ZERO, -1
+    for k in range(state.degc.shape[0]):
+        if signal.sensor_use[k] & USABLE != 0:
+            own_w = state.heat_w[k] - mean_w
+            state.place_w[k] += gain * (own_w - state.place_w[k])
+            rest_w = own_w - state.place_w[k]
+            if rest_w > most_w:
+                most_w = rest_w
+                at = k
+    return most_w, at
+
+
+@kernel
+def runaway_step(
+    config: RunawayConfig,
+    state: RunawayState,
+    signal_config: SignalConfig,
+    signal: SignalState,
+    seen: Seen,
+    factor: f4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> None:
+    """One step, after the signals have been looked through; writes RUNAWAY, RUNAWAY_RATES and HEAT_RESIDUAL.
+
+    `factor`: resistance of the cells relative to their type's. `dt_s` since the last step.
+    """
+    dt_s = elapsed(dt_s)
+    number = state.number
+    number[SINCE_S] += dt_s
+    if number[SINCE_S] >= config.setting[LOOK_S]:
+        _look(config, state, signal, number[SINCE_S])
+        number[SINCE_S] = _ZERO
+        _rules(config, state, signal_config, signal, seen, value, where)
+    heat_w, at = _observe(config, state, signal_config, signal, seen, factor, dt_s)
+    put(value, where, _HEAT, heat_w, at)
