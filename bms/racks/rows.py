@@ -189,8 +189,9 @@ def _temperatures(t: Table, cell: CellParameters, basis: Basis) -> None:
     t.add(_F.RUNAWAY_RATES, fatal=(2.5, 0.5, 0.0, 60.0, SERVICE | R.COOL), ftti_s=10.0)
     t.add(
         _F.HEAT_RESIDUAL,
-        (10.0, 7.0, 60.0, 60.0, R.NONE),
-        (20.0, 14.0, 60.0, 60.0, R.DERATE | R.COOL),
+        # healthy racks reach 11 W
+        (15.0, 10.0, 60.0, 60.0, R.NONE),
+        (25.0, 18.0, 60.0, 60.0, R.DERATE | R.COOL),
         (60.0, 40.0, 60.0, 60.0, RAMP | R.COOL | R.SERVICE),
         600.0,
     )
