@@ -112,6 +112,7 @@ class Fault(IntEnum):
     RUNAWAY = 86
     RUNAWAY_RATES = 87
     HEAT_RESIDUAL = 88
+    CELL_SAG = 89
 
 
 N_FAULTS = max(Fault) + 1
@@ -281,6 +282,12 @@ ABOUT: dict[Fault, About] = {
     _F.TEMPERATURE_MODEL: About("a sensor less its thermal model", "K", place=_P.SENSOR),
     _F.MODEL_RESIDUAL: About(
         "a cell's filtered innovation less the mean cell's and what the doubt of its SoC explains",
+        "V",
+        gate=_C.WINDOW,
+        place=_P.CELL,
+    ),
+    _F.CELL_SAG: About(
+        "how far a cell has suddenly sunk against the others, beyond what the doubt of its SoC explains",
         "V",
         gate=_C.WINDOW,
         place=_P.CELL,

@@ -48,10 +48,12 @@ from bms.core.signals_layout import (
     RESIDUAL_TAU_S,
     REST_A,
     RISE_TAU_S,
+    SAG_TAU_S,
     SAMPLE_AGE_S,
     SENSORS_STILL_K,
     STILL_RISE_K,
     USABLE,
+    WENT_SOC,
     SignalConfig,
     SignalState,
 )
@@ -64,6 +66,8 @@ _COLDEST_DEGC, _HOTTEST_DEGC = f4(-40), f4(80)
 _ABSURD_V = f4(100)
 _ABSURD_SOC = f4(10)
 _USUAL_V = f4(5e-3)
+_FAR = f4(3)  # deviations of SoC
+_LEAST_SOC = f4(0.03)  # as if so much charge had flowed: near a steep end little is enough
 _S_PER_MIN = f4(60)
 _DT_MAX_S = f4(1e6)
 # resistances may be 2.5 times what they are taken for, before a rack that has aged is known, and hardly smaller
@@ -80,13 +84,14 @@ _NORMAL = f4(3)
 _HALF = f4(0.5)
 
 _DEGC_FROZEN = int(Fault.TEMPERATURE_FROZEN)
-_CURRENT_IMPLAUSIBLE, _CURRENT_GAIN, _CURRENT_OFFSET, _MODEL_RESIDUAL, _TEMPERATURE_MODEL = (
+_CURRENT_IMPLAUSIBLE, _CURRENT_GAIN, _CURRENT_OFFSET, _MODEL_RESIDUAL, _CELL_SAG, _TEMPERATURE_MODEL = (
     int(f)
     for f in (
         Fault.CURRENT_IMPLAUSIBLE,
         Fault.CURRENT_GAIN,
         Fault.CURRENT_OFFSET,
         Fault.MODEL_RESIDUAL,
+        Fault.CELL_SAG,
         Fault.TEMPERATURE_MODEL,
     )
 )
@@ -363,6 +368,15 @@ def explained(nodes: F4, row: int, soc: f4, soc_std: f4) -> f4:
 
 
 @kernel
+def _bent(nodes: F4, row: int, soc: f4, off: f4, went: f4) -> f4:
+    """By how much an SoC that is wrong by `off` shifts the voltage otherwise than it did `went` ago."""
+    now_v = _ocv(nodes, row, soc + off) - _ocv(nodes, row, soc)
+    then_v = _ocv(nodes, row, soc - went + off) - _ocv(nodes, row, soc - went)
+    shift: f4 = abs(now_v - then_v)
+    return shift
+
+
+@kernel
 def _remembered_doubt(
     config: SignalConfig, state: SignalState, nodes: F4, row: int, soc: f4, soc_std: f4, dt_s: f4
 ) -> f4:
@@ -409,26 +423,39 @@ def _residual(
     soc_std: F4,
     mean_v: f4,
     dt_s: f4,
-) -> tuple[f4, int]:
-    """The largest filtered innovation less the mean one, beyond what the uncertainty of its cell's SoC explains.
+) -> tuple[f4, int, f4, int]:
+    """(largest residual, its cell, largest sag, its cell), each beyond what the uncertainty of the SoC explains of it.
 
-    What is smaller than the errors of sensors and model is 0: the curve is asked for few cells only.
+    The residual is the filtered innovation less the mean one, the sag how far it has sunk below its average of minutes:
+    a short inside draws current from its own cell alone. What is smaller than the errors of sensors and model is 0: the
+    curve is asked for few cells only.
     """
     gain = dt_s / (config.number[RESIDUAL_TAU_S] + dt_s)
-    residual, use = state.residual_v, state.cell_use
+    slow = dt_s / (config.number[SAG_TAU_S] + dt_s)
+    residual, usual, use = state.residual_v, state.usual_v, state.cell_use
     for k in range(residual.shape[0]):
         usable = (use[k] & CALM != 0) & (abs(innovation[k]) < _ABSURD_V)
         residual[k] = residual[k] + gain * (innovation[k] - mean_v - residual[k]) if usable else residual[k]
-    worst_v, at = _ZERO, -1
+        usual[k] = usual[k] + slow * (residual[k] - usual[k]) if usable else usual[k]
+    went = state.number[WENT_SOC]
+    went = max(went, _LEAST_SOC) if went >= _ZERO else min(went, -_LEAST_SOC)
+    worst_v, at, deepest_v, sunk_at = _ZERO, -1, _ZERO, -1
     for k in range(residual.shape[0]):
-        size_v = abs(residual[k])
-        candidate = size_v > _USUAL_V and size_v > worst_v and use[k] & CALM != 0
-        if candidate and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
-            rest_v = size_v - explained(nodes, row, soc[k], soc_std[k])
-            if rest_v > worst_v:
-                worst_v = rest_v
+        size_v, sag_v = abs(residual[k]), usual[k] - residual[k]
+        candidate = (size_v > _USUAL_V and size_v > worst_v) or (sag_v > _USUAL_V and sag_v > deepest_v)
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
+        if candidate and known and use[k] & CALM != 0:
+            doubt_v = explained(nodes, row, soc[k], soc_std[k])
+            if size_v - doubt_v > worst_v and size_v > _USUAL_V:
+                worst_v = size_v - doubt_v
                 at = k
-    return worst_v, at
+            # on a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows
+            off = _FAR * soc_std[k]
+            sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went))
+            if sag_v > deepest_v:
+                deepest_v = sag_v
+                sunk_at = k
+    return worst_v, at, deepest_v, sunk_at
 
 
 @kernel
@@ -555,8 +582,8 @@ def judge(
 
     `innovation`, `soc`, `soc_std`: f4, at least a place for each cell; `bias_a` the estimator's for the current of a
     cell; `resistance`, `resistance_std` f4[n_cells], relative. Writes the values of CURRENT_IMPLAUSIBLE, CURRENT_GAIN,
-    CURRENT_OFFSET, MODEL_RESIDUAL, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*, and that of TEMPERATURE_FROZEN where
-    all sensors stand still while the cells must have become warmer.
+    CURRENT_OFFSET, MODEL_RESIDUAL, CELL_SAG, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*, and that of
+    TEMPERATURE_FROZEN where all sensors stand still while the cells must have become warmer.
 
     The current that the cells' common response asks for is that response over the resistance that answers within
     seconds. The model is wrong by tens of millivolts near the ends of SoC, but slowly, so that only what the response
@@ -568,15 +595,19 @@ def judge(
     factor = mean_factor(resistance)
     row = _row_of(estimator, seen.degc_mean)
     mean_v, common_v, mean_soc, mean_std, count = _common(innovation, state.residual_v, soc, soc_std, state.cell_use)
-    missing_a, wrong, residual_v, at = _NAN, _NAN, _NAN, -1
-    state.number[COMPARE_S] += dt_s
+    missing_a, wrong, residual_v, at, sag_v, sunk_at = _NAN, _NAN, _NAN, -1, _NAN, -1
+    number = state.number
+    number[COMPARE_S] += dt_s
+    gone = -number[HELD_A] * c[PER_CELL] * estimator.scalars[0].rate * dt_s
+    number[WENT_SOC] = (number[WENT_SOC] + gone) * c[SAG_TAU_S] / (c[SAG_TAU_S] + dt_s)
     if count > 0:
-        residual_v, at = _residual(config, state, estimator.nodes, row, innovation, soc, soc_std, mean_v, dt_s)
+        nodes = estimator.nodes
+        residual_v, at, sag_v, sunk_at = _residual(config, state, nodes, row, innovation, soc, soc_std, mean_v, dt_s)
         if not np.isnan(seen.current_a):
             # bleeding may leave nothing to compare for most of a minute, in which a model drifts all the same
-            since_s = elapsed(state.number[COMPARE_S])
-            state.number[COMPARE_S] = _ZERO
-            doubt_v = _remembered_doubt(config, state, estimator.nodes, row, mean_soc, mean_std, since_s)
+            since_s = elapsed(number[COMPARE_S])
+            number[COMPARE_S] = _ZERO
+            doubt_v = _remembered_doubt(config, state, nodes, row, mean_soc, mean_std, since_s)
             ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
             doubt = _more(resistance, resistance_std)
             missing_a, wrong = _missing_current(config, state, seen.current_a, common_v, doubt_v, ohm, doubt, since_s)
@@ -584,6 +615,7 @@ def judge(
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
+    put(value, where, _CELL_SAG, sag_v, sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)
     rise_k = still_rise(config, state, seen, factor, dt_s)

@@ -56,8 +56,9 @@ from hal.contract import F4, U1, U2, U4, Field
     CURRENT_STILL_AFTER_S,
     SENSORS_STILL_K,
     GAIN_TAU_S,
+    SAG_TAU_S,
     N_NUMBERS,
-) = range(47)
+) = range(48)
 
 # SignalConfig.has
 (
@@ -100,8 +101,9 @@ from hal.contract import F4, U1, U2, U4, Field
     MISSING_A2,
     BOTH_A2,
     CHANGED_A4,
+    WENT_SOC,
     N_STATE_NUMBERS,
-) = range(28)
+) = range(29)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
@@ -124,6 +126,7 @@ STATE_FIELDS = (
     Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
+    Field("signal_usual_v", "f4", "average of that over minutes", "cells"),
     Field("signal_cell_degc", "f4", "temperature that each cell is taken to have", "cells"),
     Field("signal_degc", "f4", "last usable value of each sensor", "sensors"),
     Field("signal_degc_lost_s", "f4", "time since it was usable", "sensors"),
@@ -156,6 +159,7 @@ class SignalState(NamedTuple):
     cell_lost_s: F4
     cell_mean_v: F4
     residual_v: F4
+    usual_v: F4
     cell_degc: F4
     degc: F4
     degc_lost_s: F4

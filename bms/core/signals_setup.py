@@ -38,6 +38,7 @@ _POSITIVE = frozenset(
         "current_slow_tau_s",
         "current_gain_tau_s",
         "residual_tau_s",
+        "sag_tau_s",
         "sensors_still_k",
     }
 )
@@ -145,6 +146,7 @@ class SignalSettings:
     current_slow_tau_s: float = 30.0  # ... less its average over this: what changes more slowly is the model's error
     current_gain_tau_s: float = 600.0  # what goes missing as the current changes is remembered for so long
     residual_tau_s: float = 30.0  # and each cell's own over this
+    sag_tau_s: float = 600.0  # what a cell's own is usually, is averaged over this time
     current_still_s: float = 10.0  # a reading that stands still for so long is suspect; a live sensor has noise
 
     # temperature
@@ -274,6 +276,7 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.CURRENT_STILL_AFTER_S: t.current_still_s,
         s.SENSORS_STILL_K: t.sensors_still_k,
         s.GAIN_TAU_S: t.current_gain_tau_s,
+        s.SAG_TAU_S: t.sag_tau_s,
         s.INSULATION_CLOSE_OHM: t.insulation_close_ohm_per_v * info.n_cells * cell.limits.v_max,
     }.items():
         number[at] = value

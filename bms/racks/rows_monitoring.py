@@ -121,6 +121,14 @@ def _plausibility(t: Table, basis: Basis) -> None:
         (0.2, 0.12, 60.0, 60.0, RAMP),
         120.0,
     )
+    # 280 Ah that are shorted by 30 mohm inside sink by 35 mV within a minute
+    t.add(
+        _F.CELL_SAG,
+        (0.02, 0.013, 20.0, 300.0, R.NONE),
+        (0.03, 0.02, 20.0, 300.0, R.DERATE | R.COOL | R.NO_BALANCING),
+        (0.045, 0.025, 20.0, 300.0, RAMP | R.COOL),
+        120.0,
+    )
     # what is out of range is not used: the rows of lost data follow
     t.add(
         _F.VALUE_OUT_OF_RANGE,

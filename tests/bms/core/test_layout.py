@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms.core import balancing, cooling, diagnosis, guard, health_layout, leak, machine, power, records, signals_layout
+from bms.core import (
+    balancing,
+    cooling,
+    diagnosis,
+    guard,
+    health_layout,
+    leak,
+    machine,
+    power,
+    records,
+    runaway,
+    signals_layout,
+)
 from bms.core import layout as layout_module
 from bms.core.estimator_layout import SETTINGS, EstimatorConfig
 from bms.core.layout import (
@@ -40,10 +52,11 @@ def place_of(array: np.ndarray, record: Record) -> tuple[int, int, str]:
 
 
 CONFIG_PARTS = tuple(
-    m.CONFIG_FIELDS for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, cooling)
+    m.CONFIG_FIELDS
+    for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, cooling, runaway)
 )
 STATE_PARTS = tuple(
-    m.STATE_FIELDS for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard)
+    m.STATE_FIELDS for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard, runaway)
 )
 
 

@@ -301,12 +301,20 @@ CASES = [
     ),
     case(
         F.MODEL_RESIDUAL,
-        wrong=[{"kind": "cell_v_offset", "index": [8], "value": -0.35}],
+        wrong=[{"kind": "cell_v_offset", "index": [8], "value": 0.35}],
         setup={"rack": {"initial_soc": 0.1}},
         where=8,
         value=(0.2, 0.3),
         watch_s=120,
         lingers_s=200.0,
+    ),
+    case(
+        F.CELL_SAG,
+        wrong=[{"kind": "cell_leak", "index": [8], "value": 0.02}],
+        where=8,
+        value=(0.03, 0.06),
+        watch_s=130,
+        lingers_s=300.0,
     ),
     case(
         F.VALUE_OUT_OF_RANGE,
