@@ -25,6 +25,7 @@ import numpy as np
 from sim import layout as Y
 from sim import mathd
 from sim.jit import interpolate, kernel, prefetch
+from sim.runaway import at_rest, awake, react_rack
 from sim.shuttle import lost_w, move_charge
 
 KELVIN = 273.15
@@ -479,6 +480,11 @@ def _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep):
     right[0] = 0.0
     for m in range(1, (n - 1) // module + 1):
         right[m * module] = 0.0
+    every = int(p[Y.P_BARRIER_EVERY])
+    if every > 0:
+        for k in range(1, n):
+            if k % module % every == 0:
+                right[k] *= p[Y.P_BARRIER_SHARE]
     for k in range(n, size + 1):
         right[k] = 0.0
     for k in range(n, size):
@@ -526,8 +532,9 @@ def _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep):
 
 @kernel
 def advance_rack(
-    cells, groups, balance, s, work, table, p, requests, ahead, ahead_groups, path, request_is_current, derived, dt
-):
+    cells, groups, balance, burn, s, work, table, chemistry, p, requests, ahead, ahead_groups, path,
+    request_is_current, derived, dt,
+):  # fmt: skip
     """Integrate `len(requests)` sub-steps of `dt` seconds, one request of the PCS (W or A) for each.
 
     `path` is OPEN, PRECHARGE or CLOSED. `derived`: the derived rows in `work` are those of this rack's state already.
@@ -551,6 +558,9 @@ def advance_rack(
         _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy, dt, a1, a2, a3, a4)
         _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep)
         s[Y.S_TIME_S] += dt
+        if p[Y.P_BURNS] > 0.0 and (s[Y.S_AWAKE] > 0.0 or awake(cells, work, p, chemistry)):
+            react_rack(cells, groups, burn, s, work, p, chemistry, dt)
+            settle_rack(cells, groups, balance, s, work, table, p)
 
 
 @kernel("void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], i8, i8, i8)")
@@ -561,14 +571,28 @@ def settle_racks(cells, groups, balance, string, work, table, p, lo, hi, slot):
 
 
 @kernel(
-    "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], i8, i8, b1, f8, i8, i8)"
+    "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], f8[::1], "
+    "i8, i8, b1, f8, i8, i8)"
 )
 def advance_racks(
-    cells, groups, balance, string, work, table, p, requests, n_steps, path, request_is_current, dt, lo, hi
-):
+    cells, groups, balance, burn, string, work, table, chemistry, p, requests, n_steps, path, request_is_current, dt,
+    lo, hi,
+):  # fmt: skip
     """`advance_rack` over the first `n_steps` requests, for the racks `lo` to `hi` - 1, each in a slot of its own."""
     for r in range(lo, hi):
         advance_rack(
-            cells[r], groups[r], balance[r], string[r], work[r], table, p, requests[:n_steps],
+            cells[r], groups[r], balance[r], burn[r], string[r], work[r], table, chemistry, p, requests[:n_steps],
             cells[r, :0], groups[r, :0], path, request_is_current, True, dt,
         )  # fmt: skip
+
+
+@kernel(
+    "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], f8, i8, i8)"
+)
+def react_racks(cells, groups, balance, burn, string, work, table, chemistry, p, dt, lo, hi):
+    """Side reactions alone of the racks `lo` to `hi` - 1, in one step of `dt`, each in a slot of its own."""
+    for r in range(lo, hi):
+        at_rest(cells[r], work[r], p)
+        string[r, Y.S_TIME_S] += dt
+        react_rack(cells[r], groups[r], burn[r], string[r], work[r], p, chemistry, dt)
+        settle_rack(cells[r], groups[r], balance[r], string[r], work[r], table, p)

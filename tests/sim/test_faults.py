@@ -91,7 +91,7 @@ def test_every_kind_is_told_and_can_be_asked_for() -> None:
             entry["index"] = [1, 2] if kind.index == "pair" else [1]
         if kind.value:
             entry["value"] = 1.0
-        assert fault_configs([entry], 4, 2)[0].active(0.0)
+        assert fault_configs([entry], 4, 2, n_modules=2)[0].active(0.0)
 
 
 def test_the_text_lists_every_kind_as_it_is(repository: Path) -> None:
