@@ -100,7 +100,7 @@ class Protocol:
 class ArcTrace:
     """What the calorimeter tells: a row about every kelvin while the cell warms itself.
 
-    `max_degc`: the hottest that the cell had been when it last stopped warming itself. `rack` is the cell as it is afterwards.
+    `max_degc`: the hottest that the cell had been when it last stopped warming itself. `rack` is the cell afterwards.
     """
 
     time_min: F8

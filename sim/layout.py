@@ -164,6 +164,7 @@ V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
     S_FORCED_A,  # what the PCS draws whatever the limits say; not a number = it follows its request
     S_EVENT_S,
     S_EVENT_A,
+    S_LOOK_S,  # when to look next whether it must be
     S_AWAKE,  # 1 = side reactions are looked at
     S_SIDE_J,  # heat of side reactions and melting, a part of S_HEAT_J
     S_CONSUMED_J,  # enthalpy of the charge that side reactions ate
@@ -171,8 +172,9 @@ V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
     S_GAS_MOL,  # vented so far
     S_AIR_PPM,  # of it in the rack's air now
     S_DETECTOR_PPM,  # what has reached the detector
+    S_FASTEST_K_PER_S,  # warming of the cell that warms fastest, in the last sub-step that looked at side reactions
     S_SIZE,
-) = range(47)
+) = range(49)
 
 # `logic`: path to the DC link; contactors asked for, welded, and those that do not close; last heart-beat, whether it
 # is missed; event bits

@@ -42,6 +42,15 @@ STEP_K = 0.5
 LONGEST_S, SHORTEST_S = 1.0, 1e-7
 """Bounds of a sub-step: melting is followed explicitly up to the one, the other makes sure that there is an end."""
 
+LOOK_S = 0.999
+"""So long after a look for hot cells there need not be another: at most once a second."""
+
+PART_K, MOST_PARTS = 0.5, 100.0
+"""Currents and conduction are made anew when a cell has changed by so much, at most so often in a sub-step."""
+
+VENT_S = 0.01
+"""Sub-steps become as short as this to find the time of venting."""
+
 IGNITION_K_PER_S = 1.0
 """A cell whose side reactions alone heat it by so much is in runaway: 60 degC/min, as calorimetry has it."""
 
@@ -99,6 +108,14 @@ def _changes(q, degc, skin, soc, lost_mid, sei, lost, cathode, electrolyte, sepa
 
 
 @kernel
+def _pressure(q, degc, gas):
+    """Pressure in a closed cell with `gas` mol made: vapour of the solvent and gas, in Pa."""
+    kelvin = degc + KELVIN
+    vapour = q[Y.Q_VAPOUR_PA] * mathd.exp(-q[Y.Q_VAPOUR_K] / kelvin)
+    return vapour + gas * GAS_J_PER_MOL_K * kelvin * q[Y.Q_PER_FREE_M3]
+
+
+@kernel
 def short_s(q, collapse, soc):
     """Conductance of the short that a shrunk separator leaves and of the metal that grew through it, in S."""
     return q[Y.Q_SHORT_S] * collapse + q[Y.Q_DENDRITE_S] * max(soc - q[Y.Q_DENDRITE_SOC], 0.0)
@@ -144,6 +161,10 @@ def burn_cell(b, k, q, degc, soc, watt, skin, heat_capacity, dt, now):
         if abs(change) > 2.0 * STEP_K and h > SHORTEST_S:
             h = max(h * max(STEP_K / abs(change), 0.05), SHORTEST_S)
             continue
+        bursts = not vented and _pressure(q, degc + change, gas + d_gas) > q[Y.Q_VENT_PA]
+        if bursts and h > VENT_S:
+            h = max(0.25 * h, VENT_S)
+            continue
         degc += change
         side_j += whole[7]
         vent_j += out_j
@@ -161,12 +182,9 @@ def burn_cell(b, k, q, degc, soc, watt, skin, heat_capacity, dt, now):
             collapse += (1.0 - collapse) * _part(_rate(q, Y.Q_COLLAPSE, middle + skin + KELVIN), h)
         if vented:
             vented_mol += d_gas
-        else:
-            kelvin = degc + KELVIN
-            vapour = q[Y.Q_VAPOUR_PA] * mathd.exp(-q[Y.Q_VAPOUR_K] / kelvin)
-            if vapour + gas * GAS_J_PER_MOL_K * kelvin * q[Y.Q_PER_FREE_M3] > q[Y.Q_VENT_PA]:
-                vent_s = now - left
-                vented_mol += gas
+        elif bursts:
+            vent_s = now - left
+            vented_mol += gas
         if ignition_s == 0.0 and whole[7] * per_j > IGNITION_K_PER_S * h:
             ignition_s = now - left
         peak = max(peak, degc)
@@ -208,10 +226,10 @@ def _kinks(q, before, after):
     inside = min(max(before - low / last, 0.0), 1.0 / last)
     slope = (there - here) * last
     mean = here + slope * inside
-    if before > 1.0:
+    if before > 1.0 + 1e-12:  # not by the rounding of a step that began at the end of the table
         slope = q[Y.Q_SLOPE_FULL]
         mean += slope * (before - 1.0)
-    elif before < 0.0:
+    elif before < -1e-12:
         slope = q[Y.Q_SLOPE_EMPTY]
         mean += slope * before
     mean += 0.5 * slope * (after - before)
@@ -237,6 +255,12 @@ def awake(cells, work, p, q):
         degc = max(degc, t[Y.T_A + k])
         soc = max(soc, t[Y.T_B + k])
     return degc > q[Y.Q_WAKE_DEGC] or soc > q[Y.Q_WAKE_SOC]
+
+
+@kernel
+def parts_of(s, dt):
+    """In how many parts a sub-step is made, so that currents and conduction follow the cell that warms fastest."""
+    return int(min(max(math.ceil(s[Y.S_FASTEST_K_PER_S] * dt / PART_K), 1.0), MOST_PARTS))
 
 
 @kernel
@@ -344,6 +368,7 @@ def react_rack(cells, groups, burn, s, work, p, q, dt):
     _between(before, extra, face, p, n)
     heater_w, kinks_j, side_j, consumed_j, left_j, vented_mol = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     some = False
+    fastest = 0.0
     for at in range(n):
         g, cell = at // n_parallel, at % n_parallel
         block, k = g // _LANES, g % _LANES
@@ -386,11 +411,13 @@ def react_rack(cells, groups, burn, s, work, p, q, dt):
             left_j += out
             vented_mol += mol
             c[Y.C_DEGC + k] = degc
+            fastest = max(fastest, abs(degc - before[at]))
             b[Y.B_SHORT_S + k] = short_s(q, b[Y.B_COLLAPSE + k], rest)
             if b[Y.B_METAL + k] > 0.5 and c[Y.C_SCALE + k] < OPEN_SCALE:
                 _open(c, k)
         else:
             c[Y.C_DEGC + k] = degc + watt * dt / heat_capacity
+    s[Y.S_FASTEST_K_PER_S] = fastest / dt
     shorted = _shorts(cells, groups, burn, p)
     s[Y.S_HEAT_J] += side_j + kinks_j + heater_w * dt
     s[Y.S_HEAT_W] += side_j / dt + heater_w

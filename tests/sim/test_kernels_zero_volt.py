@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hal.contract import COMMAND, MEASUREMENT
-from sim import cell
+from sim import cell, link
 from sim import electronics as E
-from sim import kernels as K
 from sim import layout as Y
 from sim.rack import RackTwin, rack_config
 from sim.site import Site
@@ -95,7 +94,7 @@ def test_whatever_is_asked_of_an_empty_pack_is_answered_by_numbers_within_the_li
 def test_the_current_for_a_power_is_a_number_and_draws_nothing_from_a_reversed_source(
     e: float, r: float, watt: float
 ) -> None:
-    amp = K._current_for(e, r, watt)
+    amp = link.current_for(e, r, watt)
     assert not np.isnan(amp)
     if watt >= 0.0:
         assert 0.0 <= amp <= max(e, 0.0) / (2 * r) * (1 + 1e-9)
