@@ -401,7 +401,7 @@ def react_rack(cells, groups, burn, s, work, p, q, dt):
             degc, rest, heat, out, mol = burn_cell(
                 b, k, q, before[at], soc, watt, skin, heat_capacity, dt, now
             )  # fmt: skip
-            if b[Y.B_COLLAPSE + k] > 0.5 and 0.5 * q[Y.Q_EMPTY_SOC] < rest < 0.0:
+            if b[Y.B_COLLAPSE + k] > 0.01 and 0.5 * q[Y.Q_EMPTY_SOC] < rest < 0.0:
                 rest = q[Y.Q_EMPTY_SOC]
             if rest != soc:
                 eaten = stored_j_per_as(q, soc) - stored_j_per_as(q, rest)

@@ -65,6 +65,11 @@ def test_bad_faults_are_refused(entry: object, message: str) -> None:
         ({"kind": "feedback_stuck_at", "value": 0.5}, "value = 0.5: contactor bits"),
         ({"kind": "sensor_offset", "index": [0, 0], "value": 1.0}, "index = [0, 0]: a number stands twice"),
         ({"kind": "coolant_hot", "value": "hot"}, "expected a finite number"),
+        ({"kind": "internal_short", "index": [0], "value": 0.0}, "value = 0 ohm: must be larger than 0"),
+        ({"kind": "internal_short", "index": [0], "value": 1.0, "ramp_s": -1.0}, "ramp_s = -1: must not be negative"),
+        ({"kind": "cell_leak", "index": [0], "value": 1.0, "ramp_s": 5.0}, "ramp_s is not used by this kind"),
+        ({"kind": "heater", "index": [0], "value": -5.0}, "value = -5 W: must be larger than 0"),
+        ({"kind": "coolant_blocked", "index": [1]}, "index 1 is not in 0..0"),
     ],
 )
 def test_what_a_kind_needs_is_named(entry: dict[str, Any], message: str) -> None:
