@@ -64,8 +64,8 @@ class Sample:
 
 
 SAMPLES = {
-    "lfp": Sample("lfp", "lfp_280", 3.0, 0.068, 1000.0, vent_pa=0.92e6),
-    "nmc": Sample("nmc", "nmc_ev", 5.0, 0.069, 903.0, vent_pa=1.85e6),
+    "lfp": Sample("lfp", "lfp_280", 3.0, 0.068, 1000.0, vent_pa=1.9e6),
+    "nmc": Sample("nmc", "nmc_ev", 5.0, 0.069, 903.0, vent_pa=2.2e6),
     "na_layered": Sample("na_layered", "na_185", 1.5, 0.037, 1050.0),
     "na_nfpp": Sample("na_nfpp", "na_185", 1.2, 0.037, 1050.0),
     "na_pba": Sample("na_pba", "na_185", 0.3, 0.037, 1050.0),

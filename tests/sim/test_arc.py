@@ -77,7 +77,7 @@ def test_the_calorimeter_loses_nothing() -> None:
 
 def test_phi_slows_down_and_cools() -> None:
     """A heavier holder: Townsend and Tou 1980."""
-    heavy = heat_wait_seek(Sample("nmc", "nmc_ev", 5.0, 0.069, 903.0, phi=1.5, vent_pa=1.85e6))
+    heavy = heat_wait_seek(Sample("nmc", "nmc_ev", 5.0, 0.069, 903.0, phi=1.5, vent_pa=2.2e6))
     assert heavy.max_degc < trace("nmc").max_degc - 30.0
     assert heavy.reached_degc(10.0) > trace("nmc").reached_degc(10.0) + 2.0
 

@@ -86,7 +86,7 @@ def test_a_hard_short_burns_the_cell_and_the_rack_measures_it() -> None:
     assert 10.0 < truth.vented_s[3, 0] < truth.ignited_s[3, 0] < 600.0
     assert abs(bench.record["cell_v"][0, 3]) < 0.5
     assert bench.record["head"]["gas_alarm"][0] == 1
-    assert bench.record["sensor_degc"][0].argmax() == 1
+    assert bench.record["sensor_degc"][0].argmax() in (1, 2)  # no sensor is on the cell, two on its neighbours
     assert s[Y.S_PACK_V] < 7.1 * 3.45
     before = float(s[Y.S_AIR_PPM])
     bench.run(4200.0, 60.0)
