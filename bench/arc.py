@@ -1,8 +1,8 @@
 """Does the burning twin warm itself as measured cells do? Heat-wait-seek on one virtual cell of each chemistry.
 
-Run with `python bench/arc.py` (half a minute); `--data` names the folder with the measured traces of a lithium iron phosphate
-and an NMC cell (`lfp_soc100.csv`, `nmc_soc100.csv`: time_min, temperature_degc, self_heating_degc_per_min), `--plot FILE`
-draws the model beside them. Prints the temperature at which the self-heating reaches each rate, model / measured.
+Run with `python bench/arc.py` (half a minute); `--data` names the folder with the measured traces of a lithium iron
+phosphate and an NMC cell (`lfp_soc100.csv`, `nmc_soc100.csv`: time_min, temperature_degc, self_heating_degc_per_min),
+`--plot FILE` draws the model beside them. Prints the temperature at which the self-heating reaches each rate.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a scenario may say of faults, and what is answered when it cannot be."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,14 @@ def test_the_text_lists_every_kind_as_it_is(repository: Path) -> None:
         for name, kind in FAULT_KINDS.items()
     ]
     assert [tuple(part.strip() for part in row) for row in listed if row[0] in FAULT_KINDS] == expected
+
+
+def test_the_fires_of_the_text_can_be_asked_for(repository: Path) -> None:
+    text = (repository / "docs" / "runaway.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    faults = fault_configs(tomllib.loads(block)["fault"], 416, 104, n_modules=8)
+    assert [fault.kind for fault in faults] == [
+        "internal_short", "heater", "pcs_ignores_limits", "coolant_stop", "coolant_blocked",
+    ]  # fmt: skip
+    assert faults[0].ramped(3600.0) == pytest.approx(2.0)
+    assert faults[0].ramped(4200.0) == faults[0].ramped(1e9) == 2e-3
