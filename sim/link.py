@@ -62,8 +62,9 @@ def flow(s, p, path, emf, ohm, request, request_is_current, dt):
     else:
         amp = current_for(e, r, min(max(request, -charge_w), discharge_w))
     amp = min(max(amp, -s[Y.S_LIMIT_CHARGE_A]), s[Y.S_LIMIT_DISCHARGE_A])
-    if amp < 0.0 and e - r * amp < 0.0:
-        amp = 0.0  # the current that is allowed does not lift a reversed string above 0 V: it would give power
+    if amp < 0.0 and e - r * amp < 0.0 and (e - r * amp) * amp > charge_w:
+        # a charging current that does not lift a reversed string above 0 V takes power out of it: the limit holds, too
+        amp = 2.0 * charge_w / (e - math.sqrt(max(e * e - 4.0 * r * charge_w, 0.0)))
     if not math.isnan(forced):
         amp = min(forced, e / r)  # a short circuit is the most that there is
     bus_new = e - r * amp
