@@ -14,6 +14,7 @@ from hal.contract import COMMAND, MEASUREMENT
 from sim import electronics as E
 from sim import layout as Y
 from sim.burning import Burning, burning
+from sim.rack import RackTwin
 from sim.site import Site
 
 EVEN = {f"{name}_spread": 0.0 for name in ("capacity", "resistance", "soc", "degc", "coolant", "self_discharge")}
@@ -211,3 +212,24 @@ def test_vectors_give_the_bits_of_plain_python_in_a_fire(repository: Path) -> No
         answers.append(done.stdout)
     assert "0." in answers[0]
     assert answers[0] == answers[1]
+
+
+def test_a_burning_rack_of_a_site_is_the_one_it_would_be_alone() -> None:
+    """To the last bit; and the other racks of the site never hear of it."""
+    rack = {"n_series": 6, "module_groups": 6, "initial_soc": 0.9, "watchdog_s": 1e9}
+    short = {"kind": "internal_short", "index": [2], "value": 2e-3, "at_s": 5.0}
+    banks = []
+    for n_racks, seed, faults in ((3, 4, [{**short, "rack": [1]}]), (1, 5, [short]), (3, 4, [])):
+        site = Site("lfp_280", {"rack": {**rack, "seed": seed}, "fault": faults}, n_racks)
+        record = np.zeros(n_racks, MEASUREMENT.dtype(6, site.sensors.n_sensors))
+        site.attach(record, np.zeros(n_racks, COMMAND.dtype(6, site.sensors.n_sensors)))
+        site.start(0.0)
+        for _ in range(60):
+            site.run(7.0)
+        banks.append(site.bank)
+    burnt, alone, healthy = banks
+    assert burning(RackTwin(burnt.cell, bank=burnt, index=1)).burnt.any()
+    for name in ("cells", "groups", "burn", "string"):
+        np.testing.assert_array_equal(getattr(burnt, name)[1], getattr(alone, name)[0])
+        np.testing.assert_array_equal(getattr(burnt, name)[[0, 2]], getattr(healthy, name)[[0, 2]])
+    assert burnt.string[1, Y.S_GAS_MOL] > 1.0
