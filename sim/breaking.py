@@ -51,7 +51,7 @@ _FLAG = {
 }
 
 # fields that a sample leaves alone, and what they are on a healthy rack
-_HEALTHY = {"interlock_closed": 1, "emergency_stop": 0, "gas_alarm": 0, "insulation_rail": 0}
+_HEALTHY = {"interlock_closed": 1, "emergency_stop": 0, "insulation_rail": 0}
 _SAMPLED = ("cell_v_quality", "current_a_quality")
 
 
@@ -75,6 +75,17 @@ class Breaking:
         self._leak_s = grouped[:, :, Y.G_LEAK_S : Y.G_LEAK_S + Y.LANES]
         self._healthy_leak_s = self._leak_s.copy()
         self._heat_w = bank.groups[:, blocks * Y.G_BLOCK :]
+        width = bank.n_parallel * Y.B_BLOCK
+        burn = bank.burn.reshape(bank.n_racks, blocks, width)
+        self._added_s, self._short_s, self._heater_w = (
+            burn[:, :, row : row + Y.LANES] for row in (Y.B_ADDED_S, Y.B_FAULT_S, Y.B_HEATER_W)
+        )
+        self._burns = bool(kinds & {"internal_short", "heater"})
+        shares = bank.cells.reshape(bank.n_racks, blocks, bank.n_parallel, Y.C_BLOCK)
+        self._coolant_share = shares[..., Y.C_COOLANT_SHARE : Y.C_COOLANT_SHARE + Y.LANES]
+        self._blocks = "coolant_blocked" in kinds
+        if self._blocks:
+            self._healthy_share = self._coolant_share.copy()
         self._bleeds = bool(kinds & {"bleed_stuck_on", "bleed_stuck_off"})
         self._heats = "coolant_hot" in kinds
         self.stalled: npt.NDArray[np.bool_] | None = None
@@ -110,8 +121,12 @@ class Breaking:
         s[:, Y.S_FLOW_W_PER_K] = config.coolant_w_per_k_flow
         s[:, Y.S_LINK_OHM], s[:, Y.S_PRECHARGE_OHM] = config.dc_link_bleed_ohm, config.precharge_ohm
         s[:, Y.S_FORCED_A] = np.nan
-        self._leak_s[...] = self._healthy_leak_s
         self._heat_w[...] = 0.0
+        if self._burns:
+            self._inside_cells(now_s)
+        self._leak_s[...] = np.maximum(self._healthy_leak_s + self._added_s, 0.0)
+        if self._blocks:
+            self._coolant_share[...] = self._healthy_share
         if self._bleeds:
             bank.balance[...] = self._asked_balance
         if self._heats:
@@ -122,6 +137,22 @@ class Breaking:
             if fault.active(now_s):
                 self._break_hardware(fault)
         return not np.array_equal(stuck, logic[:, Y.L_STUCK])
+
+    def _inside_cells(self, now_s: float) -> None:
+        """Shorts and heaters at the first parallel cells: what burns looks after the heat of them."""
+        self._added_s -= self._short_s
+        self._short_s[...] = 0.0
+        self._heater_w[...] = 0.0
+        for fault in self.faults:
+            if fault.kind in ("internal_short", "heater") and fault.active(now_s):
+                racks, index = np.asarray(self._racks(fault))[:, None], np.asarray(fault.index)
+                at = racks, index // Y.LANES, index % Y.LANES
+                if fault.kind == "internal_short":
+                    self._short_s[at] += 1.0 / fault.ramped(now_s)
+                else:
+                    self._heater_w[at] += fault.value
+                self._bank.string[racks, Y.S_AWAKE] = 1.0
+        self._added_s += self._short_s
 
     def _break_hardware(self, fault: FaultConfig) -> None:
         s, logic, racks, value = self._bank.string, self._bank.logic, self._racks(fault), fault.value
@@ -144,6 +175,12 @@ class Breaking:
                 s[racks, Y.S_PRECHARGE_OHM] = BURNT_OHM
             case "pcs_ignores_limits":
                 s[racks, Y.S_FORCED_A] = value
+            case "coolant_blocked":
+                per_module = self._bank.config.module_groups
+                groups = np.arange(self._bank.n_series)
+                groups = groups[np.isin(groups // per_module, index)]
+                at = np.asarray(racks)[:, None], groups // Y.LANES, slice(None), groups % Y.LANES
+                self._coolant_share[at] = 0.0
             case "cell_leak":
                 assert value is not None
                 self._leak_s[np.asarray(racks)[:, None], index // Y.LANES, index % Y.LANES] += 1.0 / value

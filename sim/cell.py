@@ -101,12 +101,18 @@ class AgeingData:
 
 @dataclass(frozen=True)
 class ThermalData:
-    """Table `[thermal]`, per cell."""
+    """Table `[thermal]`, per cell. From `terminal_w_per_k` on: what counts in a fire only (`sim.runaway`)."""
 
     heat_capacity_j_per_k: float
     conduction_w_per_k: float
     coolant_w_per_k: float
     ambient_w_per_k: float
+    terminal_w_per_k: float = 0.0  # to the next cell through terminals and busbar
+    radiating_m2: float = 0.0  # black area that sees the next cell, emissivity included
+    skin_k_per_w: float = 0.0  # from a heated face to the mean of the cell: L / 3kA of a slab in steady flow
+    skin_tau_s: float = 300.0  # with which that difference builds up
+    vent_pa: float = 1.2e6
+    free_m3_per_ah: float = 1.2e-6  # room for gas inside the case
 
 
 @dataclass(frozen=True)

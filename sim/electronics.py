@@ -119,11 +119,11 @@ def _tally(string, logic, tally, lo, hi):
 
 @kernel(
     "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], i8[:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], f8[:,::1], "
-    "f8[::1], f8[:,::1], i8[::1], f8[::1], i8[::1], f4[:,::1], u1[:,::1], i8, i8, b1, "
+    "f8[:,::1], f8[::1], f8[::1], f8[:,::1], i8[::1], f8[::1], i8[::1], f4[:,::1], u1[:,::1], i8, i8, b1, "
     "f8, f8, f8, i8, i8, i8, i8, i8, i8)"
 )
 def run_racks(
-    cells, groups, balance, string, logic, work, table, p, requests, tally,
+    cells, groups, balance, string, logic, work, table, p, requests, tally, burn, chemistry,
     late, lagged, sensor_group, sensor_c, places, values, marks,
     what, n_steps, request_is_current, dt, ambient, sample_dt, seed, sequence, lo, hi, slot, chunk,
 ):  # fmt: skip
@@ -147,8 +147,8 @@ def run_racks(
                 groups[following, : there * groups.shape[1]],
             )
             advance_rack(
-                cells[r], groups[r], balance[r], s, w, table, p, requests[:n_steps], ahead, ahead_groups,
-                path, request_is_current, kept, dt,
+                cells[r], groups[r], balance[r], burn[r], s, w, table, chemistry, p, requests[:n_steps], ahead,
+                ahead_groups, path, request_is_current, kept, dt,
             )  # fmt: skip
         if what & SAMPLE != 0:
             sample_rack(

@@ -14,11 +14,12 @@ class Kind:
     """One kind of fault: what it does, what its `index` numbers and what its `value` is (`''`: it has none)."""
 
     about: str
-    index: str = ""  # group, sensor, pair (two groups), wire, contactor or rail
+    index: str = ""  # group, sensor, pair (two groups), wire, contactor, rail or module
     value: str = ""  # the unit
     index_optional: bool = False
     value_optional: bool = False
     positive: bool = False  # the value must be larger than 0
+    ramp: bool = False  # it may come little by little, over `ramp_s`
 
 
 FAULT_KINDS: dict[str, Kind] = {
@@ -66,6 +67,7 @@ FAULT_KINDS: dict[str, Kind] = {
     # coolant
     "coolant_stop": Kind("the pump stands still: no flow"),
     "coolant_hot": Kind("the coolant comes in at `value`, whatever the set-point", "", "degC"),
+    "coolant_blocked": Kind("the branches of the coolant through the modules `index` (from 0) are blocked", "module"),
     "coolant_flow_missing": Kind("the coolant flow is not received"),
     # contactors and DC link
     "contactor_weld": Kind(
@@ -87,6 +89,17 @@ FAULT_KINDS: dict[str, Kind] = {
     # groups themselves
     "cell_leak": Kind("`value` across each of the groups `index`: an internal short", "group", "ohm", positive=True),
     "cell_heat": Kind("`value` of heat from outside into each of the groups `index`", "group", "W"),
+    "internal_short": Kind(
+        "a short of `value` inside the first parallel cell of each of the groups `index`; with `ramp_s` it falls to "
+        "that from 1,000 times as much, evenly on a logarithmic scale",
+        "group",
+        "ohm",
+        positive=True,
+        ramp=True,
+    ),
+    "heater": Kind(
+        "a heater gives `value` to the first parallel cell of each of the groups `index`", "group", "W", positive=True
+    ),
     "bleed_stuck_on": Kind("the bleed switches of the groups `index` are on, whatever is asked", "group"),
     "bleed_stuck_off": Kind("the bleed switches of the groups `index` are off, whatever is asked", "group"),
     "bleed_feedback_missing": Kind("the state of the bleed switches is not received"),
@@ -99,11 +112,15 @@ OPEN_WIRE_V = 0.8
 """By how much the leakage of a front-end's inputs moves a floating wire, where a fault does not say."""
 
 
+SOFT = 1000.0
+"""A short that becomes hard starts at so many times its final resistance."""
+
+
 @dataclass(frozen=True)
 class FaultConfig:
     """One entry of `[[fault]]`: `kind` (see `FAULT_KINDS`) from `at_s` until `until_s` (for good where left out).
 
-    `rack` numbers the racks of a site that have it; every rack where left out.
+    `rack` numbers the racks of a site that have it; every rack where left out. `ramp_s`: how long it takes to come.
     """
 
     kind: str
@@ -112,6 +129,7 @@ class FaultConfig:
     index: tuple[int, ...] = ()
     value: float | None = None
     rack: tuple[int, ...] = ()
+    ramp_s: float = 0.0
 
     def __post_init__(self) -> None:
         where = f"[[fault]] kind = '{self.kind}'"
@@ -123,6 +141,8 @@ class FaultConfig:
         if self.value is not None or not kind.value_optional:
             unit = f"missing (in {kind.value})" if kind.value else "not used by this kind: leave it out"
             require((self.value is not None) == bool(kind.value), f"{where}: value is {unit}")
+        require(self.ramp_s >= 0, f"{where}: ramp_s = {self.ramp_s:g}: must not be negative")
+        require(kind.ramp or self.ramp_s == 0, f"{where}: ramp_s is not used by this kind: leave it out")
         if kind.positive and self.value is not None:
             require(self.value > 0, f"{where}: value = {self.value:g} {kind.value}: must be larger than 0")
         if self.kind == "insulation" and self.value is not None:
@@ -141,9 +161,15 @@ class FaultConfig:
         """Whether the fault is there at `time_s`."""
         return self.at_s <= time_s and (self.until_s is None or time_s < self.until_s)
 
+    def ramped(self, time_s: float) -> float:
+        """`value` at `time_s`: from `SOFT` times as much down to it over `ramp_s`, evenly on a logarithmic scale."""
+        assert self.value is not None
+        rest = 1.0 - (time_s - self.at_s) / self.ramp_s if self.ramp_s > 0.0 else 0.0
+        return self.value * float(SOFT ** max(rest, 0.0))
+
 
 def fault_configs(
-    entries: Sequence[Mapping[str, Any]], n_cells: int, n_sensors: int, n_racks: int = 1
+    entries: Sequence[Mapping[str, Any]], n_cells: int, n_sensors: int, n_racks: int = 1, n_modules: int = 1
 ) -> tuple[FaultConfig, ...]:
     """The faults of a scenario for racks of that size. Raises `TwinError`."""
     numbers = {
@@ -153,6 +179,7 @@ def fault_configs(
         "sensor": (0, n_sensors - 1),
         "contactor": (0, 2),
         "rail": (1, 2),
+        "module": (0, n_modules - 1),
     }
     faults = []
     for number, entry in enumerate(entries):

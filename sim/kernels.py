@@ -18,13 +18,13 @@ dimensional; `c` and `d` are one block of `cells` and of the derived rows, `t` t
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from sim import layout as Y
 from sim import mathd
 from sim.jit import interpolate, kernel, prefetch
+from sim.link import flow, sign_of
+from sim.runaway import LOOK_S, at_rest, awake, parts_of, react_rack
 from sim.shuttle import lost_w, move_charge
 
 KELVIN = 273.15
@@ -240,83 +240,6 @@ def _source(cells, groups, balance, work, table, p, derived, sign, shift, dt, b1
 
 
 @kernel
-def _current_for(e, r, watt):
-    """Current at which (e - r I) I = watt, the smaller root; beyond e^2/4r the one of the largest power there is.
-
-    Nothing can be drawn from a source that is empty or reversed.
-    """
-    if watt >= 0.0 and e <= 0.0:
-        return 0.0
-    square = e * e - 4.0 * r * watt
-    return 2.0 * watt / (e + math.sqrt(square)) if square > 0.0 else e / (2.0 * r)
-
-
-@kernel
-def _flow(s, p, path, emf, ohm, request, request_is_current, dt):
-    """Current of the string over the sub-step, in three cases of the path; updates the DC link.
-
-    Returns (mean current, current at the end, energy delivered to the link in J).
-    """
-    link_f = p[Y.P_LINK_F]
-    link_ohm = s[Y.S_LINK_OHM]
-    bus = s[Y.S_BUS_V]
-    if path == Y.OPEN:
-        s[Y.S_BUS_V] = bus * mathd.exp(-dt / (link_f * link_ohm))
-        s[Y.S_PCS_A] = 0.0
-        return 0.0, 0.0, 0.0
-    if path == Y.PRECHARGE:
-        series = ohm + p[Y.P_PATH_OHM] + s[Y.S_PRECHARGE_OHM]
-        final = emf * link_ohm / (series + link_ohm)
-        tau = link_f * series * link_ohm / (series + link_ohm)
-        decay = mathd.exp(-dt / tau)
-        end = final + (bus - final) * decay
-        mean = final + (bus - final) * tau * (1.0 - decay) / dt
-        mean_square = (
-            final * final
-            + 2.0 * final * (bus - final) * tau * (1.0 - decay) / dt
-            + (bus - final) * (bus - final) * tau * (1.0 - decay * decay) / (2.0 * dt)
-        )
-        energy = 0.5 * link_f * (end * end - bus * bus) + mean_square / link_ohm * dt
-        s[Y.S_BUS_V] = end
-        s[Y.S_PCS_A] = 0.0
-        return link_f * (end - bus) / dt + mean / link_ohm, (emf - end) / series, energy
-    # closed: the link's capacitor (backward Euler) and its bleed resistor hang on the terminals
-    series = ohm + p[Y.P_PATH_OHM]
-    divide = 1.0 + series / link_ohm + series * link_f / dt
-    e = (emf + series * link_f / dt * bus) / divide
-    r = series / divide
-    discharge_w, charge_w = s[Y.S_LIMIT_DISCHARGE_W], s[Y.S_LIMIT_CHARGE_W]
-    forced = s[Y.S_FORCED_A]
-    if request_is_current:
-        amp = min(max(request, _current_for(e, r, -charge_w)), _current_for(e, r, discharge_w))
-    else:
-        amp = _current_for(e, r, min(max(request, -charge_w), discharge_w))
-    amp = min(max(amp, -s[Y.S_LIMIT_CHARGE_A]), s[Y.S_LIMIT_DISCHARGE_A])
-    if not math.isnan(forced):
-        amp = min(forced, e / r)  # a short circuit is the most that there is
-    bus_new = e - r * amp
-    total = amp + bus_new / link_ohm + link_f * (bus_new - bus) / dt
-    s[Y.S_BUS_V] = bus_new
-    s[Y.S_PCS_A] = amp
-    return total, total, bus_new * total * dt
-
-
-@kernel
-def _sign_of(s, path, request):
-    """Sign that the instantaneous hysteresis takes: that of the current that is about to flow."""
-    if path == Y.CLOSED:
-        if not math.isnan(s[Y.S_FORCED_A]):
-            return s[Y.S_SIGN] if s[Y.S_FORCED_A] == 0.0 else math.copysign(1.0, s[Y.S_FORCED_A])
-        if request > 0.0 and min(s[Y.S_LIMIT_DISCHARGE_A], s[Y.S_LIMIT_DISCHARGE_W]) > 0.0:
-            return 1.0
-        if request < 0.0 and min(s[Y.S_LIMIT_CHARGE_A], s[Y.S_LIMIT_CHARGE_W]) > 0.0:
-            return -1.0
-    elif path == Y.PRECHARGE and s[Y.S_PACK_V] > s[Y.S_BUS_V]:
-        return 1.0
-    return s[Y.S_SIGN]
-
-
-@kernel
 def _move(c, d, v, t, p, dt, a1, a2, a3, a4):
     """Cells of a block over the sub-step at the group voltages V_MEAN; leaves the heat in D_HEAT_W."""
     eta = p[Y.P_ETA]
@@ -479,6 +402,11 @@ def _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep):
     right[0] = 0.0
     for m in range(1, (n - 1) // module + 1):
         right[m * module] = 0.0
+    every = int(p[Y.P_BARRIER_EVERY])
+    if every > 0:
+        for k in range(1, n):
+            if k % module % every == 0:
+                right[k] *= p[Y.P_BARRIER_SHARE]
     for k in range(n, size + 1):
         right[k] = 0.0
     for k in range(n, size):
@@ -525,13 +453,13 @@ def _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep):
 
 
 @kernel
-def advance_rack(
-    cells, groups, balance, s, work, table, p, requests, ahead, ahead_groups, path, request_is_current, derived, dt
-):
-    """Integrate `len(requests)` sub-steps of `dt` seconds, one request of the PCS (W or A) for each.
+def _steps(
+    cells, groups, balance, s, work, table, chemistry, p, requests, ahead, ahead_groups, path, request_is_current,
+    derived, look, dt,
+):  # fmt: skip
+    """Sub-steps of all but side reactions. Stops after one in which the rack wakes up, where it shall `look` for that.
 
-    `path` is OPEN, PRECHARGE or CLOSED. `derived`: the derived rows in `work` are those of this rack's state already.
-    `ahead` and `ahead_groups` are the rows of the rack that comes next, fetched into the cache meanwhile, or empty.
+    Returns how many it has made.
     """
     a1, a2 = mathd.exp(-dt / p[Y.P_TAU1]), mathd.exp(-dt / p[Y.P_TAU2])
     a3, a4 = mathd.exp(-dt / p[Y.P_TAU3]), mathd.exp(-dt / p[Y.P_TAU4])
@@ -541,16 +469,51 @@ def advance_rack(
     for step in range(requests.shape[0]):
         request = requests[step] * s[Y.S_SHARE]
         before = s[Y.S_SIGN]
-        s[Y.S_SIGN] = _sign_of(s, path, request)
+        s[Y.S_SIGN] = sign_of(s, path, request)
         shift = p[Y.P_M0] * (s[Y.S_SIGN] - before)
         known = derived or step > 0
         emf, ohm = _source(cells, groups, balance, work, table, p, known, before, shift, dt, b1, b2, b3, b4)
-        amp, amp_end, energy = _flow(s, p, path, emf, ohm, request, request_is_current, dt)
+        amp, amp_end, energy = flow(s, p, path, emf, ohm, request, request_is_current, dt)
         s[Y.S_PREVIOUS_A] = s[Y.S_AMPERE]
         s[Y.S_AMPERE] = amp_end
         _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy, dt, a1, a2, a3, a4)
         _warm(cells, groups, balance, s, work, table, p, dt, coolant_keep)
         s[Y.S_TIME_S] += dt
+        if look and s[Y.S_TIME_S] >= s[Y.S_LOOK_S]:
+            s[Y.S_LOOK_S] = s[Y.S_TIME_S] + LOOK_S
+            if awake(cells, work, p, chemistry):
+                s[Y.S_AWAKE] = 1.0
+                return step + 1
+    return requests.shape[0]
+
+
+@kernel
+def advance_rack(
+    cells, groups, balance, burn, s, work, table, chemistry, p, requests, ahead, ahead_groups, path,
+    request_is_current, derived, dt,
+):  # fmt: skip
+    """Integrate `len(requests)` sub-steps of `dt` seconds, one request of the PCS (W or A) for each.
+
+    `path` is OPEN, PRECHARGE or CLOSED. `derived`: the derived rows in `work` are those of this rack's state already.
+    `ahead` and `ahead_groups` are the rows of the rack that comes next, fetched into the cache meanwhile, or empty.
+    Once it is awake, a sub-step is made in parts and each is followed by the side reactions (see `sim.runaway`).
+    """
+    done = 0
+    burns = p[Y.P_BURNS] > 0.0
+    if s[Y.S_AWAKE] == 0.0 or not burns:
+        done = _steps(
+            cells, groups, balance, s, work, table, chemistry, p, requests, ahead, ahead_groups, path,
+            request_is_current, derived, burns, dt,
+        )  # fmt: skip
+    for step in range(done, requests.shape[0]):
+        parts = parts_of(s, dt)
+        for part in range(parts):
+            _steps(
+                cells, groups, balance, s, work, table, chemistry, p, requests[step : step + 1], ahead, ahead_groups,
+                path, request_is_current, derived or step + part > 0, False, dt / parts,
+            )  # fmt: skip
+            react_rack(cells, groups, burn, s, work, p, chemistry, dt / parts)
+            settle_rack(cells, groups, balance, s, work, table, p)
 
 
 @kernel("void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], i8, i8, i8)")
@@ -561,14 +524,28 @@ def settle_racks(cells, groups, balance, string, work, table, p, lo, hi, slot):
 
 
 @kernel(
-    "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], i8, i8, b1, f8, i8, i8)"
+    "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], f8[::1], "
+    "i8, i8, b1, f8, i8, i8)"
 )
 def advance_racks(
-    cells, groups, balance, string, work, table, p, requests, n_steps, path, request_is_current, dt, lo, hi
-):
+    cells, groups, balance, burn, string, work, table, chemistry, p, requests, n_steps, path, request_is_current, dt,
+    lo, hi,
+):  # fmt: skip
     """`advance_rack` over the first `n_steps` requests, for the racks `lo` to `hi` - 1, each in a slot of its own."""
     for r in range(lo, hi):
         advance_rack(
-            cells[r], groups[r], balance[r], string[r], work[r], table, p, requests[:n_steps],
+            cells[r], groups[r], balance[r], burn[r], string[r], work[r], table, chemistry, p, requests[:n_steps],
             cells[r, :0], groups[r, :0], path, request_is_current, True, dt,
         )  # fmt: skip
+
+
+@kernel(
+    "void(f8[:,::1], f8[:,::1], u1[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], f8, i8, i8)"
+)
+def react_racks(cells, groups, balance, burn, string, work, table, chemistry, p, dt, lo, hi):
+    """Side reactions alone of the racks `lo` to `hi` - 1, in one step of `dt`, each in a slot of its own."""
+    for r in range(lo, hi):
+        at_rest(cells[r], work[r], p)
+        string[r, Y.S_TIME_S] += dt
+        react_rack(cells[r], groups[r], burn[r], string[r], work[r], p, chemistry, dt)
+        settle_rack(cells[r], groups[r], balance[r], string[r], work[r], table, p)

@@ -10,6 +10,9 @@ The parallel cells of the groups of a block follow each other: cell q of group g
 - `balance` u1[n_racks, blocks * LANES]: switch to bleed a group; then, where P_SHUTTLE_A is not 0, what the active
   balancer does with each (`sim.shuttle`);
 - `string` f8[n_racks, S_SIZE], `logic` i8[n_racks, L_SIZE]: string, DC link, accounts, contactors, watchdog;
+- `burn` f8[n_racks, blocks * n_parallel * B_BLOCK]: how far each cell has burnt (`sim.runaway`), 0 on a healthy rack,
+  which never touches it;
+- `chemistry` f8[Q_SIZE + 2 * points]: constants of the side reactions;
 - `work` f8[n_slots, ...]: what follows from the state. A slot serves one rack at a time: `derived` (blocks *
   n_parallel * D_BLOCK), `levels` (blocks * V_BLOCK), `spare` (T_SIZE), then flat rows over the cells for the heat;
 - `p` f8[P_SIZE]: constants that all racks of a bank share.
@@ -68,6 +71,33 @@ def _rows(count: int) -> range:
 
 # series groups: leak conductance; gain error and offset of the voltage channel
 G_LEAK_S, G_GAIN, G_OFFSET, G_BLOCK = _rows(3)
+
+# `burn`, of each cell: conversions of the side reactions (the anode's as charge lost, in units of SoC), of separator
+# (melted, then shrunk), boiled solvent and aluminium; gas made so far; time of venting and of ignition (0 = not yet),
+# hottest temperature; conductance of the short inside, and of the one that a fault puts there; power of a heater;
+# heat of the side reactions so far; how much of the leak of its group is the shorts of its cells (first parallel
+# cell); by how much the face that a neighbour heats is hotter than the cell
+(
+    B_SEI,
+    B_LOST,
+    B_CATHODE,
+    B_ELECTROLYTE,
+    B_SEPARATOR,
+    B_COLLAPSE,
+    B_BOILED,
+    B_METAL,
+    B_GAS_MOL,
+    B_VENT_S,
+    B_IGNITION_S,
+    B_PEAK_DEGC,
+    B_SHORT_S,
+    B_FAULT_S,
+    B_HEATER_W,
+    B_SIDE_J,
+    B_ADDED_S,
+    B_SKIN_K,
+    B_BLOCK,
+) = _rows(18)
 
 # series groups: voltage now and its resistance; mean voltage over the sub-step, inverse of the conductance
 V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
@@ -134,8 +164,17 @@ V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
     S_FORCED_A,  # what the PCS draws whatever the limits say; not a number = it follows its request
     S_EVENT_S,
     S_EVENT_A,
+    S_LOOK_S,  # when to look next whether it must be
+    S_AWAKE,  # 1 = side reactions are looked at
+    S_SIDE_J,  # heat of side reactions and melting, a part of S_HEAT_J
+    S_CONSUMED_J,  # enthalpy of the charge that side reactions ate
+    S_VENT_J,  # left the cells with what they vented
+    S_GAS_MOL,  # vented so far
+    S_AIR_PPM,  # of it in the rack's air now
+    S_DETECTOR_PPM,  # what has reached the detector
+    S_FASTEST_K_PER_S,  # warming of the cell that warms fastest, in the last sub-step that looked at side reactions
     S_SIZE,
-) = range(40)
+) = range(49)
 
 # `logic`: path to the DC link; contactors asked for, welded, and those that do not close; last heart-beat, whether it
 # is missed; event bits
@@ -182,8 +221,72 @@ L_PATH, L_REQUESTED, L_WELDED, L_STUCK, L_HEARTBEAT, L_EXPIRED, L_EVENTS, L_SIZE
     P_SPARE_AT,
     P_FLAT_AT,
     P_FLAT_STRIDE,
+    P_BURNS,  # 1 = the cells have side reactions
+    P_TERMINAL_G,
+    P_RADIATION,  # W/K^4 between the faces of neighbours
+    P_BARRIER_EVERY,  # cells between barriers of a module, 0 = none
+    P_BARRIER_SHARE,  # of the conduction that a barrier leaves
+    P_AIR_MOL,
+    P_AIR_TAU,
+    P_DETECTOR_TAU,
+    P_SKIN_OHM,  # K/W from the heated face to the mean of the cell
+    P_SKIN_TAU,
     P_SIZE,
-) = range(40)
+) = range(50)
+
+# `chemistry`: constants of the side reactions of one cell; then for each point of the table the enthalpy stored from
+# 0 up to there, in J/As, and for each its derivative. Of a reaction A (1/s) and, next to it, Ea / R (K); heats in J,
+# gas in mol at full conversion
+(
+    Q_SEI,
+    Q_SEI_K,
+    Q_SEI_J,
+    Q_SEI_MOL,
+    Q_ANODE,
+    Q_ANODE_K,
+    Q_ANODE_J,
+    Q_ANODE_MOL,
+    Q_FILM,  # 1 / l0
+    Q_CATHODE,
+    Q_CATHODE_K,
+    Q_CATHODE_J,
+    Q_CATHODE_MOL,
+    Q_ELECTROLYTE,
+    Q_ELECTROLYTE_K,
+    Q_ELECTROLYTE_J,
+    Q_ELECTROLYTE_MOL,
+    Q_PLATING,
+    Q_PLATING_K,
+    Q_PLATING_J,
+    Q_PLATING_SOC,
+    Q_DENDRITE_S,
+    Q_DENDRITE_SOC,
+    Q_MELT_DEGC,
+    Q_MELT_RATE,  # 1 / theta
+    Q_MELT_J,
+    Q_BOIL_DEGC,
+    Q_BOIL_RATE,
+    Q_BOIL_J,
+    Q_METAL_DEGC,
+    Q_METAL_RATE,
+    Q_METAL_J,
+    Q_COLLAPSE,
+    Q_COLLAPSE_K,
+    Q_COLLAPSE_DEGC,
+    Q_SHORT_S,
+    Q_VAPOUR_PA,
+    Q_VAPOUR_K,
+    Q_PER_FREE_M3,
+    Q_VENT_PA,
+    Q_GAS_J_PER_K,  # heat capacity of what leaves with a mol of gas
+    Q_OUT_DEGC,  # what leaves is counted from this temperature
+    Q_WAKE_DEGC,
+    Q_WAKE_SOC,
+    Q_SLOPE_EMPTY,  # of the open-circuit voltage over SoC at 0, and at 1
+    Q_SLOPE_FULL,
+    Q_EMPTY_SOC,  # where the open-circuit voltage is 0
+    Q_SIZE,
+) = range(48)
 
 OPEN, PRECHARGE, CLOSED = 0, 1, 2
 """Path from the string to the DC link."""

@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from sim import kernels as K
 from sim import layout as Y
+from sim import reactions
 from sim.cell import COL_DUDT, COL_U, CellData, load
 from sim.config import TwinError, from_table, require
+from sim.runaway import GAS_J_PER_MOL_K, KELVIN, STEFAN_BOLTZMANN
 
 F8 = npt.NDArray[np.float64]
 
@@ -61,6 +63,12 @@ class RackConfig:
     shuttle: bool = False  # there is an active balancer between neighbours
     shuttle_a: float = 2.0
     shuttle_efficiency: float = 0.9
+    side_reactions: str = ""  # of which chemistry; the cell's own where left out, "none" = there are none
+    barrier_every: int = 0  # cells between thermal barriers of a module, 0 = there are none
+    barrier_k_per_w: float = 20.0  # of a barrier, in series with the conduction between its neighbours
+    air_m3: float = 1.0  # free air of the rack, into which cells vent
+    air_change_s: float = 600.0  # time constant with which it is renewed
+    detector_tau_s: float = 15.0  # time constant with which vented gas reaches the detector
     watchdog_s: float = 10.0  # the rack opens its contactors when the controller's heart-beat stands still for longer
 
     def __post_init__(self) -> None:
@@ -80,11 +88,16 @@ class RackConfig:
             "contactor_make_a",
             "contactor_break_a",
             "coolant_tau_s",
+            "air_m3",
+            "air_change_s",
+            "detector_tau_s",
             "watchdog_s",
         ):
             require(getattr(self, name) > 0, f"[rack] {name} = {getattr(self, name)}: must be positive")
         require(self.busbar_ohm >= 0, f"[rack] busbar_ohm = {self.busbar_ohm}: must not be negative")
         require(self.sense_ohm >= 0, f"[rack] sense_ohm = {self.sense_ohm}: must not be negative")
+        require(self.barrier_every >= 0, f"[rack] barrier_every = {self.barrier_every}: must not be negative")
+        require(self.barrier_k_per_w >= 0, f"[rack] barrier_k_per_w = {self.barrier_k_per_w}: must not be negative")
         efficiency = self.shuttle_efficiency
         require(0 < efficiency <= 1, f"[rack] shuttle_efficiency = {efficiency}: must be in 0..1, not 0")
         require(self.n_series <= 65535, f"[rack] n_series = {self.n_series}: at most 65,535")
@@ -120,12 +133,15 @@ class Balance:
     path_j: float  # in busbars, contactors, precharge resistor
     shuttle_j: float  # in the active balancer
     heater_j: float  # from outside into the cells, a part of their heat
+    side_j: float  # of side reactions, melting taken off, a part of the heat
+    consumed_j: float  # chemical enthalpy of charge that side reactions ate
+    vented_j: float  # heat that left the cells with what they vented
 
     @property
     def residual_j(self) -> float:
         """Released minus all its uses: 0 but for rounding and the kinks of the tables."""
-        used_j = self.delivered_j + self.heat_j + self.bleed_j + self.path_j + self.shuttle_j
-        return self.released_j + self.heater_j - used_j
+        used_j = self.delivered_j + self.heat_j + self.bleed_j + self.path_j + self.shuttle_j + self.consumed_j
+        return self.released_j + self.heater_j + self.side_j - used_j
 
 
 class RackBank:
@@ -156,10 +172,12 @@ class RackBank:
         self.string: F8 = Y.aligned((n_racks, Y.S_SIZE))
         self.logic: npt.NDArray[np.int64] = np.zeros((n_racks, Y.L_SIZE), np.int64)
         self.work: F8 = Y.aligned((n_slots, Y.work_places(c.n_series, c.n_parallel)[-1]))
+        self.burn: F8 = Y.aligned((n_racks, blocks * c.n_parallel * Y.B_BLOCK))
         self.p: F8 = np.zeros(Y.P_SIZE)
         self.p[Y.P_HEATED] = heated
         self._constants()
         self.table = self._table()
+        self.chemistry = self._chemistry()
         start = self.string
         start[:, Y.S_AMBIENT] = start[:, Y.S_COOLANT_SET] = c.initial_degc
         start[:, Y.S_COOLANT_IN] = start[:, Y.S_COOLANT_OUT] = c.initial_degc
@@ -202,6 +220,22 @@ class RackBank:
         p[Y.P_CAPACITY_AH] = d.head.capacity_ah * c.n_parallel
         p[Y.P_LEVELS_AT : Y.P_FLAT_STRIDE + 1] = Y.work_places(c.n_series, c.n_parallel)[:4]
 
+    def _chemistry(self) -> F8:
+        """Constants of the side reactions; nothing burns where the chemistry is `none` or has none described."""
+        c, d, p = self.config, self.cell, self.p
+        name = c.side_reactions or (d.head.chemistry if d.head.chemistry in reactions.names() else reactions.NONE)
+        p[Y.P_TERMINAL_G] = d.thermal.terminal_w_per_k
+        p[Y.P_RADIATION] = STEFAN_BOLTZMANN * d.thermal.radiating_m2
+        p[Y.P_SKIN_OHM], p[Y.P_SKIN_TAU] = d.thermal.skin_k_per_w, d.thermal.skin_tau_s
+        p[Y.P_BARRIER_EVERY] = c.barrier_every
+        p[Y.P_BARRIER_SHARE] = 1.0 / (1.0 + c.barrier_k_per_w * d.thermal.conduction_w_per_k)
+        p[Y.P_AIR_MOL] = 101325.0 * c.air_m3 / (GAS_J_PER_MOL_K * (25.0 + KELVIN))
+        p[Y.P_AIR_TAU], p[Y.P_DETECTOR_TAU] = c.air_change_s, c.detector_tau_s
+        p[Y.P_BURNS] = name != reactions.NONE
+        if name == reactions.NONE:
+            return np.zeros(Y.Q_SIZE + 2 * len(d.table))
+        return reactions.load(name).constants(d)
+
     def _table(self) -> F8:
         """The cell's table as it is looked up: eight values of a point, then eight differences to the next.
 
@@ -243,7 +277,8 @@ class RackBank:
         """The heat balance is stepped forward explicitly: refuse data for which that would not be stable."""
         t, c = self.cell.thermal, self.config
         largest = t.coolant_w_per_k * (1 + 3 * c.coolant_spread)
-        out = 2 * t.conduction_w_per_k + t.ambient_w_per_k
+        radiation = 4 * STEFAN_BOLTZMANN * t.radiating_m2 * 1300.0**3  # about the hottest that a fire of cells gets, K
+        out = 2 * (t.conduction_w_per_k + t.terminal_w_per_k + radiation) + t.ambient_w_per_k
         out += -c.coolant_w_per_k_flow * float(np.expm1(-largest / c.coolant_w_per_k_flow))
         ratio = c.substep_s * out / t.heat_capacity_j_per_k
         if ratio > 0.5:
@@ -266,7 +301,7 @@ class RackBank:
 class RackTwin:
     """One rack, a bank of its own unless it is told which it belongs to. `advance` integrates it.
 
-    `cells`, `derived`, `groups` and `levels` are rows in the order of the cells, read and written whole (see
+    `cells`, `burn`, `derived`, `groups` and `levels` are rows in the order of the cells, read and written whole (see
     `sim.layout`); `string` and `p` are views. `derived` and `levels` are this rack's in a bank of one rack only.
     """
 
@@ -288,6 +323,7 @@ class RackTwin:
         self.groups = Y.Rows(bank.groups[index], c.n_series, 1, Y.G_BLOCK)
         work = bank.work[0]
         self.derived = Y.Rows(work, c.n_series, c.n_parallel, Y.D_BLOCK)
+        self.burn = Y.Rows(bank.burn[index], c.n_series, c.n_parallel, Y.B_BLOCK)
         self.levels = Y.Rows(work[int(self.p[Y.P_LEVELS_AT]) :], c.n_series, 1, Y.V_BLOCK)
         self._start_j = self.stored_j()
         self._requests: F8 = np.zeros(0)
@@ -308,11 +344,18 @@ class RackTwin:
             self._requests = np.zeros(max(2 * n, 64))
             b = self.bank
             self._advance = K.advance_racks.bind(
-                b.cells, b.groups, b.balance, b.string, b.work, b.table, b.p, self._requests
+                b.cells, b.groups, b.balance, b.burn, b.string, b.work, b.table, b.chemistry, b.p, self._requests
             )
         self._requests[:n] = requests
         self.string[Y.S_LIMIT_DISCHARGE_A : Y.S_LIMIT_CHARGE_W + 1] = limits
         self._advance(n, path, request_is_current, dt_s, 0, 1)
+
+    def react(self, dt_s: float) -> None:
+        """Let nothing but side reactions pass for `dt_s`, in one step. For the rack of a bank of its own."""
+        b = self.bank
+        K.react_racks(
+            b.cells, b.groups, b.balance, b.burn, b.string, b.work, b.table, b.chemistry, b.p, dt_s, 0, 1
+        )  # fmt: skip
 
     def set_balance(self, mask: npt.NDArray[np.uint8]) -> None:
         """Switch the bleed resistors: `mask` (n_series,), not 0 = bleed."""
@@ -344,4 +387,7 @@ class RackTwin:
             path_j=float(s[Y.S_PATH_J]),
             shuttle_j=float(s[Y.S_SHUTTLE_J]),
             heater_j=float(s[Y.S_HEATER_J]),
+            side_j=float(s[Y.S_SIDE_J]),
+            consumed_j=float(s[Y.S_CONSUMED_J]),
+            vented_j=float(s[Y.S_VENT_J]),
         )

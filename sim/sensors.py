@@ -58,6 +58,7 @@ class SensorConfig:
     degc_tau_s: float = 20.0  # lag between cell and sensor
     insulation_noise: float = 0.02  # relative
     flow_noise: float = 0.01  # relative
+    gas_alarm_ppm: float = 1000.0  # of vented gas in the air: a tenth of the lower explosive limit, 41 % hydrogen
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -67,13 +68,14 @@ class SensorConfig:
         require(
             self.cell_v_min_v < self.cell_v_max_v, f"[sensors] cell_v_min_v = {self.cell_v_min_v}: above cell_v_max_v"
         )
+        require(self.gas_alarm_ppm > 0, f"[sensors] gas_alarm_ppm = {self.gas_alarm_ppm}: must be positive")
         require(self.cells_per_chip >= 1, f"[sensors] cells_per_chip = {self.cells_per_chip}: must be at least 1")
 
     def effective(self) -> SensorConfig:
         """Itself, or with every error gone where `ideal` is set (ranges and the channel order stay)."""
         if not self.ideal:
             return self
-        keep = ("ideal", "cells_per_chip", "cell_v_min_v", "cell_v_max_v", "current_max_c")
+        keep = ("ideal", "cells_per_chip", "cell_v_min_v", "cell_v_max_v", "current_max_c", "gas_alarm_ppm")
         zero: dict[str, Any] = {f.name: 0.0 for f in dataclasses.fields(self) if f.name not in keep}
         return dataclasses.replace(self, **zero)
 
@@ -93,8 +95,9 @@ class SensorConfig:
     AT_AMPERE_QUALITY,
     AT_CONTACTORS,
     AT_BLEEDING,
+    AT_GAS,
     AT_SIZE,
-) = range(14)
+) = range(15)
 
 # constants of the sensors
 (
@@ -119,8 +122,9 @@ class SensorConfig:
     _C_NOISE_FLOW,
     _C_LPM,  # flow for each W/K of the coolant's heat capacity flow
     _C_RANGE_CODE,
+    _C_GAS_PPM,
     _C_SIZE,
-) = range(22)
+) = range(23)
 
 # rows of a block of temperature sensors: what the lag has left of the cell, error
 _LAGGED, _ERROR, _SENSOR_BLOCK = 0, Y.LANES, 2 * Y.LANES
@@ -305,6 +309,7 @@ def sample_rack(
     flow = s[Y.S_FLOW_W_PER_K] * c[_C_LPM] * max(1.0 + c[_C_NOISE_FLOW] * gauss(seed, sequence, first + 6), 0.0)
     values[places[AT_FLOW]] = np.float32(flow)
     marks[places[AT_CONTACTORS]] = np.uint8(logic[Y.L_REQUESTED] & ~logic[Y.L_STUCK] | logic[Y.L_WELDED])
+    marks[places[AT_GAS]] = np.uint8(1) if s[Y.S_DETECTOR_PPM] >= c[_C_GAS_PPM] else np.uint8(0)
     n, bleeding = int(p[Y.P_N_SERIES]), places[AT_BLEEDING]
     for k in range(n):
         marks[bleeding + k] = balance[k]
@@ -313,9 +318,10 @@ def sample_rack(
 class SensorBank:
     """The sensors of a bank of racks; a sample is a pure function of the truth, the rack's seed and its number.
 
-    `record` is the structured array (n_racks,) that samples are written to. It is made by the caller with these fields,
-    float32 or bytes, aligned: current_a, current_a_quality, pack_v, bus_v, insulation_ohm, coolant_in_degc,
-    coolant_out_degc, coolant_flow_lpm and contactors in a nested struct `head`; cell_v, cell_v_quality and bleeding
+    `record` is the structured array (n_racks,) that samples are written to. It is made by the caller with these
+    fields, float32 or bytes, aligned: current_a, current_a_quality, pack_v, bus_v, insulation_ohm, coolant_in_degc,
+    coolant_out_degc, coolant_flow_lpm, contactors and gas_alarm in a nested struct `head`; cell_v, cell_v_quality and
+    bleeding
     (n_series,); sensor_degc.
     """
 
@@ -361,6 +367,7 @@ class SensorBank:
         c[_C_NOISE_ISO], c[_C_NOISE_FLOW] = e.insulation_noise, e.flow_noise
         c[_C_LPM] = rack.coolant_flow_lpm / rack.coolant_w_per_k_flow
         c[_C_RANGE_CODE] = range_code
+        c[_C_GAS_PPM] = e.gas_alarm_ppm
 
     @staticmethod
     def record(record: npt.NDArray[np.void]) -> tuple[F4, U1, I8]:
@@ -378,5 +385,6 @@ class SensorBank:
         places[AT_AMPERE : AT_FLOW + 1] = [head[name] // 4 for name in names]
         places[AT_CELL_QUALITY], places[AT_BLEEDING] = fields["cell_v_quality"][1], fields["bleeding"][1]
         places[AT_AMPERE_QUALITY], places[AT_CONTACTORS] = head["current_a_quality"], head["contactors"]
+        places[AT_GAS] = head["gas_alarm"]
         rows = record.view(np.uint8).reshape(len(record), -1)
         return rows.view(np.float32), rows, places

@@ -89,8 +89,9 @@ class Site:
         self.rating = duties.Rating(data.head.capacity_ah * config.n_parallel, middle_v * config.n_series)
         self.duty = duties.make(tables.get("duty", {}), self.rating)
         n_sensors = -(-config.n_series // config.cells_per_sensor)
+        n_modules = -(-config.n_series // config.module_groups)
         self.faults: tuple[FaultConfig, ...] = fault_configs(
-            tables.get("fault", ()), config.n_series, n_sensors, n_racks
+            tables.get("fault", ()), config.n_series, n_sensors, n_racks, n_modules
         )
         self.n_racks = n_racks
         heated = any(fault.kind == "cell_heat" for fault in self.faults)
@@ -150,7 +151,7 @@ class Site:
         values, marks, places = self._sample_to
         x, tally = self.sensors, self._tally
         self._run_racks = E.run_racks.bind(
-            *self._arrays, self._requests, tally,
+            *self._arrays, self._requests, tally, self.bank.burn, self.bank.chemistry,
             x.late, x.lagged, x.sensor_group, x.constants, places, values, marks,
         )  # fmt: skip
         self._command_racks = E.command_racks.bind(*self._arrays, tally, *self._command_from)

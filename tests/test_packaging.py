@@ -16,7 +16,7 @@ PACKAGES = ("bms", "hal", "sim")
 
 USE = """
 import sys
-import bms.cells, bms.runtime.scenario, hal, sim.cell
+import bms.cells, bms.runtime.scenario, hal, sim.cell, sim.reactions
 
 for package in (bms, hal, sim):
     assert package.__file__.startswith(sys.argv[1]), package.__file__
@@ -26,7 +26,9 @@ for name in bms.runtime.scenario.names():
     assert bms.runtime.scenario.load(name).rack
 for name in sim.cell.names():
     sim.cell.load(name)
-print(len(bms.cells.names()), len(bms.runtime.scenario.names()), len(sim.cell.names()))
+for name in sim.reactions.names():
+    sim.reactions.load(name)
+print(len(bms.cells.names()), len(bms.runtime.scenario.names()), len(sim.cell.names()), len(sim.reactions.names()))
 """
 
 
@@ -84,7 +86,10 @@ def install(python: Path, *words: str | Path) -> None:
 
 def data_files(source: Path) -> list[str]:
     """How many cell files, scenarios and cells of the twin there are, as `USE` prints it."""
-    counts = [len(list((source / f).glob("*.toml"))) for f in ("bms/cells", "bms/trial/scenarios", "sim/cells")]
+    counts = [
+        len(list((source / f).glob("*.toml")))
+        for f in ("bms/cells", "bms/trial/scenarios", "sim/cells", "sim/cells/reactions")
+    ]
     assert min(counts) > 0
     return [str(count) for count in counts]
 

@@ -17,6 +17,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "bms/__main__.py": "tests/test_cli.py",  # starts it as a process
     "bms/cli.py": "tests/test_cli.py",
     "bms/core/power_cells.py": "tests/bms/core/test_power.py",  # the loops over cells of what is tested there
+    "sim/link.py": "tests/sim/test_kernels_zero_volt.py",  # and wherever a whole rack draws a current
     "bms/core/seen.py": "tests/bms/core/test_signals.py",  # names of what the signals write
 }
 """Modules whose tests lie elsewhere than at tests/<folder>/test_<module>*.py, and where."""

@@ -29,6 +29,7 @@ from hal.errors import ConfigError, LinkError, nearest
 from sim import cell as twin_cell
 from sim import electronics as E
 from sim import layout as Y
+from sim.burning import Burning, burning
 from sim.config import TwinError
 from sim.site import Site
 
@@ -188,6 +189,10 @@ class SimulatedRack:
         if out.n_cells != self._info.n_cells:
             raise ValueError(f"truth for {out.n_cells} cells, the rack has {self._info.n_cells}")
         self.site.truth(out.raw, self._start_s or 0.0)
+
+    def burning(self) -> Burning:
+        """What has burnt, cell by cell, at the time of the last `read`; its times are from the first opening."""
+        return burning(self.twin)
 
     @property
     def contactors_closed(self) -> int:

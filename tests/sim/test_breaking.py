@@ -450,7 +450,8 @@ def test_the_first_sample_is_taken_even_by_a_stalled_device() -> None:
 def test_every_kind_leaves_a_rack_as_it_was_and_touches_no_other(kind: str) -> None:
     """A fault of one rack over a while: the other rack's record and state are those of a healthy site, bit for bit."""
     about = FAULT_KINDS[kind]
-    keys: dict[str, Any] = {"index": [1, 2] if about.index == "pair" else [1]} if about.index else {}
+    index = {"pair": [1, 2], "module": [0]}.get(about.index, [1])
+    keys: dict[str, Any] = {"index": index} if about.index else {}
     if about.value:
         keys["value"] = 3.0
     benches = Bench(n_racks=2, sensors={}), Bench(fault(kind, rack=[1], **keys), n_racks=2, sensors={})

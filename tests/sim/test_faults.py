@@ -1,6 +1,7 @@
 """What a scenario may say of faults, and what is answered when it cannot be."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def test_bad_faults_are_refused(entry: object, message: str) -> None:
         ({"kind": "feedback_stuck_at", "value": 0.5}, "value = 0.5: contactor bits"),
         ({"kind": "sensor_offset", "index": [0, 0], "value": 1.0}, "index = [0, 0]: a number stands twice"),
         ({"kind": "coolant_hot", "value": "hot"}, "expected a finite number"),
+        ({"kind": "internal_short", "index": [0], "value": 0.0}, "value = 0 ohm: must be larger than 0"),
+        ({"kind": "internal_short", "index": [0], "value": 1.0, "ramp_s": -1.0}, "ramp_s = -1: must not be negative"),
+        ({"kind": "cell_leak", "index": [0], "value": 1.0, "ramp_s": 5.0}, "ramp_s is not used by this kind"),
+        ({"kind": "heater", "index": [0], "value": -5.0}, "value = -5 W: must be larger than 0"),
+        ({"kind": "coolant_blocked", "index": [1]}, "index 1 is not in 0..0"),
     ],
 )
 def test_what_a_kind_needs_is_named(entry: dict[str, Any], message: str) -> None:
@@ -91,7 +97,7 @@ def test_every_kind_is_told_and_can_be_asked_for() -> None:
             entry["index"] = [1, 2] if kind.index == "pair" else [1]
         if kind.value:
             entry["value"] = 1.0
-        assert fault_configs([entry], 4, 2)[0].active(0.0)
+        assert fault_configs([entry], 4, 2, n_modules=2)[0].active(0.0)
 
 
 def test_the_text_lists_every_kind_as_it_is(repository: Path) -> None:
@@ -107,3 +113,14 @@ def test_the_text_lists_every_kind_as_it_is(repository: Path) -> None:
         for name, kind in FAULT_KINDS.items()
     ]
     assert [tuple(part.strip() for part in row) for row in listed if row[0] in FAULT_KINDS] == expected
+
+
+def test_the_fires_of_the_text_can_be_asked_for(repository: Path) -> None:
+    text = (repository / "docs" / "runaway.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    faults = fault_configs(tomllib.loads(block)["fault"], 416, 104, n_modules=8)
+    assert [fault.kind for fault in faults] == [
+        "internal_short", "heater", "pcs_ignores_limits", "coolant_stop", "coolant_blocked",
+    ]  # fmt: skip
+    assert faults[0].ramped(3600.0) == pytest.approx(2.0)
+    assert faults[0].ramped(4200.0) == faults[0].ramped(1e9) == 2e-3

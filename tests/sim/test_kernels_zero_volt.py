@@ -4,13 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hal.contract import COMMAND, MEASUREMENT
-from sim import cell
+from sim import cell, link
 from sim import electronics as E
-from sim import kernels as K
 from sim import layout as Y
 from sim.rack import RackTwin, rack_config
 from sim.site import Site
@@ -78,6 +77,7 @@ def test_a_reversed_cell_in_a_discharged_string() -> None:
     limit_a=st.sampled_from([0.0, 5.0, 200.0]),
     limit_w=st.sampled_from([0.0, 100.0, 1e6]),
 )
+@example(soc=-0.0625, request=-1.0, in_ampere=False, path=2, bus_v=0.0, dt_s=0.01, limit_a=200.0, limit_w=100.0)
 @settings(max_examples=200)
 def test_whatever_is_asked_of_an_empty_pack_is_answered_by_numbers_within_the_limits(
     soc: float, request: float, in_ampere: bool, path: int, bus_v: float, dt_s: float, limit_a: float, limit_w: float
@@ -95,7 +95,7 @@ def test_whatever_is_asked_of_an_empty_pack_is_answered_by_numbers_within_the_li
 def test_the_current_for_a_power_is_a_number_and_draws_nothing_from_a_reversed_source(
     e: float, r: float, watt: float
 ) -> None:
-    amp = K._current_for(e, r, watt)
+    amp = link.current_for(e, r, watt)
     assert not np.isnan(amp)
     if watt >= 0.0:
         assert 0.0 <= amp <= max(e, 0.0) / (2 * r) * (1 + 1e-9)

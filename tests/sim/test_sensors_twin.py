@@ -26,7 +26,9 @@ class Samples:
         self.rack = rack
         self.bank = SensorBank(rack.bank, SensorConfig(**config), RANGE)
         head = np.dtype(
-            [(name, "f4") for name in SCALARS] + [("current_a_quality", "u1"), ("contactors", "u1")], align=True
+            [(name, "f4") for name in SCALARS]
+            + [("current_a_quality", "u1"), ("contactors", "u1"), ("gas_alarm", "u1")],
+            align=True,
         )
         n = rack.n_series
         fields = [
