@@ -67,6 +67,7 @@ _ABSURD_V = f4(100)
 _ABSURD_SOC = f4(10)
 _USUAL_V = f4(5e-3)
 _FAR = f4(3)  # deviations of SoC
+_MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
 _LEAST_SOC = f4(0.03)  # as if so much charge had flowed: near a steep end little is enough
 _S_PER_MIN = f4(60)
 _DT_MAX_S = f4(1e6)
@@ -444,15 +445,17 @@ def _residual(
         size_v, sag_v = abs(residual[k]), usual[k] - residual[k]
         candidate = (size_v > _USUAL_V and size_v > worst_v) or (sag_v > _USUAL_V and sag_v > deepest_v)
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
-        if candidate and known and use[k] & CALM != 0:
+        # of a cell that is bled now, what was seen before still holds
+        if candidate and known and use[k] & USABLE != 0:
             doubt_v = explained(nodes, row, soc[k], soc_std[k])
             if size_v - doubt_v > worst_v and size_v > _USUAL_V:
                 worst_v = size_v - doubt_v
                 at = k
-            # on a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows
-            off = _FAR * soc_std[k]
+            # on a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows; and
+            # where it may lie beyond the end of the curve nothing can be said
+            off = min(_FAR * soc_std[k], _MOST_SOC)
             sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went))
-            if sag_v > deepest_v:
+            if sag_v > deepest_v and soc[k] >= off and soc[k] + off <= f4(1):
                 deepest_v = sag_v
                 sunk_at = k
     return worst_v, at, deepest_v, sunk_at
