@@ -28,7 +28,7 @@ RACK = "sim:lfp_280?n_series=16&module_groups=16&seed=3"
 DURATION_S = 120.0
 
 TABLES = ("run", "controller", "request", *(name for name in BACKEND_TABLES if name != "site"))
-OWN = ("change", "internal", "expect", "tags", "clause")
+OWN = ("change", "internal", "expect", "tags", "clause", "gap")
 GROUP = ("axis", "trial")
 LISTS = ("fault", "change", "internal", "request")
 
@@ -41,7 +41,10 @@ _INJECTED = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial. `faults`, `changes` and `internals` are what goes wrong, as the file says it, times in s."""
+    """One trial. `faults`, `changes` and `internals` are what goes wrong, as the file says it, times in s.
+
+    `gap` says why it is known to fail: then it counts as a gap while it does, and as a failure once it passes.
+    """
 
     id: str
     scenario: Scenario
@@ -51,6 +54,7 @@ class Trial:
     expect: Expect = Expect()
     tags: tuple[str, ...] = ()
     clause: str = ""
+    gap: str = ""
     source: str = ""
 
     @property
@@ -187,11 +191,12 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
     except ConfigError as error:
         text = str(error).removeprefix(f"scenario {source}: ")
         raise ConfigError(f"{where}: {text}") from None
-    tags, clause = tables.get("tags", []), tables.get("clause", "")
+    tags, clause, gap = tables.get("tags", []), tables.get("clause", ""), tables.get("gap", "")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise ConfigError(f"{where}: tags = {tags!r}: expected a list of texts")
-    if not isinstance(clause, str):
-        raise ConfigError(f"{where}: clause = {clause!r}: expected text")
+    for key, value in (("clause", clause), ("gap", gap)):
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: {key} = {value!r}: expected text")
     return Trial(
         id=name,
         scenario=scenario,
@@ -201,6 +206,7 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
         expect=parse_expect(tables.get("expect", {}), where),
         tags=(*tags, *(["clauses"] if clause else [])),
         clause=clause,
+        gap=gap,
         source=source,
     )
 
