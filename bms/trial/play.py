@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +88,7 @@ class Log:
 
 @dataclass
 class Played:
-    """A trial that was played: its log, and all that judging needs. `injected`: (time in s, text), in their order."""
+    """A trial that was played: its log, and all that judging needs. `injected`: (time in s, text), first the one that times count from."""
 
     trial: Trial
     log: Log
@@ -141,9 +141,10 @@ def _play(
     values = quantities(settings)
     tables = {name: resolved(table, values, f"{where}: [{name}]", WORDS) for name, table in scenario.tables.items()}
     starts = _starts(trial, scenario, where, controller)
-    faults = _timed(trial.faults, starts, values, scenario.period_s, f"{where}: [[fault]]")
-    changes = _timed(trial.changes, starts, values, scenario.period_s, f"{where}: [[change]]")
-    internals = _timed(trial.internals, starts, values, scenario.period_s, f"{where}: [[internal]]")
+    n_faults, n_measured = len(trial.faults), len(trial.faults) + len(trial.changes)
+    faults = _timed(trial.faults, starts[:n_faults], values, scenario.period_s, f"{where}: [[fault]]")
+    changes = _timed(trial.changes, starts[n_faults:n_measured], values, scenario.period_s, f"{where}: [[change]]")
+    internals = _timed(trial.internals, starts[n_measured:], values, scenario.period_s, f"{where}: [[internal]]")
     clock = VirtualClock()
     rack: Rack = open_rack(scenario.rack, clock=clock, options={**tables, "fault": faults})
     if changes:
@@ -181,60 +182,63 @@ def _query_seed(url: str) -> int:
     return int(parse_url(url).query.get("seed", "1"))
 
 
-def _told(trial: Trial, starts: Mapping[int, float]) -> list[tuple[float, str]]:
-    """What was injected and when, in words."""
+def _told(trial: Trial, starts: Sequence[float]) -> list[tuple[float, str]]:
+    """What was injected and when, in words; that which its times count from comes first."""
     told = []
-    for number, entry in enumerate(trial.injected):
+    for number, (entry, start_s) in enumerate(zip(trial.injected, starts, strict=True)):
         text = entry["kind"] if "channel" not in entry else f"{entry['channel']} {entry['kind']}"
         if "index" in entry:
             index = entry["index"]
             text += f" at {index}" if not isinstance(index, list) or len(index) <= 2 else f" at {len(index)} places"
         if "value" in entry:
             text += f": {entry['value']}"
-        told.append((starts.get(number, 0.0) + float(entry.get("at_s", 0.0)), text))
-    emergency = [
-        (at_s, f"request {request.name.lower()}")
+        inside = number >= len(trial.injected) - len(trial.internals)
+        told.append(("at_state" not in entry, inside, start_s + float(entry.get("at_s", 0.0)), text))
+    told += [
+        (True, True, at_s, f"request {request.name.lower()}")
         for at_s, request in trial.scenario.requests
         if request == Request.EMERGENCY_STOP
     ]
-    return sorted(told + emergency)
+    return [(at_s, text) for _, _, at_s, text in sorted(told)]
 
 
-def _starts(trial: Trial, scenario: Scenario, where: str, controller: Mapping[str, Any]) -> dict[int, float]:
-    """When the states are reached at which something begins, by number of the entry: found out by a run without it."""
-    waiting = {k: entry["at_state"] for k, entry in enumerate(trial.injected) if "at_state" in entry}
-    if not waiting:
-        return {}
-    n_faults, n_changes = len(trial.faults), len(trial.changes)
-    kept = [[], [], []]  # type: list[list[Mapping[str, Any]]]
-    for k, entry in enumerate(trial.injected):
-        if k not in waiting:
-            kept[0 if k < n_faults else 1 if k < n_faults + n_changes else 2].append(entry)
-    dry = replace(trial, faults=tuple(kept[0]), changes=tuple(kept[1]), internals=tuple(kept[2]))
+def _starts(trial: Trial, scenario: Scenario, where: str, controller: Mapping[str, Any]) -> list[float]:
+    """What the times of each entry are counted from: 0, or when its state is reached in a run without those entries."""
+    starts = [0.0] * len(trial.injected)
+    if not any("at_state" in entry for entry in trial.injected):
+        return starts
+
+    def kept(entries: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+        return tuple(entry for entry in entries if "at_state" not in entry)
+
+    dry = replace(trial, faults=kept(trial.faults), changes=kept(trial.changes), internals=kept(trial.internals))
     log = _play(dry, where, controller, None).log
-    starts = {}
-    for k, name in waiting.items():
-        hits = np.flatnonzero(log.state == STATES[name])
-        if not hits.size:
-            raise ConfigError(f"{where}: at_state = '{name}': without it this state is never reached; change [[request]]")
-        starts[k] = float(log.time_s[hits[0]])
+    for k, entry in enumerate(trial.injected):
+        if "at_state" in entry:
+            hits = np.flatnonzero(log.state == STATES[entry["at_state"]])
+            if not hits.size:
+                raise ConfigError(
+                    f"{where}: at_state = '{entry['at_state']}': without the fault this state is never reached; change "
+                    f"[[request]] or the duration"
+                )
+            starts[k] = float(log.time_s[hits[0]])
     return starts
 
 
 def _timed(
     entries: tuple[Mapping[str, Any], ...],
-    starts: Mapping[int, float],
+    starts: Sequence[float],
     values: Mapping[str, float],
     period_s: float,
     where: str,
 ) -> list[dict[str, Any]]:
     """Entries with numbers for quantities, times of the run, and ramps as stairs."""
     made: list[dict[str, Any]] = []
-    for k, given in enumerate(entries):
+    for k, (given, start_s) in enumerate(zip(entries, starts, strict=True)):
         entry = {key: value for key, value in given.items() if key not in ("at_state", "ramp_s", "from")}
-        entry["at_s"] = float(given.get("at_s", 0.0)) + starts.get(k, 0.0)
+        entry["at_s"] = float(given.get("at_s", 0.0)) + start_s
         if "until_s" in given and "at_state" in given:
-            entry["until_s"] = float(given["until_s"]) + starts.get(k, 0.0)
+            entry["until_s"] = float(given["until_s"]) + start_s
         if "value" in given:
             entry["value"] = number(given["value"], values, f"{where} number {k + 1}: value")
         ramp_s = float(given.get("ramp_s", 0.0))

@@ -47,10 +47,16 @@ def ledger(outcomes: Sequence[Outcome], *, everything: bool) -> list[str]:
                 text.append(f"{title}  {outcome.id}: {outcome.description}" + (f" ({outcome.gap})" if outcome.gap else ""))
                 text += [f"        {failure}" for failure in outcome.failures]
     lines = [(outcome, entry) for outcome in outcomes for entry in outcome.entries]
-    lines.sort(key=lambda pair: (pair[0].status == PASSED, 0.0 if everything else -(used(pair[1]) or 0.0)))
-    shown = lines if everything else lines[:TIGHTEST]
+    lines.sort(key=lambda pair: pair[0].status == PASSED)
+    shown = lines
+    if not everything and len(lines) > TIGHTEST:
+        # only a fatal row has a budget of its own; that of another follows from its set time
+        fatal = [pair for pair in lines if pair[1].tier == "fatal"]
+        shown = sorted(fatal, key=lambda pair: -(used(pair[1]) or 0.0))[:TIGHTEST]
     if shown:
-        text += ["", "times in ms since the injection" + ("" if everything else f"; the {len(shown)} tightest of {len(lines)} lines")]
+        text += ["", "times in ms since the injection"]
+        if len(shown) < len(lines):
+            text[-1] += f"; the {len(shown)} fatal lines of {len(lines)} that leave the least of their budget"
         text += [HEADER, *(line(outcome, entry) for outcome, entry in shown)]
     return text
 
