@@ -24,8 +24,8 @@ BOUNDS = ("cell_v_max", "cell_v_min", "degc_max", "charge_a_max", "discharge_a_m
 
 @dataclass(frozen=True)
 class ExpectRow:
-    """One row that must be seen. Times in ms since `since`: the injection, the moment at which what the row looks at
-    passes its threshold, or a time of the run in s. `None`: the budget follows from the fault table.
+    """One row that must be seen. Times in ms since `since`: the injection, the last moment before at which what the row
+    looks at passes its threshold, or a time of the run in s. `None`: the budget follows from the fault table.
     """
 
     fault: Fault

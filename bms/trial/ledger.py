@@ -132,10 +132,13 @@ def _since(played: Played, wanted: ExpectRow, row: Row | None) -> float:
         return played.injected[0][0] if played.injected else 0.0
     if row is None:
         return math.nan
+    # the last time before it is seen: an excursion that ends before its set time is none; NaN holds what was
     sign = 1.0 if ABOUT[wanted.fault].above else -1.0
-    with np.errstate(invalid="ignore"):
-        k = _first(sign * played.log.value[:, wanted.fault] > sign * row.threshold)
-    return math.nan if k is None else float(played.log.time_s[k])
+    hit = _first(played.log.shows(wanted.fault, wanted.severity))
+    values = sign * played.log.value[: None if hit is None else hit + 1, wanted.fault]
+    inside = np.flatnonzero(values <= sign * row.threshold)
+    k = int(inside[-1]) + 1 if inside.size else 0
+    return math.nan if k >= len(values) else float(played.log.time_s[k])
 
 
 def _budget_ms(played: Played, wanted: ExpectRow, row: Row | None) -> float | None:
