@@ -136,7 +136,10 @@ def _since(played: Played, wanted: ExpectRow, row: Row | None) -> float:
     sign = 1.0 if ABOUT[wanted.fault].above else -1.0
     hit = _first(played.log.shows(wanted.fault, wanted.severity))
     values = sign * played.log.value[: None if hit is None else hit + 1, wanted.fault]
-    inside = np.flatnonzero(values <= sign * row.threshold)
+    known = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
+    with np.errstate(invalid="ignore"):
+        beyond = (values > sign * row.threshold)[known] & (known >= 0)
+    inside = np.flatnonzero(~beyond)
     k = int(inside[-1]) + 1 if inside.size else 0
     return math.nan if k >= len(values) else float(played.log.time_s[k])
 
