@@ -37,6 +37,7 @@ _INJECTED = {
     "change": ("kind", "channel", "at_s", "until_s", "index", "value", "ramp_s", "from", "at_state"),
     "internal": ("kind", "at_s", "index", "value", "at_state"),
 }
+NOTHING = Expect()
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Trial:
     faults: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[Mapping[str, Any], ...] = ()
     internals: tuple[Mapping[str, Any], ...] = ()
-    expect: Expect = Expect()
+    expect: Expect = NOTHING
     tags: tuple[str, ...] = ()
     clause: str = ""
     gap: str = ""
@@ -75,7 +76,9 @@ def load_all(paths: Iterable[str | Path]) -> list[Trial]:
     for path in paths:
         for trial in load(path):
             if trial.id in found:
-                raise ConfigError(f"{trial.source}: the trial '{trial.id}' is in {found[trial.id].source}, too; rename one")
+                raise ConfigError(
+                    f"{trial.source}: the trial '{trial.id}' is in {found[trial.id].source}, too; rename one"
+                )
             found[trial.id] = trial
     return list(found.values())
 
@@ -181,7 +184,10 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
         content = tables.get(key, [])
         if not isinstance(content, list) or not all(isinstance(entry, Mapping) for entry in content):
             raise ConfigError(f"{where}: {key} = {content!r}: expected [[{key}]] tables")
-    injected = {key: tuple(_injected(key, entry, k, where) for k, entry in enumerate(tables.get(key, []), 1)) for key in _INJECTED}
+    injected = {
+        key: tuple(_injected(key, entry, k, where) for k, entry in enumerate(tables.get(key, []), 1))
+        for key in _INJECTED
+    }
     run = {"rack": RACK, "duration": DURATION_S, **_table(tables, "run", where)}
     rest = {key: tables[key] for key in TABLES if key in tables and key != "fault"}
     for key in ("rack", "duty", "sensors", "environment"):

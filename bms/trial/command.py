@@ -1,4 +1,4 @@
-"""`bms trial run | list | sweep | weaken`: scenarios with faults and expectations, and the ledger of what came of them."""
+"""`bms trial run | list | sweep | weaken`: faults and expectations, and the ledger of what came of them."""
 
 from __future__ import annotations
 
@@ -67,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         epilog=EXAMPLES,
     )
     _choice(weaken)
+    weaken.add_argument(
+        "--how",
+        choices=("off", "slow"),
+        default="off",
+        help="off: the row is switched off, the default; slow: it takes as long again as its whole budget (fatal rows)",
+    )
     weaken.add_argument("--out", metavar="DIR", type=Path, help="folder for weaken.json (default: none is written)")
     _processes(weaken)
 
@@ -116,7 +122,9 @@ def chosen(files: Sequence[str], *, whole: bool, pattern: str | None, pack: str 
         if (pack is None or pack in trial.tags) and (pattern is None or _matches(trial, pattern))
     ]
     if not found:
-        raise ConfigError(f"--filter {pattern}: no trial has this in its id{nearest(pattern or '', [t.id for t in trials])}")
+        raise ConfigError(
+            f"--filter {pattern}: no trial has this in its id{nearest(pattern or '', [t.id for t in trials])}"
+        )
     return found
 
 
@@ -146,9 +154,9 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     wall_s = time.perf_counter() - begun
     coverage = matrix.covered(cell for found in outcomes for cell in found.cells)
     folder = _folder(args.out)
-    write(folder, outcomes, coverage, wall_s)
-    print("\n".join(screen.ledger(outcomes, everything=args.ledger)))
     complete = args.all and args.filter is None and args.pack is None
+    write(folder, outcomes, coverage, wall_s, complete)
+    print("\n".join(screen.ledger(outcomes, everything=args.ledger)))
     if args.matrix or (complete and coverage.missing):
         print("\n".join(["", *matrix.lines(coverage)]))
     print()
@@ -167,7 +175,7 @@ def _folder(out: Path | None) -> Path:
     return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-trial"
 
 
-def write(folder: Path, outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float) -> None:
+def write(folder: Path, outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float, complete: bool) -> None:
     """Write page, JSON and JUnit XML into `folder`. Raises `DataError`."""
     from bms.trial import junit, page
     from bms.trial.screen import DISCLAIMER
@@ -182,6 +190,8 @@ def write(folder: Path, outcomes: Sequence[Outcome], coverage: Coverage, wall_s:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LEDGER).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         (folder / JUNIT).write_text(junit.document(outcomes), encoding="utf-8")
-        (folder / PAGE).write_text(page.render(outcomes, coverage, wall_s, "Fault trials"), encoding="utf-8")
+        (folder / PAGE).write_text(
+            page.render(outcomes, coverage, wall_s, "Fault trials", complete=complete), encoding="utf-8"
+        )
     except OSError as error:
         raise DataError(f"--out {folder}: cannot be written: {error.strerror}") from error

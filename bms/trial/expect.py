@@ -78,13 +78,19 @@ def parse(table: Mapping[str, Any], where: str) -> Expect:
     if not isinstance(rows, list):
         raise ConfigError(f"{where} row = {rows!r}: expected [[expect.row]] tables")
     return Expect(
-        rows=tuple(row for number, entry in enumerate(rows, 1) for row in _rows(entry, f"{where}: row number {number}")),
-        state=tuple(_name(name, STATES, f"{where} state") for name in _listed(table.get("state", []), f"{where} state")),
+        rows=tuple(
+            row for number, entry in enumerate(rows, 1) for row in _rows(entry, f"{where}: row number {number}")
+        ),
+        state=tuple(
+            _name(name, STATES, f"{where} state") for name in _listed(table.get("state", []), f"{where} state")
+        ),
         contactors=contactors,
         allow=frozenset(
             _name(name, FAULTS, f"{where} allow") for name in _listed(table.get("allow", []), f"{where} allow")
         ),
-        forbid=tuple(_row_name(name, f"{where} forbid") for name in _listed(table.get("forbid", []), f"{where} forbid")),
+        forbid=tuple(
+            _row_name(name, f"{where} forbid") for name in _listed(table.get("forbid", []), f"{where} forbid")
+        ),
         quiet=table.get("quiet", False),
         never_closed=table.get("never_closed", False),
         bounds=tuple(bounds.items()),

@@ -46,7 +46,9 @@ def check(entry: Mapping[str, Any], where: str) -> None:
     kind = KINDS[name]
     for key, needed in (("value", bool(kind.value)), ("index", kind.index)):
         if (key in entry) != needed:
-            remedy = f"missing ({kind.value or 'number of a cell'})" if needed else "not used by this kind: leave it out"
+            remedy = (
+                f"missing ({kind.value or 'number of a cell'})" if needed else "not used by this kind: leave it out"
+            )
             raise ConfigError(f"{where}: kind = {name!r}: {key} is {remedy}")
     index = entry.get("index", 0)
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
@@ -66,14 +68,14 @@ def apply(entry: Mapping[str, Any], controller: Controller) -> None:
         case "other_configuration":
             state.guard_word[DIGEST] ^= 1
         case "configuration_bit":
-            words = controller.config.power_polyline.view(np.uint32)
+            words = controller.config.raw["power_polyline"][0].view(np.uint32)
             if not 0 <= int(entry["value"]) < len(words):
                 raise ConfigError(f"[[internal]] kind = '{name}': value = {entry['value']}: not in 0..{len(words) - 1}")
             words[int(entry["value"])] ^= 1
         case "estimate_lost":
             rows_view(state.blocks)[:, cell // 16, cell % 16] = np.nan
         case "capacity_share":
-            state.health_capacity[cell], state.health_capacity_std[cell] = entry["value"], 0.01
+            state.health_capacity[cell], state.raw["health_capacity_std"][0][cell] = entry["value"], 0.01
             state.health_cell.reshape(-1, ROWS)[cell, PAIRS] = 2.0
         case "transported":
             state.machine_word[TRANSPORTED] = 1

@@ -245,8 +245,12 @@ def _opening(played: Played) -> list[str]:
         at_once = bool(row.reaction & Reaction.OPEN)
         latest_s = log.time_s[hit] + (0.0 if at_once else settings.machine.ramp_time_out_s) + log.dt_s[hit] + 1e-6
         late = _first((log.time_s >= log.time_s[hit]) & (log.asked == 0))
-        if log.time_s[-1] > latest_s and (late is None or log.time_s[late] > latest_s - (log.dt_s[hit] if at_once else 0)):
-            failures.append(f"{text_of(row.fault)}: shown at {log.time_s[hit]:g} s, but the contactors are not asked to open")
+        if log.time_s[-1] > latest_s and (
+            late is None or log.time_s[late] > latest_s - (log.dt_s[hit] if at_once else 0)
+        ):
+            failures.append(
+                f"{text_of(row.fault)}: shown at {log.time_s[hit]:g} s, but the contactors are not asked to open"
+            )
         elif late is not None and played.trial.expect.contactors != "welded":
             parted = _first(~log.closed[late:])
             if parted is None or parted > 1:
@@ -296,7 +300,9 @@ def _damage(played: Played) -> list[str]:
         hottest = played.settings.cell.limits.degc_max + HOT_K
         hot = _first(path & (log.true_degc.max(axis=1) > hottest))
         if hot is not None:
-            failures.append(f"a cell reached {log.true_degc[hot].max():.1f} degC with closed contactors at {log.time_s[hot]:g} s")
+            failures.append(
+                f"a cell reached {log.true_degc[hot].max():.1f} degC with closed contactors at {log.time_s[hot]:g} s"
+            )
         most_a = FUSE_RATINGS * max(played.settings.basis.discharge_a, played.settings.basis.charge_a)
         if (strong := _first(path & (np.abs(log.true_a) > most_a))) is not None:
             failures.append(f"{log.true_a[strong]:.0f} A flowed at {log.time_s[strong]:g} s, more than the fuse leaves")
@@ -367,6 +373,12 @@ def soc_band(soc: float) -> str:
     return "empty" if soc < 0.15 else "full" if soc > 0.85 else "middle"
 
 
-BANDS = {"cold": "< 5 degC", "mild": "5..40 degC", "hot": "> 40 degC", "empty": "< 15 %", "middle": "15..85 %", "full": "> 85 %"}
+BANDS = {
+    "cold": "< 5 degC",
+    "mild": "5..40 degC",
+    "hot": "> 40 degC",
+    "empty": "< 15 %",
+    "middle": "15..85 %",
+    "full": "> 85 %",
+}
 """What the columns mean."""
-

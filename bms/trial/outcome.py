@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.trial.case import Trial
-from bms.trial.ledger import Entry, judge
+from bms.trial.ledger import Entry, Verdict, judge
 from bms.trial.play import Played, play, state_name
 
 PASSED, FAILED, GAP = "passed", "failed", "gap"
@@ -52,6 +52,7 @@ class Outcome:
     simulated_s: float
     wall_s: float
     state_at_end: str
+    open_at_end: bool  # no contactor is asked to be closed
     curves: Curves | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +66,12 @@ def run_one(trial: Trial, controller: Mapping[str, Any] | None = None, *, curves
     """Play and judge a trial; `controller` are changes of the configuration. Raises `ConfigError`."""
     begun = time.perf_counter()
     played = play(trial, controller)
-    verdict = judge(played)
+    return outcome_of(played, judge(played), time.perf_counter() - begun, curves=curves)
+
+
+def outcome_of(played: Played, verdict: Verdict, wall_s: float, *, curves: bool) -> Outcome:
+    """What is handed on of a trial that was played and judged in `wall_s`."""
+    trial = played.trial
     status, failures = PASSED if verdict.passed else FAILED, verdict.failures
     if trial.gap:
         status = FAILED if verdict.passed else GAP
@@ -86,8 +92,9 @@ def run_one(trial: Trial, controller: Mapping[str, Any] | None = None, *, curves
         seed=played.seed,
         digest=played.digest,
         simulated_s=float(played.log.dt_s.sum()),
-        wall_s=time.perf_counter() - begun,
+        wall_s=wall_s,
         state_at_end=state_name(int(played.log.state[-1])),
+        open_at_end=int(played.log.asked[-1]) == 0,
         curves=_curves(played) if curves else None,
     )
 

@@ -16,15 +16,17 @@ from hal.contract import Severity
 _ORDER = {FAILED: 0, GAP: 1, PASSED: 2}
 
 
-def render(outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float, title: str) -> str:
-    """The page as text."""
+def render(
+    outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float, title: str, *, complete: bool = False
+) -> str:
+    """The page as text. `complete`: the whole library, so that a row that is missing is a failure."""
     ordered = sorted(outcomes, key=lambda outcome: _ORDER[outcome.status])
     parts = [
         f"<header><h1>{html.escape(title)}</h1><p class='where'>{html.escape(DISCLAIMER)}</p></header>",
-        f'<section class="cards">{_cards(outcomes, coverage, wall_s)}</section>',
+        f'<section class="cards">{_cards(outcomes, coverage, wall_s, complete)}</section>',
         _failed(ordered),
         f"<section><h2>Ledger</h2><p>Times in ms since the injection: to detection, to the first reaction, to open "
-        f"contactors. The budget of a fatal row is its fault-tolerant time, to open contactors; of others, to detection. "
+        "contactors. The budget of a fatal row is its fault-tolerant time, to open contactors; else, to detection. "
         f"The line of a trial leads to its curves.</p>{_ledger(ordered)}</section>",
         "<section><h2>Trials</h2><p>Vertical lines: <b class='inject'>injection</b>, <b class='detect'>detection</b>, "
         "<b class='open'>contactors open</b>. Positive current discharges; dashed: published limits.</p></section>",
@@ -39,17 +41,22 @@ def render(outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float, title
 """
 
 
-def _cards(outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float) -> str:
+def _cards(outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float, complete: bool) -> str:
     count = {status: sum(outcome.status == status for outcome in outcomes) for status in _ORDER}
-    shares = [share for outcome in outcomes for entry in outcome.entries if (share := used(entry)) is not None]
+    fatal = [entry for outcome in outcomes for entry in outcome.entries if entry.tier == "fatal"]
+    shares = [share for entry in fatal if (share := used(entry)) is not None]
     simulated_s = sum(outcome.simulated_s for outcome in outcomes)
     cards = [
         (f"{len(outcomes)}", "trials", ""),
         (f"{count[PASSED]}", "passed", "good"),
         (f"{count[FAILED]}", "failed", "bad" if count[FAILED] else ""),
         (f"{count[GAP]}", "known gaps", "gap" if count[GAP] else ""),
-        (f"{coverage.exercised} / {len(coverage.rows)}", "rows exercised", "bad" if coverage.missing else ""),
-        (f"{max(shares, default=0):.0%}", "of a budget, at most", ""),
+        (
+            f"{coverage.exercised} / {len(coverage.rows)}",
+            "rows exercised",
+            "bad" if complete and coverage.missing else "",
+        ),
+        (f"{max(shares, default=0):.0%}", "of a fatal budget, at most", ""),
         (f"{simulated_s:,.0f} s", f"simulated in {wall_s:.1f} s", ""),
     ]
     return "".join(
@@ -93,7 +100,10 @@ def _cells(entry: Entry) -> str:
     bar = "" if share is None else f'<div class="used"><div style="width:{min(share, 1):.0%}"></div></div>{share:.0%}'
     return (
         f"<td>{entry.fault}.{entry.tier}</td><td>{html.escape(entry.place)}</td><td>{value}</td>"
-        + "".join(f'<td class="number">{ms(v)}</td>' for v in (entry.detect_ms, entry.react_ms, entry.open_ms, entry.budget_ms))
+        + "".join(
+            f'<td class="number">{ms(v)}</td>'
+            for v in (entry.detect_ms, entry.react_ms, entry.open_ms, entry.budget_ms)
+        )
         + f'<td class="number">{bar}</td>'
     )
 
@@ -107,7 +117,8 @@ def _trial(outcome: Outcome) -> str:
     facts = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in about if text)
     wrong = "".join(f'<p class="wrong">{html.escape(text)}</p>' for text in outcome.failures)
     table = "".join(f"<tr>{_cells(entry)}</tr>" for entry in outcome.entries)
-    head = "<tr><th>row</th><th>where</th><th>value</th><th>detect</th><th>react</th><th>open</th><th>budget</th><th>used</th></tr>"
+    names = ("row", "where", "value", "detect", "react", "open", "budget", "used")
+    head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     return (
         f'<details id="{_anchor(outcome)}" class="trial"{" open" if outcome.status != PASSED else ""}><summary>'
         f'<span class="badge {outcome.status}">{outcome.status}</span> <b>{html.escape(outcome.id)}</b> '
@@ -120,7 +131,9 @@ def _trial(outcome: Outcome) -> str:
 def _matrix(coverage: Coverage) -> str:
     """Faults by tier and chemistry, and the states and conditions in which each was exercised."""
     chemistries = sorted({cell[2] for cell in coverage.cells})
-    head = "".join(f"<th>{name}</th>" for name in ("fault", "tier", *chemistries, *(a for a in AXES if a != "chemistry")))
+    head = "".join(
+        f"<th>{name}</th>" for name in ("fault", "tier", *chemistries, *(a for a in AXES if a != "chemistry"))
+    )
     body = []
     for fault in Fault:
         for severity in (Severity.INFO, Severity.WARNING, Severity.FATAL):
@@ -141,9 +154,9 @@ def _matrix(coverage: Coverage) -> str:
     missing_text = ", ".join(row_text(row) for row in coverage.missing)
     note = f'<p class="wrong">Never exercised: {missing_text}</p>' if missing_text else ""
     return (
-        f"<section><h2>Coverage</h2><p>Trials in which a row was expected and seen: by chemistry, and by what was so at "
-        f"the injection ({html.escape(bands)}).</p>{note}<div class='scroll'><table class='matrix'><thead><tr>{head}</tr>"
-        f"</thead><tbody>{''.join(body)}</tbody></table></div></section>"
+        f"<section><h2>Coverage</h2><p>Trials in which a row was expected and seen: by chemistry, and by what was so "
+        f"at the injection ({html.escape(bands)}).</p>{note}<div class='scroll'><table class='matrix'>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div></section>"
     )
 
 
@@ -152,7 +165,8 @@ const box=document.getElementById('filter');
 box&&box.addEventListener('input',()=>{const words=box.value.toLowerCase().split(' ').filter(Boolean);
 document.querySelectorAll('.scroll .ledger tbody tr,details.trial').forEach(e=>{
 const text=e.textContent.toLowerCase();e.style.display=words.every(w=>text.includes(w))?'':'none'})});
-function show(){const e=document.getElementById(decodeURIComponent(location.hash.slice(1)));if(e&&e.tagName==='DETAILS')e.open=true}
+function show(){
+const e=document.getElementById(decodeURIComponent(location.hash.slice(1)));if(e&&e.tagName==='DETAILS')e.open=true}
 addEventListener('hashchange',show);show();
 """
 
@@ -168,7 +182,8 @@ h1{font-size:26px;line-height:1.25;margin:2px 0 6px}h2{font-size:17px;margin:0 0
 .what{font-size:13px;color:#57606a}.good .value{color:#00724f}.bad .value{color:#b3261e}.gap .value{color:#9a6b00}
 section:not(.cards),details{margin:0 0 12px;padding:14px 18px}section p{color:#57606a;margin:0 0 8px}
 .failures{border-color:#e0a39a!important}.failures ul{margin:4px 0;padding-left:20px}
-.badge{display:inline-block;min-width:48px;text-align:center;border-radius:9px;padding:0 8px;font-size:12px;font-weight:600}
+.badge{display:inline-block;min-width:48px;text-align:center;
+border-radius:9px;padding:0 8px;font-size:12px;font-weight:600}
 .badge.passed{background:#d5f0e3;color:#00573c}.badge.failed{background:#fbd9d3;color:#8c1d13}.badge.gap{background:#ffedc2;color:#7a5500}
 .scroll{max-height:560px;overflow:auto;border:1px solid #eaeef2;border-radius:6px}
 table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}
@@ -178,13 +193,12 @@ details .ledger th{position:static}.number{text-align:right}
 .used{display:inline-block;width:54px;height:7px;background:#e4e8ec;border-radius:4px;margin-right:6px;vertical-align:1px}
 .used div{height:7px;background:#0072b2;border-radius:4px}
 .hit{background:#d5f0e3!important;text-align:center}.none{background:#f3f4f6!important}
-#filter{width:100%;box-sizing:border-box;padding:7px 10px;margin-bottom:8px;border:1px solid #d0d7de;border-radius:6px;font:inherit}
+#filter{width:100%;box-sizing:border-box;
+padding:7px 10px;margin-bottom:8px;border:1px solid #d0d7de;border-radius:6px;font:inherit}
 summary{cursor:pointer}.wrong{color:#8c1d13!important;margin:4px 0}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:1px 14px;font-size:13px;margin:8px 0 0}dt{color:#57606a}dd{margin:0;overflow-wrap:anywhere}
-svg{width:100%;height:auto;display:block;margin-top:8px;font-size:11.5px}
-.frame{fill:#fff;stroke:#d0d7de}.grid{stroke:#eaeef2}.line{fill:none;stroke-width:1.4;stroke-linejoin:round}
-.tick{fill:#57606a}.end{text-anchor:end}.middle,.axis{text-anchor:middle}.axis{fill:#1b1f24}.state{fill:#1b1f24}.name{font-weight:600}
-.mark{stroke-width:1.2;stroke-dasharray:4 3;opacity:.85}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:1px 14px;font-size:13px;margin:8px 0 0}
+dt{color:#57606a}dd{margin:0;overflow-wrap:anywhere}
+svg{width:100%;height:auto;display:block;margin-top:8px}
 .inject{color:#d55e00}.detect{color:#0072b2}.open{color:#1b1f24}
 @media print{.scroll{max-height:none}details{break-inside:avoid}#filter{display:none}}
 """

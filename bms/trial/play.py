@@ -88,7 +88,10 @@ class Log:
 
 @dataclass
 class Played:
-    """A trial that was played: its log, and all that judging needs. `injected`: (time in s, text), first the one that times count from."""
+    """A trial that was played: its log, and all that judging needs.
+
+    `injected`: (time in s, text), first the one that times count from.
+    """
 
     trial: Trial
     log: Log
@@ -117,9 +120,10 @@ def _configured(scenario: Scenario, info: RackInfo) -> tuple[RackConfig, Config]
 def play(
     trial: Trial, controller: Mapping[str, Any] | None = None, watch: Callable[[Any, Any], None] | None = None
 ) -> Played:
-    """Play `trial`; `controller` are changes of the configuration on top of its own. Raises `ConfigError`.
+    """Play `trial`. Raises `ConfigError`.
 
-    `watch(rack, controller)` is called once both exist, before the first step.
+    `controller` are changes of the configuration that the trial knows nothing of: its quantities, budgets and
+    expectations stay those of its own. `watch(rack, controller)` is called once both exist, before the first step.
     """
     where = f"{trial.source}: trial '{trial.id}'"
     try:
@@ -129,15 +133,14 @@ def play(
         raise ConfigError(text if text.startswith(trial.source) else f"{where}: {text}") from error
 
 
-def _play(
-    trial: Trial, where: str, controller: Mapping[str, Any], watch: Callable[[Any, Any], None] | None
-) -> Played:
+def _play(trial: Trial, where: str, controller: Mapping[str, Any], watch: Callable[[Any, Any], None] | None) -> Played:
     scenario = trial.scenario
-    if controller:
-        scenario = replace(scenario, controller=merged(scenario.controller, controller))
     size = {k: v for k, v in scenario.tables.get("rack", {}).items() if not isinstance(v, str)}
     info = open_rack(scenario.rack, clock=VirtualClock(), options={"rack": size}).info
     settings, record_ = _configured(scenario, info)
+    if controller:
+        changed = replace(scenario, controller=merged(scenario.controller, controller))
+        record_ = _configured(changed, info)[1]
     values = quantities(settings)
     tables = {name: resolved(table, values, f"{where}: [{name}]", WORDS) for name, table in scenario.tables.items()}
     starts = _starts(trial, scenario, where, controller)
@@ -185,14 +188,14 @@ def _query_seed(url: str) -> int:
 def _told(trial: Trial, starts: Sequence[float]) -> list[tuple[float, str]]:
     """What was injected and when, in words; that which its times count from comes first."""
     told = []
-    for number, (entry, start_s) in enumerate(zip(trial.injected, starts, strict=True)):
+    for k, (entry, start_s) in enumerate(zip(trial.injected, starts, strict=True)):
         text = entry["kind"] if "channel" not in entry else f"{entry['channel']} {entry['kind']}"
         if "index" in entry:
             index = entry["index"]
             text += f" at {index}" if not isinstance(index, list) or len(index) <= 2 else f" at {len(index)} places"
         if "value" in entry:
             text += f": {entry['value']}"
-        inside = number >= len(trial.injected) - len(trial.internals)
+        inside = k >= len(trial.injected) - len(trial.internals)
         told.append(("at_state" not in entry, inside, start_s + float(entry.get("at_s", 0.0)), text))
     told += [
         (True, True, at_s, f"request {request.name.lower()}")
@@ -273,7 +276,12 @@ class _Runner:
     """The loop of a trial: read, decide, write, note."""
 
     def __init__(
-        self, rack: Rack, controller: Controller, clock: VirtualClock, scenario: Scenario, internals: list[dict[str, Any]]
+        self,
+        rack: Rack,
+        controller: Controller,
+        clock: VirtualClock,
+        scenario: Scenario,
+        internals: list[dict[str, Any]],
     ) -> None:
         self.rack, self.controller, self.clock, self.scenario = rack, controller, clock, scenario
         self.internals = internals

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bms.trial.outcome import Curves, Outcome
 
-WIDTH, LEFT, RIGHT = 980, 62, 96
+WIDTH, LEFT, RIGHT = 980, 62, 108
 STATE_H, PLOT_H, GAP_H = 20, 108, 16
 
 # Okabe and Ito's colours, as in the report of a run
@@ -25,7 +25,16 @@ STATES = {
 }  # fmt: skip
 # dark blue over purple and orange to light yellow, readable in grey as well (as matplotlib's inferno)
 _HEAT = np.array(
-    [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]]
+    [
+        [0, 0, 4],
+        [40, 11, 84],
+        [101, 21, 110],
+        [159, 42, 99],
+        [212, 72, 66],
+        [245, 125, 21],
+        [250, 193, 39],
+        [252, 255, 164],
+    ]
 )
 F4 = npt.NDArray[np.float32]
 
@@ -50,7 +59,8 @@ def picture(outcome: Outcome) -> str:
     parts.append(_time_axis(view, y))
     height = y + 34
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="curves of {html.escape(outcome.id)}">'
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" font-size="11.5" role="img" '
+        f'aria-label="curves of {html.escape(outcome.id)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -102,18 +112,22 @@ def _panel(view: _View, top: float, label: str, time_s: F4, lines: Sequence[Line
     def y(value: float) -> float:
         return top + PLOT_H * (high - min(max(value, low), high)) / (high - low)
 
-    parts = [f'<rect x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PLOT_H}" class="frame"/>']
+    parts = [
+        f'<rect x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PLOT_H}" fill="none" stroke="#d0d7de"/>'
+    ]
     for tick in _ticks(low, high, 4):
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" class="grid"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" class="tick end">{tick:g}</text>')
-    parts.append(f'<text transform="translate(13 {top + PLOT_H / 2}) rotate(-90)" class="axis">{label}</text>')
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#eaeef2"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" fill="#57606a" text-anchor="end">{tick:g}</text>')
+    parts.append(f'<text transform="translate(13 {top + PLOT_H / 2}) rotate(-90)" text-anchor="middle">{label}</text>')
     named = [line for line in lines if line[0]]
     for k, (name, colour, _, _) in enumerate(named):
-        parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{top + 14 + 16 * k}" fill="{colour}" class="name">{name}</text>')
+        parts.append(
+            f'<text x="{WIDTH - RIGHT + 8}" y="{top + 14 + 16 * k}" fill="{colour}" font-weight="600">{name}</text>'
+        )
     for _, colour, dashes, values in lines:
         dash = f' stroke-dasharray="{dashes}"' if dashes else ""
         for piece in _pieces(view, time_s, values, y):
-            parts.append(f'<polyline points="{piece}" stroke="{colour}"{dash} class="line"/>')
+            parts.append(f'<polyline points="{piece}" stroke="{colour}"{dash} fill="none" stroke-width="1.4"/>')
     return "".join(parts)
 
 
@@ -137,11 +151,12 @@ def _states(view: _View, curves: Curves, top: float) -> str:
         colour = STATES.get(name, "#e4e8ec")
         title = html.escape(f"{name} from {begin:g} s")
         parts.append(
-            f'<rect x="{x:.1f}" y="{top}" width="{max(wide, 0.6):.1f}" height="{STATE_H}" fill="{colour}"><title>{title}</title></rect>'
+            f'<rect x="{x:.1f}" y="{top}" width="{max(wide, 0.6):.1f}" height="{STATE_H}" fill="{colour}">'
+            f"<title>{title}</title></rect>"
         )
         if wide > 7 * len(name):
-            parts.append(f'<text x="{x + 4:.1f}" y="{top + 14}" class="state">{name.replace("_", " ")}</text>')
-    return "".join(parts) + f'<text x="{WIDTH - RIGHT + 8}" y="{top + 14}" class="name">state</text>'
+            parts.append(f'<text x="{x + 4:.1f}" y="{top + 14}">{name.replace("_", " ")}</text>')
+    return "".join(parts) + f'<text x="{WIDTH - RIGHT + 8}" y="{top + 14}" font-weight="600">state</text>'
 
 
 def _heat(view: _View, top: float, curves: Curves) -> str:
@@ -154,16 +169,18 @@ def _heat(view: _View, top: float, curves: Curves) -> str:
     parts = [
         f'<image x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PLOT_H}" preserveAspectRatio="none" '
         f'style="image-rendering:pixelated" href="{_png(share)}"/>',
-        f'<text transform="translate(13 {top + PLOT_H / 2}) rotate(-90)" class="axis">{curves.heat_of}</text>',
+        f'<text transform="translate(13 {top + PLOT_H / 2}) rotate(-90)" text-anchor="middle">{curves.heat_of}</text>',
     ]
     bar = np.linspace(1.0, 0.0, 32)[:, None]
     x = WIDTH - RIGHT + 10
-    parts.append(f'<image x="{x}" y="{top}" width="10" height="{PLOT_H}" preserveAspectRatio="none" href="{_png(bar)}"/>')
+    parts.append(
+        f'<image x="{x}" y="{top}" width="10" height="{PLOT_H}" preserveAspectRatio="none" href="{_png(bar)}"/>'
+    )
     for value, y in ((high, top + 10), ((high + low) / 2, top + PLOT_H / 2 + 4), (low, top + PLOT_H)):
-        parts.append(f'<text x="{x + 15}" y="{y:.1f}" class="tick">{value:.1f} degC</text>')
+        parts.append(f'<text x="{x + 15}" y="{y:.1f}" fill="#57606a">{value:.1f} degC</text>')
     n = len(curves.heat)
     for row, y in ((0, top + 10), (n - 1, top + PLOT_H)):
-        parts.append(f'<text x="{LEFT - 6}" y="{y}" class="tick end">{row}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y}" fill="#57606a" text-anchor="end">{row}</text>')
     return "".join(parts)
 
 
@@ -191,12 +208,15 @@ def _png(share: npt.NDArray[np.floating]) -> str:
 def _marks(view: _View, outcome: Outcome, bottom: float) -> str:
     """Lines at injection, first detection and opening."""
     marks = [(at_s, RED, "inject", text) for at_s, text in outcome.injected[:4]]
-    detected = [(e.inject_s + e.detect_ms / 1e3, f"{e.fault} {e.tier}") for e in outcome.entries if e.detect_ms is not None]
+    detected = [
+        (e.inject_s + e.detect_ms / 1e3, f"{e.fault} {e.tier}") for e in outcome.entries if e.detect_ms is not None
+    ]
     opened = [(e.inject_s + e.open_ms / 1e3, f"{e.fault} {e.tier}") for e in outcome.entries if e.open_ms is not None]
     marks += [(at_s, BLUE, "detect", text) for at_s, text in detected]
     marks += [(at_s, INK, "open", text) for at_s, text in opened]
     return "".join(
-        f'<line x1="{view.x(at_s):.1f}" x2="{view.x(at_s):.1f}" y1="4" y2="{bottom}" stroke="{colour}" class="mark">'
+        f'<line x1="{view.x(at_s):.1f}" x2="{view.x(at_s):.1f}" y1="4" y2="{bottom}" stroke="{colour}" '
+        f'stroke-width="1.2" stroke-dasharray="4 3" opacity="0.85">'
         f"<title>{html.escape(f'{what} at {at_s:g} s: {text}')}</title></line>"
         for at_s, colour, what, text in marks
     )
@@ -206,10 +226,10 @@ def _time_axis(view: _View, bottom: float) -> str:
     span_s = view.last_s - view.first_s
     unit, per = ("h", 3600.0) if span_s > 7200 else ("min", 60.0) if span_s > 600 else ("s", 1.0)
     ticks = "".join(
-        f'<text x="{view.x(tick * per):.1f}" y="{bottom + 15}" class="tick middle">{tick:g}</text>'
+        f'<text x="{view.x(tick * per):.1f}" y="{bottom + 15}" fill="#57606a" text-anchor="middle">{tick:g}</text>'
         for tick in _ticks(view.first_s / per, view.last_s / per, 9)
     )
-    return ticks + f'<text x="{WIDTH - RIGHT + 8}" y="{bottom + 15}" class="tick">{unit}</text>'
+    return ticks + f'<text x="{WIDTH - RIGHT + 8}" y="{bottom + 15}" fill="#57606a">{unit}</text>'
 
 
 def _ticks(low: float, high: float, n: int) -> list[float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from bms.runtime import engine
 from bms.trial.case import Trial
@@ -39,20 +40,40 @@ def run_all(
 
     `told` is called as each ends. The outcomes do not depend on `processes`. Raises `ConfigError`.
     """
-    urls = [trial.scenario.rack for trial, _ in jobs]
+    work = functools.partial(_run_job, curves=curves)
+    return run_each(work, jobs, [trial for trial, _ in jobs], processes, engine_text, told)
+
+
+def _run_job(job: Job, *, curves: bool) -> Outcome:
+    return run_one(*job, curves=curves)
+
+
+T = TypeVar("T")
+
+
+def run_each(
+    work: Callable[[T], Outcome],
+    items: Sequence[T],
+    trials: Sequence[Trial],
+    processes: int,
+    engine_text: str,
+    told: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """`work` for each of `items`, in as many processes; `trials` are those that they are of. See `run_all`."""
+    urls = sorted({trial.scenario.rack for trial in trials})
     prepare(urls, engine_text, quiet=False)
-    if processes <= 1 or len(jobs) <= 1:
+    if processes <= 1 or len(items) <= 1:
         outcomes = []
-        for trial, changes in jobs:
-            outcomes.append(run_one(trial, changes, curves=curves))
+        for item in items:
+            outcomes.append(work(item))
             told(outcomes[-1])
         return outcomes
     found: dict[int, Outcome] = {}
     # the longest first, so that no process is left alone with one at the end
-    order = sorted(range(len(jobs)), key=lambda k: -_steps(jobs[k][0]))
+    order = sorted(range(len(items)), key=lambda k: -trials[k].scenario.duration_s / trials[k].scenario.period_s)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, prepare_worker, (urls, engine_text)) as pool:
-        futures = {pool.submit(run_one, *jobs[k], curves=curves): k for k in order}
+        futures = {pool.submit(work, items[k]): k for k in order}
         try:
             for future in as_completed(futures):
                 outcome = future.result()
@@ -61,7 +82,7 @@ def run_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [found[k] for k in range(len(jobs))]
+    return [found[k] for k in range(len(items))]
 
 
 def prepare_worker(urls: Sequence[str], engine_text: str) -> None:
@@ -69,13 +90,14 @@ def prepare_worker(urls: Sequence[str], engine_text: str) -> None:
     prepare(urls, engine_text, quiet=True)
 
 
-def _steps(trial: Trial) -> float:
-    return trial.scenario.duration_s / trial.scenario.period_s
-
-
 @contextmanager
-def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable[[Outcome], None]]:
-    """A bar on a terminal, plain lines elsewhere; gives what is to be called with each outcome."""
+def progress(
+    total: int, what: str, *, quiet: bool = False, failing: bool = True
+) -> Iterator[Callable[[Outcome], None]]:
+    """A bar on a terminal, plain lines elsewhere; gives what is to be called with each outcome.
+
+    `failing`: how many have failed is told, too.
+    """
     if quiet:
         yield lambda outcome: None
         return
@@ -84,14 +106,20 @@ def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        columns = (
+            TextColumn(what),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=total)
 
             def show(outcome: Outcome) -> None:
                 nonlocal failed
                 failed += outcome.status == FAILED
-                bar.update(task, advance=1, description=f"{failed} failed" if failed else "")
+                bar.update(task, advance=1, description=f"{failed} failed" if failing and failed else "")
 
             yield show
         return
@@ -100,6 +128,7 @@ def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable
         nonlocal done, failed
         done, failed = done + 1, failed + (outcome.status == FAILED)
         if done % PLAIN_EVERY == 0 or done == total:
-            print(f"{what}: {done} of {total}, {failed} failed", file=sys.stderr, flush=True)
+            text = f", {failed} failed" if failing else ""
+            print(f"{what}: {done} of {total}{text}", file=sys.stderr, flush=True)
 
     yield tell

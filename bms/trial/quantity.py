@@ -86,7 +86,8 @@ def resolved(table: Any, values: Mapping[str, float], where: str, words: frozens
     """`table` with numbers for all texts of the grammar, except for keys in `words`, which hold text as it is."""
     if isinstance(table, Mapping):
         return {
-            key: item if key in words else resolved(item, values, f"{where} {key}", words) for key, item in table.items()
+            key: item if key in words else resolved(item, values, f"{where} {key}", words)
+            for key, item in table.items()
         }
     if isinstance(table, list | tuple):
         return [resolved(item, values, where, words) for item in table]

@@ -33,7 +33,8 @@ def line(outcome: Outcome, entry: Entry) -> str:
     """One line of the ledger."""
     share = used(entry)
     return (
-        f"{outcome.id[:44]:44} {f'{entry.fault}.{entry.tier}'[:32]:32} {ms(entry.detect_ms):>9} {ms(entry.react_ms):>9} "
+        f"{outcome.id[:44]:44} {f'{entry.fault}.{entry.tier}'[:32]:32} {ms(entry.detect_ms):>9} "
+        f"{ms(entry.react_ms):>9} "
         f"{ms(entry.open_ms):>9} {ms(entry.budget_ms):>9} {'-' if share is None else f'{share:.0%}':>6}"
     )
 
@@ -44,7 +45,9 @@ def ledger(outcomes: Sequence[Outcome], *, everything: bool) -> list[str]:
     for status, title in ((FAILED, "FAILED"), (GAP, "known gap")):
         for outcome in outcomes:
             if outcome.status == status:
-                text.append(f"{title}  {outcome.id}: {outcome.description}" + (f" ({outcome.gap})" if outcome.gap else ""))
+                text.append(
+                    f"{title}  {outcome.id}: {outcome.description}" + (f" ({outcome.gap})" if outcome.gap else "")
+                )
                 text += [f"        {failure}" for failure in outcome.failures]
     lines = [(outcome, entry) for outcome in outcomes for entry in outcome.entries]
     lines.sort(key=lambda pair: pair[0].status == PASSED)
