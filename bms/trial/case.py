@@ -6,6 +6,7 @@ tables multiply a trial: one for each value, laid over, with `{NAME}` in its tex
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -81,6 +82,12 @@ def load_all(paths: Iterable[str | Path]) -> list[Trial]:
                 )
             found[trial.id] = trial
     return list(found.values())
+
+
+def hint(name: str, trials: Iterable[Trial]) -> str:
+    """The end of an error line about an id that no trial has."""
+    close = difflib.get_close_matches(name, [trial.id for trial in trials], n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else "; `bms trial list` shows all"
 
 
 def load(path: str | Path) -> list[Trial]:
@@ -232,10 +239,12 @@ def _injected(table: str, entry: Mapping[str, Any], number: int, where: str) -> 
             raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, _INJECTED[table])}")
     if not isinstance(entry.get("kind"), str):
         raise ConfigError(f"{where}: kind = {entry.get('kind')!r}: expected the name of a kind")
+    entry = dict(entry)
     for key in ("at_s", "until_s", "ramp_s"):
-        value = entry.get(key, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise ConfigError(f"{where}: {key} = {value!r}: expected a time in s, not negative")
+        if key in entry and (entry[key] != 0 or isinstance(entry[key], bool)):
+            entry[key] = scenarios.seconds(entry[key], f"{where}: {key}")
+    if "until_s" in entry and entry["until_s"] <= entry.get("at_s", 0.0):
+        raise ConfigError(f"{where}: until_s = {entry['until_s']:g}: must be later than at_s")
     if "at_state" in entry and entry["at_state"] not in STATES:
         state = entry["at_state"]
         raise ConfigError(f"{where}: at_state = {state!r}: no such state{nearest(str(state), STATES)}")

@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = commands.add_parser("run", help="run trials and write the ledger", description="Run trials.", epilog=EXAMPLES)
     _choice(run)
     run.add_argument("--out", metavar="DIR", type=Path, help="folder for the ledger (default: runs/...)")
+    run.add_argument(
+        "--record",
+        action="store_true",
+        help="leave a recording of each trial that fails, for bms replay and bms report",
+    )
     run.add_argument("--ledger", action="store_true", help="print every line of the ledger, not the tightest alone")
     run.add_argument("--matrix", action="store_true", help="print the coverage matrix")
     _processes(run)
@@ -122,9 +127,7 @@ def chosen(files: Sequence[str], *, whole: bool, pattern: str | None, pack: str 
         if (pack is None or pack in trial.tags) and (pattern is None or _matches(trial, pattern))
     ]
     if not found:
-        raise ConfigError(
-            f"--filter {pattern}: no trial has this in its id{nearest(pattern or '', [t.id for t in trials])}"
-        )
+        raise ConfigError(f"--filter {pattern}: no trial has this in its id{case.hint(pattern or '', trials)}")
     return found
 
 
@@ -156,17 +159,30 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     folder = _folder(args.out)
     complete = args.all and args.filter is None and args.pack is None
     write(folder, outcomes, coverage, wall_s, complete)
+    recordings = _recorded(trials, outcomes, folder) if args.record else []
     print("\n".join(screen.ledger(outcomes, everything=args.ledger)))
     if args.matrix or (complete and coverage.missing):
         print("\n".join(["", *matrix.lines(coverage)]))
     print()
     print(screen.totals(outcomes, coverage, wall_s))
     print(screen.DISCLAIMER)
+    for recording in recordings:
+        print(f"bms replay {recording}")
     print(folder / PAGE)
     if complete and coverage.missing:
         print(f"{len(coverage.missing)} rows of the fault table were never exercised")
         return FAILED
     return FAILED if any(found.status == outcome.FAILED for found in outcomes) else GOOD
+
+
+def _recorded(trials: Sequence[Trial], outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
+    """Play the trials that failed once more, which leads to the same, and record them. Returns the folders."""
+    from bms.trial.play import play
+
+    failed = [trial for trial, found in zip(trials, outcomes, strict=True) if found.status == "failed"]
+    for trial in failed:
+        play(trial, record=folder / trial.id)
+    return [folder / trial.id for trial in failed]
 
 
 def _folder(out: Path | None) -> Path:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bms.core.faults import Fault, row_id
+from bms.core.faults import Fault, Reaction, row_id
+from bms.racks.faults import REACTIONS
 from bms.trial.quantity import check
 from hal.contract import RackState, Severity
 from hal.errors import ConfigError, nearest
@@ -17,15 +18,19 @@ STATES = {state.name.lower(): state for state in RackState}
 ENDS = ("open", "closed", "welded")
 SINCE = ("injection", "threshold")
 
-_ROW_KEYS = ("fault", "tiers", "since", "detect_ms", "open_ms", "at", "value")
+_ROW_KEYS = ("fault", "tiers", "since", "detect_ms", "react_ms", "open_ms", "at", "value", "reaction")
 _KEYS = ("row", "state", "contactors", "allow", "forbid", "quiet", "never_closed", "bounds")
-BOUNDS = ("cell_v_max", "cell_v_min", "degc_max", "charge_a_max", "discharge_a_max", "current_at_end_a")
+BOUNDS = (
+    *("cell_v_max", "cell_v_min", "degc_max", "charge_a_max", "discharge_a_max"),
+    *("current_at_end_a", "charge_limit_at_end_a", "discharge_limit_at_end_a"),
+)
 
 
 @dataclass(frozen=True)
 class ExpectRow:
     """One row that must be seen. Times in ms since `since`: the injection, the last moment before at which what the row
     looks at passes its threshold, or a time of the run in s. `None`: the budget follows from the fault table.
+    `reaction` must be done beside what the table demands.
     """
 
     fault: Fault
@@ -33,6 +38,8 @@ class ExpectRow:
     since: str | float = "injection"
     detect_ms: float | None = None
     open_ms: float | None = None
+    react_ms: float | None = None
+    reaction: Reaction = Reaction.NONE
     at: tuple[int, ...] = ()
     value: tuple[Any, Any] | None = None
 
@@ -110,7 +117,7 @@ def _rows(entry: Any, where: str) -> list[ExpectRow]:
     since = entry.get("since", "injection")
     if not (since in SINCE or _is_number(since)):
         raise ConfigError(f"{where}: since = {since!r}: expected 'injection', 'threshold' or a time in s")
-    for key in ("detect_ms", "open_ms"):
+    for key in ("detect_ms", "react_ms", "open_ms"):
         if key in entry and not (_is_number(entry[key]) and entry[key] > 0):
             raise ConfigError(f"{where}: {key} = {entry[key]!r}: expected a time in ms, larger than 0")
     at = entry.get("at", [])
@@ -127,11 +134,25 @@ def _rows(entry: Any, where: str) -> list[ExpectRow]:
         raise ConfigError(f"{where}: tiers = []: name at least one of: {', '.join(TIERS)}")
     return [
         ExpectRow(
-            fault, tier, since if isinstance(since, str) else float(since), entry.get("detect_ms"),
-            entry.get("open_ms"), tuple(at), None if value is None else (value[0], value[1]),
+            fault,
+            tier,
+            since if isinstance(since, str) else float(since),
+            entry.get("detect_ms"),
+            entry.get("open_ms"),
+            entry.get("react_ms"),
+            _reaction(entry, where),
+            tuple(at),
+            None if value is None else (value[0], value[1]),
         )
         for tier in tiers
-    ]  # fmt: skip
+    ]
+
+
+def _reaction(entry: Mapping[str, Any], where: str) -> Reaction:
+    reaction = Reaction.NONE
+    for name in _listed(entry.get("reaction", []), f"{where}: reaction"):
+        reaction |= _name(name, REACTIONS, f"{where}: reaction")
+    return reaction
 
 
 def _is_number(value: object) -> bool:

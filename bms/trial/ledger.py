@@ -8,7 +8,7 @@ its value counts if it is one, and `SLACK_STEPS` steps, to its detection.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -107,8 +107,11 @@ def _entry(played: Played, wanted: ExpectRow) -> Entry:
     if entry.detect_ms < -1e-6:
         entry.failures.append(f"{name}: seen {-entry.detect_ms:.0f} ms before the injection")
     if row is not None:
-        _follow(played, row, hit, base_s, entry)
-    spent = entry.spent_ms
+        _follow(played, replace(row, reaction=row.reaction | wanted.reaction), hit, base_s, entry)
+    spent, react_ms = entry.spent_ms, entry.react_ms
+    if wanted.react_ms is not None and (react_ms is None or react_ms > wanted.react_ms + 1e-6):
+        done = "no reaction" if react_ms is None else f"reaction after {react_ms:.0f} ms"
+        entry.failures.append(f"{name}: {done}, {wanted.react_ms:.0f} ms allowed")
     if wanted.detect_ms is not None and entry.detect_ms > wanted.detect_ms + 1e-6:
         entry.failures.append(f"{name}: detected after {entry.detect_ms:.0f} ms, {wanted.detect_ms:.0f} ms allowed")
     if spent is not None and entry.budget_ms is not None and spent > entry.budget_ms + 1e-6:
@@ -337,11 +340,16 @@ def _bounds(played: Played) -> list[str]:
         "cell_v_max": (log.v_max, 1.0), "cell_v_min": (log.v_min, -1.0), "degc_max": (log.degc.max(axis=1), 1.0),
         "charge_a_max": (-log.true_a, 1.0), "discharge_a_max": (log.true_a, 1.0),
     }  # fmt: skip
+    at_end = {
+        "current_at_end_a": abs(float(log.true_a[-1])),
+        "charge_limit_at_end_a": float(log.charge_a[-1]),
+        "discharge_limit_at_end_a": float(log.discharge_a[-1]),
+    }
     for key, bound in played.trial.expect.bounds:
         most = number(bound, played.values, f"[expect] bounds.{key}")
-        if key == "current_at_end_a":
-            if abs(log.true_a[-1]) > most:
-                failures.append(f"{abs(log.true_a[-1]):.1f} A flow at the end, at most {most:.5g} expected")
+        if key in at_end:
+            if at_end[key] > most:
+                failures.append(f"{key} = {at_end[key]:.5g}, at most {most:.5g} expected")
             continue
         values, sign = measured[key]
         with np.errstate(invalid="ignore"):

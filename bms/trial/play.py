@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ from bms.racks import RackConfig
 from bms.racks.record import record
 from bms.racks.tables import merged
 from bms.runtime.clock import VirtualClock
-from bms.runtime.run import first_guess, rack_config
+from bms.runtime.run import first_guess, prepare_folder, rack_config
 from bms.runtime.scenario import Scenario
+from bms.runtime.takedown import TakeDown
 from bms.trial import internal
 from bms.trial.case import Trial
 from bms.trial.expect import STATES
 from bms.trial.quantity import number, quantities, resolved
 from hal.backends.chaos import Change, Chaos
+from hal.backends.replay import FILE_NAME
 from hal.contract import (
     N_FAULT_WORDS,
     Command,
@@ -117,23 +120,21 @@ def _configured(scenario: Scenario, info: RackInfo) -> tuple[RackConfig, Config]
     return _KNOWN[key]
 
 
-def play(
-    trial: Trial, controller: Mapping[str, Any] | None = None, watch: Callable[[Any, Any], None] | None = None
-) -> Played:
+def play(trial: Trial, controller: Mapping[str, Any] | None = None, record: Path | None = None) -> Played:
     """Play `trial`. Raises `ConfigError`.
 
     `controller` are changes of the configuration that the trial knows nothing of: its quantities, budgets and
-    expectations stay those of its own. `watch(rack, controller)` is called once both exist, before the first step.
+    expectations stay those of its own. `record`: a folder for a recording, which `bms replay` opens.
     """
     where = f"{trial.source}: trial '{trial.id}'"
     try:
-        return _play(trial, where, controller or {}, watch)
+        return _play(trial, where, controller or {}, record)
     except ConfigError as error:
         text = str(error)
         raise ConfigError(text if text.startswith(trial.source) else f"{where}: {text}") from error
 
 
-def _play(trial: Trial, where: str, controller: Mapping[str, Any], watch: Callable[[Any, Any], None] | None) -> Played:
+def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Path | None) -> Played:
     scenario = trial.scenario
     size = {k: v for k, v in scenario.tables.get("rack", {}).items() if not isinstance(v, str)}
     info = open_rack(scenario.rack, clock=VirtualClock(), options={"rack": size}).info
@@ -154,10 +155,12 @@ def _play(trial: Trial, where: str, controller: Mapping[str, Any], watch: Callab
         rack = Chaos(rack, [_change(change) for change in changes])
     with rack:
         own = _controller(scenario, rack, settings, record_)
-        if watch is not None:
-            watch(rack, own)
-        runner = _Runner(rack, own, clock, scenario, sorted(internals, key=lambda entry: entry["at_s"]))
+        taken = None if record_to is None else _taken(record_to, trial, rack.info, own)
+        runner = _Runner(rack, own, clock, scenario, sorted(internals, key=lambda entry: entry["at_s"]), taken)
         log = runner.run()
+        if taken is not None:
+            taken.close({"ended_by": "duration", "opened": int(log.asked[-1]) == 0})
+            taken.complain()
     injected = _told(trial, starts)
     return Played(
         trial, log, settings, values, info, injected,
@@ -177,6 +180,14 @@ def _controller(scenario: Scenario, rack: Rack, settings: RackConfig, config: Co
     rack.read(measurement)
     soc, std = first_guess(scenario, settings.cell, measurement.raw[0], info)
     return Controller(own, initial_state(own, soc, std), measurement, Command(info.n_cells, info.n_sensors))
+
+
+def _taken(folder: Path, trial: Trial, info: RackInfo, controller: Controller) -> TakeDown:
+    """What takes down every step of a trial into `folder`."""
+    scenario = trial.scenario
+    about = {"scenario": scenario.to_json(), "sample_every": 1, "speed": None, "trial": trial.id}
+    prepare_folder(folder)
+    return TakeDown(folder, folder / FILE_NAME, info, controller, about, scenario.period_s)
 
 
 def _query_seed(url: str) -> int:
@@ -282,9 +293,10 @@ class _Runner:
         clock: VirtualClock,
         scenario: Scenario,
         internals: list[dict[str, Any]],
+        taken: TakeDown | None,
     ) -> None:
         self.rack, self.controller, self.clock, self.scenario = rack, controller, clock, scenario
-        self.internals = internals
+        self.internals, self.taken = internals, taken
         info = rack.info
         self.log = Log(math.ceil(scenario.duration_s / scenario.period_s) + 2, info)
         self.truth: Truth | None = None
@@ -309,9 +321,11 @@ class _Runner:
                     internal.apply(entry, self.controller)
             self.clock.wait_until(now_s, lambda: False)
             self.rack.read(self.controller.measurement)
-            self.controller.step(asked, now_s - last_s)
+            status = self.controller.step(asked, now_s - last_s)
             self.rack.write(self.controller.command)
             self._note(now_s, now_s - last_s, asked)
+            if self.taken is not None:
+                self.taken.add(now_s - last_s, asked, status, self.controller, self.truth)
             last_s, now_s = now_s, now_s + period_s
         return self.log
 

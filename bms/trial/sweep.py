@@ -24,7 +24,7 @@ from bms.trial.outcome import PASSED, Outcome, outcome_of
 from bms.trial.play import play
 from bms.trial.screen import ms
 from hal.contract import Severity
-from hal.errors import ConfigError, DataError, nearest
+from hal.errors import ConfigError, DataError
 
 GOOD, FAILED = 0, 1
 
@@ -98,7 +98,7 @@ def _expected(expect: Expect) -> Expect:
 
 
 def run_tick(tick: Tick) -> Outcome:
-    """Play one tick. The budget runs while something is closed: a row that was never exposed for so long is forgiven."""
+    """Play one tick. The budget runs while something is closed: a row that was never exposed so long is forgiven."""
     begun = time.perf_counter()
     played = play(tick.trial)
     verdict = judge(played)
@@ -134,7 +134,7 @@ def find(name: str) -> Trial:
     for trial in trials:
         if trial.id == name:
             return trial
-    raise ConfigError(f"'{name}': no trial of the library has this id{nearest(name, [trial.id for trial in trials])}")
+    raise ConfigError(f"'{name}': no trial of the library has this id{case.hint(name, trials)}")
 
 
 def command(args: argparse.Namespace) -> int:
