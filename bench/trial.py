@@ -1,7 +1,7 @@
 """How many seconds of scenarios does a second of wall time try?
 
-Run with `python bench/trial.py` (a minute). The library of `bms trial run --all`, in one process and in as many as there are
-processors; and what a trial of ten minutes costs, from the start of the twin to its verdict, on small and on whole racks.
+Run with `python bench/trial.py` (a minute). The library of `bms trial run --all`, in one process and on all processors;
+and what a trial of ten minutes costs, from the start of the twin to its verdict, on small and on whole racks.
 """
 
 from __future__ import annotations

@@ -365,7 +365,7 @@ def _bounds(played: Played) -> list[str]:
 def _cells(played: Played, entry: Entry) -> list[tuple[int, str, str, str, str]]:
     """The cell of the coverage matrix that a line fills: row, state and conditions at the injection."""
     log = played.log
-    k = max(int(np.searchsorted(log.time_s, entry.inject_s, side="right")) - 1, 0)
+    k = max(int(np.searchsorted(log.time_s, entry.inject_s - 1e-6)) - 1, 0)  # the step before
     degc, soc = float(np.nanmean(log.degc[k])), float(log.soc[k])
     chemistry = played.settings.cell.chemistry
     return [(entry.row, state_name(int(log.state[k])), chemistry, degc_band(degc), soc_band(soc))]
