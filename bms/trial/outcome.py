@@ -15,8 +15,8 @@ from bms.trial.ledger import Entry, Verdict, judge
 from bms.trial.play import Played, play, state_name
 
 PASSED, FAILED, GAP = "passed", "failed", "gap"
-COLUMNS = 240  # samples of a curve
-HEAT_ROWS, HEAT_COLUMNS = 52, 160  # of a temperature map
+COLUMNS = 160  # samples of a curve
+HEAT_ROWS, HEAT_COLUMNS = 52, 96  # of a temperature map
 CURVES = ("v_min", "v_mean", "v_max", "current_a", "true_a", "discharge_a", "charge_a")
 
 
