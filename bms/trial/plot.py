@@ -7,7 +7,7 @@ import html
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from bms.trial.outcome import Curves, Outcome
 
 WIDTH, LEFT, RIGHT = 980, 62, 108
 STATE_H, PLOT_H, GAP_H = 20, 108, 16
+SEEN_PX = 0.4
 
 # Okabe and Ito's colours, as in the report of a run
 BLUE, ORANGE, GREEN, RED, GREY, INK = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#8c959f", "#1b1f24"
@@ -131,14 +132,20 @@ def _panel(view: _View, top: float, label: str, time_s: F4, lines: Sequence[Line
     return "".join(parts)
 
 
-def _pieces(view: _View, time_s: F4, values: F4, y: object) -> list[str]:
-    """Points of a line, broken where a value is missing, without those that a straight line passes anyway."""
+def _pieces(view: _View, time_s: F4, values: F4, y: Callable[[float], float]) -> list[str]:
+    """Points of a line, broken where a value is missing, without those that nobody could see."""
     pieces: list[list[str]] = [[]]
-    for k, (at_s, value) in enumerate(zip(time_s.tolist(), values.tolist(), strict=True)):
-        if not math.isfinite(value):
+    places = [y(value) if math.isfinite(value) else math.nan for value in values.tolist()]
+    kept = math.nan  # comparisons with it are false, so that the next point is drawn
+    for k, (at_s, place) in enumerate(zip(time_s.tolist(), places, strict=True)):
+        if math.isnan(place):
             pieces.append([])
-        elif not (0 < k < len(values) - 1 and values[k - 1] == value == values[k + 1]):
-            pieces[-1].append(f"{view.x(at_s):.1f},{y(value):.1f}")  # type: ignore[operator]
+            kept = math.nan
+            continue
+        following = places[k + 1] if k + 1 < len(places) else math.nan
+        if not (abs(place - kept) < SEEN_PX and abs(following - place) < SEEN_PX):
+            pieces[-1].append(f"{view.x(at_s):.1f},{place:.1f}")
+            kept = place
     return [" ".join(piece) for piece in pieces if piece]
 
 
