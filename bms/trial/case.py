@@ -22,11 +22,14 @@ from bms.trial import internal
 from bms.trial.expect import STATES, Expect
 from bms.trial.expect import parse as parse_expect
 from bms.trial.quantity import check
+from hal.backends.chaos import Change
 from hal.errors import ConfigError, nearest
 
 RACK = "sim:lfp_280?n_series=16&module_groups=16&seed=3"
 """The rack of a trial that names none: small, because most faults do not ask for more."""
 DURATION_S = 120.0
+MOST_STEPS = 1_000_000
+"""Of one trial: its log holds every step, at some 700 bytes and more for each cell and sensor."""
 
 TABLES = ("run", "controller", "request", *(name for name in BACKEND_TABLES if name != "site"))
 OWN = ("change", "internal", "expect", "tags", "clause", "gap")
@@ -65,10 +68,13 @@ class Trial:
         return (*self.faults, *self.changes, *self.internals)
 
 
+def _folder() -> Path:
+    return Path(str(resources.files("bms").joinpath("trial", "library")))
+
+
 def library() -> list[Path]:
     """The files that come with the package."""
-    folder = resources.files("bms").joinpath("trial", "library")
-    return sorted(Path(str(file)) for file in folder.iterdir() if file.name.endswith(".toml"))
+    return sorted(_folder().glob("*.toml"))
 
 
 def load_all(paths: Iterable[str | Path]) -> list[Trial]:
@@ -99,7 +105,8 @@ def load(path: str | Path) -> list[Trial]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return parse(tables, path.stem, str(path))
+    # a report of the library is the same wherever the package lies
+    return parse(tables, path.stem, f"library/{path.name}" if path.parent == _folder() else str(path))
 
 
 def parse(tables: Mapping[str, Any], name: str, source: str) -> list[Trial]:
@@ -204,6 +211,11 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
     except ConfigError as error:
         text = str(error).removeprefix(f"scenario {source}: ")
         raise ConfigError(f"{where}: {text}") from None
+    if scenario.duration_s / scenario.period_s > MOST_STEPS:
+        raise ConfigError(
+            f"{where}: [run] duration = {run['duration']!r}: {scenario.duration_s / scenario.period_s:,.0f} steps, at "
+            f"most {MOST_STEPS:,}; shorten it, or lengthen period_s"
+        )
     tags, clause, gap = tables.get("tags", []), tables.get("clause", ""), tables.get("gap", "")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise ConfigError(f"{where}: tags = {tags!r}: expected a list of texts")
@@ -257,4 +269,25 @@ def _injected(table: str, entry: Mapping[str, Any], number: int, where: str) -> 
         raise ConfigError(f"{where}: from = {entry['from']!r}: only a ramp begins somewhere; give ramp_s, or remove it")
     if table == "internal":
         internal.check(entry, where)
+    if table == "change":
+        _check_change(entry, where)
     return entry
+
+
+def _check_change(entry: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` for a change that no rack could have."""
+    index, value = entry.get("index"), entry.get("value")
+    places = index if isinstance(index, list) else [] if index is None else [index]
+    if not all(isinstance(k, int) and not isinstance(k, bool) and k >= 0 for k in places):
+        raise ConfigError(f"{where}: index = {index!r}: expected a whole number or a list of them")
+    if not isinstance(entry.get("channel", ""), str):
+        raise ConfigError(f"{where}: channel = {entry['channel']!r}: expected the name of a field of a measurement")
+    try:
+        Change(
+            entry.get("channel", ""),
+            entry["kind"],
+            tuple(index) if isinstance(index, list) else index,
+            1.0 if isinstance(value, str) else value,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import hashlib
 import json
 import os
 import time
@@ -158,7 +159,7 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     coverage = matrix.covered(cell for found in outcomes for cell in found.cells)
     folder = _folder(args.out)
     complete = args.all and args.filter is None and args.pack is None
-    write(folder, outcomes, coverage, wall_s, complete)
+    write(folder, outcomes, coverage, wall_s, complete, made_with(args.engine))
     recordings = _recorded(trials, outcomes, folder) if args.record else []
     print("\n".join(screen.ledger(outcomes, everything=args.ledger)))
     if args.matrix or (complete and coverage.missing):
@@ -191,13 +192,32 @@ def _folder(out: Path | None) -> Path:
     return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-trial"
 
 
-def write(folder: Path, outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float, complete: bool) -> None:
+def made_with(engine_text: str) -> dict[str, str]:
+    """What was tried: the engine, the digest of the controller's kernels, and of the files of its libraries."""
+    from bms.core.jit import PROGRAM
+
+    found = {"engine": engine_text, "kernels": PROGRAM.table.digest[:16]}
+    _, _, paths = engine_text.partition(":")
+    for path in filter(None, paths.split(",")):
+        found[f"library {Path(path).name}"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return found
+
+
+def write(
+    folder: Path,
+    outcomes: Sequence[Outcome],
+    coverage: Coverage,
+    wall_s: float,
+    complete: bool,
+    made: dict[str, str],
+) -> None:
     """Write page, JSON and JUnit XML into `folder`. Raises `DataError`."""
     from bms.trial import junit, page
     from bms.trial.screen import DISCLAIMER
 
     document = {
         "note": DISCLAIMER,
+        "made_with": made,
         "wall_s": wall_s,
         "coverage": coverage.to_json(),
         "trials": [outcome.to_json() for outcome in outcomes],
@@ -205,9 +225,8 @@ def write(folder: Path, outcomes: Sequence[Outcome], coverage: Coverage, wall_s:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LEDGER).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (folder / JUNIT).write_text(junit.document(outcomes), encoding="utf-8")
-        (folder / PAGE).write_text(
-            page.render(outcomes, coverage, wall_s, "Fault trials", complete=complete), encoding="utf-8"
-        )
+        (folder / JUNIT).write_text(junit.document(outcomes, made), encoding="utf-8")
+        text = page.render(outcomes, coverage, wall_s, "Fault trials", complete=complete, made=made)
+        (folder / PAGE).write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"--out {folder}: cannot be written: {error.strerror}") from error

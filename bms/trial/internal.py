@@ -18,22 +18,28 @@ from hal.errors import ConfigError, nearest
 
 @dataclass(frozen=True)
 class Kind:
-    """What one kind does; `value`: what it is, '' where there is none; `index`: whether it names a cell."""
+    """What one kind does; `value`: what it is, '' for none, from `least` to `most`; `index`: it names a cell."""
 
     about: str
     value: str = ""
     index: bool = False
+    least: float = 0.0
+    most: float = float("inf")
 
 
 KINDS: dict[str, Kind] = {
-    "reset_cause": Kind("it started because of `value`: 1 orderly, 2 by an operator, 3 after a crash", "code"),
-    "store_verdict": Kind("the state store gave 1 an older state, 2 none of what was there", "code"),
+    "reset_cause": Kind(
+        "it started because of `value`: 1 orderly, 2 by an operator, 3 after a crash", "code", least=1, most=3
+    ),
+    "store_verdict": Kind("the state store gave 1 an older state, 2 none of what was there", "code", least=1, most=2),
     "other_configuration": Kind("its memory belongs to another configuration"),
     "configuration_bit": Kind("one bit of its configuration flips: word `value` of the charge derating", "word"),
     "estimate_lost": Kind("what it knows of the cell `index` is no number any more", index=True),
-    "capacity_share": Kind("it has learnt that the cell `index` has `value` of its capacity", "share", index=True),
+    "capacity_share": Kind(
+        "it has learnt that the cell `index` has `value` of its capacity", "share", index=True, most=1
+    ),
     "transported": Kind("it remembers that the rack was sent at 0 V"),
-    "late_step": Kind("one step comes `value` s late", "s"),
+    "late_step": Kind("one step comes `value` s late", "s", most=1e6),
 }
 """Every kind of `[[internal]]`."""
 
@@ -50,6 +56,11 @@ def check(entry: Mapping[str, Any], where: str) -> None:
                 f"missing ({kind.value or 'number of a cell'})" if needed else "not used by this kind: leave it out"
             )
             raise ConfigError(f"{where}: kind = {name!r}: {key} is {remedy}")
+    value = entry.get("value", kind.least)
+    if isinstance(value, str) or not kind.least <= value <= kind.most:
+        raise ConfigError(
+            f"{where}: value = {value!r}: expected a number in {kind.least:g}..{kind.most:g} ({kind.value})"
+        )
     index = entry.get("index", 0)
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
         raise ConfigError(f"{where}: index = {index!r}: expected the number of a cell")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -10,8 +10,11 @@ from bms.trial.outcome import FAILED, GAP, Outcome
 from bms.trial.screen import DISCLAIMER, HEADER, line
 
 
-def document(outcomes: Sequence[Outcome]) -> str:
-    """One suite for each file; properties of a case: rack, seed, digest of the configuration, clause, tags, state."""
+def document(outcomes: Sequence[Outcome], made: Mapping[str, str]) -> str:
+    """One suite for each file, with the properties `made`; each case has rack, seed, digest of the configuration, ...
+
+    `made` says what was tried: engine, kernels, libraries.
+    """
     root = ET.Element("testsuites", name="bms trial")
     for source in dict.fromkeys(outcome.source for outcome in outcomes):
         cases = [outcome for outcome in outcomes if outcome.source == source]
@@ -26,7 +29,8 @@ def document(outcomes: Sequence[Outcome]) -> str:
             time=f"{sum(case.wall_s for case in cases):.3f}",
         )
         properties = ET.SubElement(suite, "properties")
-        ET.SubElement(properties, "property", name="note", value=DISCLAIMER)
+        for name, value in {"note": DISCLAIMER, **made}.items():
+            ET.SubElement(properties, "property", name=name, value=value)
         for case in cases:
             _case(suite, case)
     ET.indent(root)

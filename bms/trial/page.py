@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bms.core.faults import Fault, row_id
 from bms.trial.coverage import AXES, Coverage, row_text
@@ -17,12 +17,23 @@ _ORDER = {FAILED: 0, GAP: 1, PASSED: 2}
 
 
 def render(
-    outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float, title: str, *, complete: bool = False
+    outcomes: Sequence[Outcome],
+    coverage: Coverage,
+    wall_s: float,
+    title: str,
+    *,
+    complete: bool = False,
+    made: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as text. `complete`: the whole library, so that a row that is missing is a failure."""
+    """The page as text.
+
+    `complete`: the whole library, so that a row that is missing is a failure. `made` says what was tried.
+    """
+    tried = ", ".join(f"{name} {value}" for name, value in (made or {}).items())
     ordered = sorted(outcomes, key=lambda outcome: _ORDER[outcome.status])
     parts = [
-        f"<header><h1>{html.escape(title)}</h1><p class='where'>{html.escape(DISCLAIMER)}</p></header>",
+        f"<header><h1>{html.escape(title)}</h1><p class='where'>{html.escape(DISCLAIMER)}</p>"
+        f"<p class='where'>{html.escape(tried)}</p></header>",
         f'<section class="cards">{_cards(outcomes, coverage, wall_s, complete)}</section>',
         _failed(ordered),
         f"<section><h2>Ledger</h2><p>Times in ms since the injection: to detection, to the first reaction, to open "

@@ -92,8 +92,8 @@ def test_a_ramp_is_a_stair_that_ends_at_its_value() -> None:
 def test_what_the_backend_refuses_names_file_and_trial(make) -> None:
     with pytest.raises(ConfigError, match=r"mine.toml: trial 'mine': \[\[fault\]\] kind = 'interlock' \(did you mean"):
         play(make(fault=[{"kind": "interlock"}]))
-    with pytest.raises(ConfigError, match=r"mine.toml: trial 'mine': change 'offset' of 'cell_w'"):
-        play(make(change=[{"channel": "cell_w", "kind": "offset", "value": 1}]))
+    with pytest.raises(ConfigError, match=r"mine.toml: trial 'mine': change 'offset' of 'cell_v': index = 99"):
+        play(make(change=[{"channel": "cell_v", "kind": "offset", "value": 1, "index": 99}]))
     with pytest.raises(ConfigError, match=r"mine.toml: trial 'mine': .*rack"):
         play(make(rack={"n_serie": 4}))
 
