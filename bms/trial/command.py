@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bms.runtime import engine
-from bms.trial import case
+from bms.runtime.scenario import seconds
+from bms.trial import adapt, case
 from bms.trial.case import Trial
 from hal.errors import ConfigError, DataError, nearest
 
@@ -30,6 +31,7 @@ examples:
   bms trial run --all --filter cell_overvoltage
   bms trial run --pack clauses                 trials after clauses of standards
   bms trial run my_faults.toml --out ledger    your own, as docs/trial.md tells
+  bms trial run --all --config my_rack.toml    the library on your configuration of a rack
   bms trial list --filter thermal
   bms trial sweep interlock_open-lfp           the fault at every tick of connect, run, stop
   bms trial weaken                             each protection switched off in turn: does the library notice?
@@ -45,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = commands.add_parser("run", help="run trials and write the ledger", description="Run trials.", epilog=EXAMPLES)
     _choice(run)
     run.add_argument("--out", metavar="DIR", type=Path, help="folder for the ledger (default: runs/...)")
+    run.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the trials on racks of its cell, with the settings and the fault table of this file",
+    )
+    run.add_argument("--period", metavar="TIME", help="time between two steps (default: that of each trial)")
     run.add_argument(
         "--record",
         action="store_true",
@@ -111,6 +119,10 @@ def run(args: argparse.Namespace) -> int:
         from bms.trial import weaken
 
         return weaken.command(args, trials)
+    if args.period is not None:
+        trials = adapt.with_period(trials, seconds(args.period, "--period"))
+    if args.config is not None:
+        trials = adapt.with_config(trials, args.config)
     return _run(args, trials)
 
 
@@ -158,7 +170,7 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     wall_s = time.perf_counter() - begun
     coverage = matrix.covered(cell for found in outcomes for cell in found.cells)
     folder = _folder(args.out)
-    complete = args.all and args.filter is None and args.pack is None
+    complete = args.all and args.filter is None and args.pack is None and args.config is None
     write(folder, outcomes, coverage, wall_s, complete, made_with(args.engine))
     recordings = _recorded(trials, outcomes, folder) if args.record else []
     print("\n".join(screen.ledger(outcomes, everything=args.ledger)))
