@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from hal.errors import RackBmsError, nearest
 
@@ -54,13 +54,15 @@ configuration or data.
 class Parser(argparse.ArgumentParser):
     """Options are spelt out in full, and a mistake is one line with the nearest option that exists."""
 
-    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+    def __init__(self, prog: str, description: str, epilog: str | None = None, **more: Any) -> None:
+        """`more` is what newer interpreters hand on to the parser of an action (`color` since 3.14)."""
         super().__init__(
             prog=prog,
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,  # scripts must not break when an option is added
+            **more,
         )
 
     def error(self, message: str) -> NoReturn:
