@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from hal.errors import RackBmsError, nearest
 
@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "identify": ("bms.lab.identify", "make a cell file from laboratory tests"),
     "estimate": ("bms.lab.estimate", "estimate state of charge along a logged trace"),
     "replay": ("bms.runtime.replay", "run the controller again over a recording and compare every decision"),
+    "trial": ("bms.trial.command", "try a controller against faults, and write the ledger of its reactions"),
     "check": ("bms.runtime.check", "look a rack's configuration over and say what is wrong with it"),
     "build": ("bms.firmware.build", "make a library of the controller, with a C interface and without Python inside"),
     "report": ("bms.runtime.report", "make a self-contained HTML page of a run"),
@@ -40,6 +41,7 @@ examples:
   bms run                                         a day of frequency regulation on a twin of 416 cells, with a report
   bms run --duration 1h --out runs/short          a shorter one, kept in a folder of your choice
   bms replay runs/short                           the same decisions again, bit for bit?
+  bms trial run --all                             every fault of the table, with the time until the contactors are open
   bms check my_rack.toml                          is this configuration of a rack sound?
   bms identify --from-twin lfp_280 -o cell.toml   a cell file from a virtual laboratory test
   bms estimate trace.csv --cell lfp_a123 -o soc.csv
@@ -52,13 +54,15 @@ configuration or data.
 class Parser(argparse.ArgumentParser):
     """Options are spelt out in full, and a mistake is one line with the nearest option that exists."""
 
-    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+    def __init__(self, prog: str, description: str, epilog: str | None = None, **more: Any) -> None:
+        """`more` is what newer interpreters hand on to the parser of an action (`color` since 3.14)."""
         super().__init__(
             prog=prog,
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,  # scripts must not break when an option is added
+            **more,
         )
 
     def error(self, message: str) -> NoReturn:
@@ -70,11 +74,20 @@ class Parser(argparse.ArgumentParser):
         args, rest = self.parse_known_args(argv)
         for word in rest:
             if word.startswith("-"):
-                known = [option for action in self._actions for option in action.option_strings]
+                known = list(_options(self))
                 self.error(f"unknown option '{word}'{nearest(word.partition('=')[0], known)}")
         if rest:
             self.error(f"unexpected argument '{rest[0]}'")
         return args
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every option of a parser, those of its own sub-commands too."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from _options(inner)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

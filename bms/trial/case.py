@@ -1,0 +1,293 @@
+"""Trials from TOML: the scenario of `bms run` with what goes wrong and what is expected. See docs/trial.md.
+
+A file without `[[trial]]` is one trial. With it, the other tables are what all its trials share, and `[axis.NAME]`
+tables multiply a trial: one for each value, laid over, with `{NAME}` in its texts replaced.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bms.racks.tables import merged
+from bms.runtime import scenario as scenarios
+from bms.runtime.scenario import BACKEND_TABLES, Scenario
+from bms.trial import internal
+from bms.trial.expect import STATES, Expect
+from bms.trial.expect import parse as parse_expect
+from bms.trial.quantity import check
+from hal.backends.chaos import Change
+from hal.errors import ConfigError, nearest
+
+RACK = "sim:lfp_280?n_series=16&module_groups=16&seed=3"
+"""The rack of a trial that names none: small, because most faults do not ask for more."""
+DURATION_S = 120.0
+MOST_STEPS = 1_000_000
+"""Of one trial: its log holds every step, at some 700 bytes and more for each cell and sensor."""
+
+TABLES = ("run", "controller", "request", *(name for name in BACKEND_TABLES if name != "site"))
+OWN = ("change", "internal", "expect", "tags", "clause", "gap")
+GROUP = ("axis", "trial")
+LISTS = ("fault", "change", "internal", "request")
+
+_INJECTED = {
+    "fault": ("kind", "at_s", "until_s", "index", "value", "ramp_s", "from", "at_state"),
+    "change": ("kind", "channel", "at_s", "until_s", "index", "value", "ramp_s", "from", "at_state"),
+    "internal": ("kind", "at_s", "index", "value", "at_state"),
+}
+NOTHING = Expect()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial. `faults`, `changes` and `internals` are what goes wrong, as the file says it, times in s.
+
+    `gap` says why it is known to fail: then it counts as a gap while it does, and as a failure once it passes.
+    """
+
+    id: str
+    scenario: Scenario
+    faults: tuple[Mapping[str, Any], ...] = ()
+    changes: tuple[Mapping[str, Any], ...] = ()
+    internals: tuple[Mapping[str, Any], ...] = ()
+    expect: Expect = NOTHING
+    tags: tuple[str, ...] = ()
+    clause: str = ""
+    gap: str = ""
+    source: str = ""
+
+    @property
+    def injected(self) -> tuple[Mapping[str, Any], ...]:
+        """Everything that goes wrong."""
+        return (*self.faults, *self.changes, *self.internals)
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("bms").joinpath("trial", "library")))
+
+
+def library() -> list[Path]:
+    """The files that come with the package."""
+    return sorted(_folder().glob("*.toml"))
+
+
+def load_all(paths: Iterable[str | Path]) -> list[Trial]:
+    """The trials of all files, in their order. Raises `ConfigError`; two trials of one id are an error, too."""
+    found: dict[str, Trial] = {}
+    for path in paths:
+        for trial in load(path):
+            if trial.id in found:
+                raise ConfigError(
+                    f"{trial.source}: the trial '{trial.id}' is in {found[trial.id].source}, too; rename one"
+                )
+            found[trial.id] = trial
+    return list(found.values())
+
+
+def hint(name: str, trials: Iterable[Trial]) -> str:
+    """The end of an error line about an id that no trial has."""
+    close = difflib.get_close_matches(name, [trial.id for trial in trials], n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else "; `bms trial list` shows all"
+
+
+def load(path: str | Path) -> list[Trial]:
+    """The trials of one file. Raises `ConfigError`: one line with file, field, value and remedy."""
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    # a report of the library is the same wherever the package lies
+    return parse(tables, path.stem, f"library/{path.name}" if path.parent == _folder() else str(path))
+
+
+def parse(tables: Mapping[str, Any], name: str, source: str) -> list[Trial]:
+    """The trials that the `tables` of a file describe. Raises `ConfigError`."""
+    known = (*TABLES, *OWN, *GROUP)
+    for key in tables:
+        if key not in known:
+            raise ConfigError(f"{source}: unknown table or key '{key}'{nearest(key, known)}")
+    entries = tables.get("trial")
+    if entries is None:
+        if "axis" in tables:
+            raise ConfigError(f"{source}: [axis] is for a file with [[trial]] tables")
+        return [_trial(tables, name, source)]
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ConfigError(f"{source}: trial = {entries!r}: expected [[trial]] tables")
+    shared = {key: value for key, value in tables.items() if key not in GROUP}
+    axes = _axes(tables.get("axis", {}), f"{source}: [axis]")
+    return [
+        trial
+        for number, entry in enumerate(entries, 1)
+        for trial in _expanded(entry, shared, axes, f"{source}: [[trial]] number {number}", source)
+    ]
+
+
+Axis = dict[str, Mapping[str, Any]]
+
+
+def _axes(table: Any, where: str) -> dict[str, Axis]:
+    """Axes by name: the values of each, with what is laid over for it."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} = {table!r}: expected [axis.NAME] tables")
+    axes: dict[str, Axis] = {}
+    for name, values in table.items():
+        if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
+            axes[name] = {value: {} for value in values}
+        elif isinstance(values, Mapping) and values and all(isinstance(v, Mapping) for v in values.values()):
+            axes[name] = dict(values)
+        else:
+            raise ConfigError(f"{where} {name} = {values!r}: expected a list of names, or a table for each value")
+    return axes
+
+
+def _expanded(
+    entry: Mapping[str, Any], shared: Mapping[str, Any], axes: Mapping[str, Axis], where: str, source: str
+) -> Iterable[Trial]:
+    known = (*TABLES, *OWN, "name", "over", "axis", "description")
+    for key in entry:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown table or key '{key}'{nearest(key, known)}")
+    name = entry.get("name")
+    if not isinstance(name, str) or not name or set(name) & set(" /{}"):
+        raise ConfigError(f"{where}: name = {name!r}: expected a name without blanks and slashes")
+    where = f"{source}: trial '{name}'"
+    own_axes = _axes(entry.get("axis", {}), f"{where}: axis")
+    over = entry.get("over", [])
+    if not isinstance(over, list) or not all(axis in axes for axis in over):
+        raise ConfigError(f"{where}: over = {over!r}: expected names of [axis] tables (known: {', '.join(axes)})")
+    own = {key: value for key, value in entry.items() if key not in ("name", "over", "axis", "description")}
+    if "description" in entry:
+        own = merged({"run": {"description": entry["description"]}}, own)
+    names = [*over, *own_axes]
+    values = [axes[axis] for axis in over] + list(own_axes.values())
+    for chosen in itertools.product(*values):
+        below: dict[str, Any] = dict(shared)
+        for axis, value in zip(over, chosen, strict=False):
+            below = merged(below, axes[axis][value])
+        below = merged(below, own)
+        for axis, value in zip(list(own_axes), chosen[len(over) :], strict=True):
+            below = merged(below, own_axes[axis][value])
+        filled = _filled(below, dict(zip(names, chosen, strict=True)))
+        yield _trial(filled, "-".join((name, *chosen)), source)
+
+
+def _filled(value: Any, words: Mapping[str, str]) -> Any:
+    """`value` with the words for their `{NAME}` in all texts."""
+    if isinstance(value, str):
+        for name, word in words.items():
+            value = value.replace(f"{{{name}}}", word)
+        return value
+    if isinstance(value, Mapping):
+        return {key: _filled(item, words) for key, item in value.items()}
+    return [_filled(item, words) for item in value] if isinstance(value, list) else value
+
+
+def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
+    """One trial from its tables."""
+    where = f"{source}: trial '{name}'"
+    for key in LISTS:
+        content = tables.get(key, [])
+        if not isinstance(content, list) or not all(isinstance(entry, Mapping) for entry in content):
+            raise ConfigError(f"{where}: {key} = {content!r}: expected [[{key}]] tables")
+    injected = {
+        key: tuple(_injected(key, entry, k, where) for k, entry in enumerate(tables.get(key, []), 1))
+        for key in _INJECTED
+    }
+    run = {"rack": RACK, "duration": DURATION_S, **_table(tables, "run", where)}
+    rest = {key: tables[key] for key in TABLES if key in tables and key != "fault"}
+    for key in ("rack", "duty", "sensors", "environment"):
+        _table(tables, key, where)
+    try:
+        scenario = scenarios.parse({**rest, "run": run}, name, source)
+    except ConfigError as error:
+        text = str(error).removeprefix(f"scenario {source}: ")
+        raise ConfigError(f"{where}: {text}") from None
+    if scenario.duration_s / scenario.period_s > MOST_STEPS:
+        raise ConfigError(
+            f"{where}: [run] duration = {run['duration']!r}: {scenario.duration_s / scenario.period_s:,.0f} steps, at "
+            f"most {MOST_STEPS:,}; shorten it, or lengthen period_s"
+        )
+    tags, clause, gap = tables.get("tags", []), tables.get("clause", ""), tables.get("gap", "")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ConfigError(f"{where}: tags = {tags!r}: expected a list of texts")
+    for key, value in (("clause", clause), ("gap", gap)):
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: {key} = {value!r}: expected text")
+    return Trial(
+        id=name,
+        scenario=scenario,
+        faults=injected["fault"],
+        changes=injected["change"],
+        internals=injected["internal"],
+        expect=parse_expect(tables.get("expect", {}), where),
+        tags=(*tags, *(["clauses"] if clause else [])),
+        clause=clause,
+        gap=gap,
+        source=source,
+    )
+
+
+def _table(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    content = tables.get(key, {})
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where}: {key} = {content!r}: expected a table, [{key}]")
+    return content
+
+
+def _injected(table: str, entry: Mapping[str, Any], number: int, where: str) -> Mapping[str, Any]:
+    """An entry of `[[fault]]`, `[[change]]` or `[[internal]]`, checked as far as that needs no rack."""
+    where = f"{where}: [[{table}]] number {number}"
+    for key in entry:
+        if key not in _INJECTED[table]:
+            raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, _INJECTED[table])}")
+    if not isinstance(entry.get("kind"), str):
+        raise ConfigError(f"{where}: kind = {entry.get('kind')!r}: expected the name of a kind")
+    entry = dict(entry)
+    for key in ("at_s", "until_s", "ramp_s"):
+        if key in entry and (entry[key] != 0 or isinstance(entry[key], bool)):
+            entry[key] = scenarios.seconds(entry[key], f"{where}: {key}")
+    if "until_s" in entry and entry["until_s"] <= entry.get("at_s", 0.0):
+        raise ConfigError(f"{where}: until_s = {entry['until_s']:g}: must be later than at_s")
+    if "at_state" in entry and entry["at_state"] not in STATES:
+        state = entry["at_state"]
+        raise ConfigError(f"{where}: at_state = {state!r}: no such state{nearest(str(state), STATES)}")
+    for key in ("value", "from"):
+        if key in entry:
+            check(entry[key], f"{where}: {key}")
+    if "ramp_s" in entry and ("value" not in entry or "from" not in entry):
+        raise ConfigError(f"{where}: ramp_s = {entry['ramp_s']!r}: a ramp goes from `from` to `value`; give both")
+    if "from" in entry and "ramp_s" not in entry:
+        raise ConfigError(f"{where}: from = {entry['from']!r}: only a ramp begins somewhere; give ramp_s, or remove it")
+    if table == "internal":
+        internal.check(entry, where)
+    if table == "change":
+        _check_change(entry, where)
+    return entry
+
+
+def _check_change(entry: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` for a change that no rack could have."""
+    index, value = entry.get("index"), entry.get("value")
+    places = index if isinstance(index, list) else [] if index is None else [index]
+    if not all(isinstance(k, int) and not isinstance(k, bool) and k >= 0 for k in places):
+        raise ConfigError(f"{where}: index = {index!r}: expected a whole number or a list of them")
+    if not isinstance(entry.get("channel", ""), str):
+        raise ConfigError(f"{where}: channel = {entry['channel']!r}: expected the name of a field of a measurement")
+    try:
+        Change(
+            entry.get("channel", ""),
+            entry["kind"],
+            tuple(index) if isinstance(index, list) else index,
+            1.0 if isinstance(value, str) else value,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None

@@ -1,0 +1,359 @@
+"""One trial played: rack, controller and what goes wrong, step by step on a virtual clock, and a log of every step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bms.core.faults import N_FAULTS
+from bms.core.layout import Config
+from bms.core.machine_table import Request
+from bms.core.step import Controller, initial_state
+from bms.racks import RackConfig
+from bms.racks.record import record
+from bms.racks.tables import merged
+from bms.runtime.clock import VirtualClock
+from bms.runtime.run import first_guess, prepare_folder, rack_config
+from bms.runtime.scenario import Scenario
+from bms.runtime.takedown import TakeDown
+from bms.trial import internal
+from bms.trial.case import Trial
+from bms.trial.expect import STATES
+from bms.trial.quantity import number, quantities, resolved
+from hal.backends.chaos import Change, Chaos
+from hal.backends.replay import FILE_NAME
+from hal.contract import (
+    N_FAULT_WORDS,
+    Command,
+    Contactor,
+    HasTruth,
+    Measurement,
+    Quality,
+    Rack,
+    RackInfo,
+    RackState,
+    Truth,
+)
+from hal.errors import ConfigError
+from hal.registry import open_rack
+
+MAINS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE)
+RAMP_STEPS = 50
+WORDS = frozenset({"kind", "channel", "path", "start_with", "at_state"})
+"""Keys that hold text as it is; any other text is a quantity of the rack."""
+
+_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "time_s": ("f8", ()), "dt_s": ("f8", ()), "request": ("u1", ()), "state": ("u1", ()), "asked": ("u1", ()),
+    "closed": ("?", ()), "discharge_a": ("f4", ()), "charge_a": ("f4", ()), "current_a": ("f4", ()),
+    "true_a": ("f8", ()), "cause": ("u2", ()), "bits": ("u4", (3, N_FAULT_WORDS)), "value": ("f4", (N_FAULTS,)),
+    "where": ("u2", (N_FAULTS,)), "v_min": ("f4", ()), "v_mean": ("f4", ()), "v_max": ("f4", ()),
+    "bled": ("u2", ()), "cooling_degc": ("f4", ()), "soc": ("f4", ()), "refused": ("u2", ()),
+}  # fmt: skip
+
+
+class Log:
+    """What happened in each step, as arrays (n_steps, ...): `time_s`, `state`, `asked` (contactors), `bits`, ..."""
+
+    def __init__(self, n: int, info: RackInfo) -> None:
+        self._n = 0
+        columns = {**_COLUMNS, "degc": ("f4", (info.n_sensors,)), "true_degc": ("f4", (info.n_cells,))}
+        self._columns: dict[str, npt.NDArray[Any]] = {
+            name: np.zeros((n, *shape), kind) for name, (kind, shape) in columns.items()
+        }
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Append a step."""
+        for name, value in values.items():
+            self._columns[name][self._n] = value
+        self._n += 1
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getattr__(self, name: str) -> npt.NDArray[Any]:
+        if name.startswith("_") or name not in self._columns:
+            raise AttributeError(name)
+        return self._columns[name][: self._n]
+
+    def shows(self, fault: int, severity: int) -> npt.NDArray[np.bool_]:
+        """In which steps a row is active or latched."""
+        shown: npt.NDArray[np.bool_] = (self.bits[:, severity - 1, fault // 32] >> np.uint32(fault % 32) & 1) != 0
+        return shown
+
+
+@dataclass
+class Played:
+    """A trial that was played: its log, and all that judging needs.
+
+    `injected`: (time in s, text), first the one that times count from.
+    """
+
+    trial: Trial
+    log: Log
+    settings: RackConfig
+    values: Mapping[str, float]
+    info: RackInfo
+    injected: list[tuple[float, str]]
+    digest: str
+    seed: int
+    events: list[str]
+    has_truth: bool
+
+
+_KNOWN: dict[str, tuple[RackConfig, Config]] = {}
+
+
+def _configured(scenario: Scenario, info: RackInfo) -> tuple[RackConfig, Config]:
+    """Settings and record of a rack, remembered: reading and parsing the files takes longer than a trial."""
+    key = json.dumps([scenario.period_s, scenario.config, scenario.cell, scenario.controller, info.name, info.n_cells])
+    if key not in _KNOWN:
+        settings = rack_config(scenario, info)
+        _KNOWN[key] = settings, record(settings, info)
+    return _KNOWN[key]
+
+
+def play(trial: Trial, controller: Mapping[str, Any] | None = None, record: Path | None = None) -> Played:
+    """Play `trial`. Raises `ConfigError`.
+
+    `controller` are changes of the configuration that the trial knows nothing of: its quantities, budgets and
+    expectations stay those of its own. `record`: a folder for a recording, which `bms replay` opens.
+    """
+    where = f"{trial.source}: trial '{trial.id}'"
+    try:
+        return _play(trial, where, controller or {}, record)
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith(trial.source) else f"{where}: {text}") from error
+
+
+def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Path | None) -> Played:
+    scenario = trial.scenario
+    size = {k: v for k, v in scenario.tables.get("rack", {}).items() if not isinstance(v, str)}
+    info = open_rack(scenario.rack, clock=VirtualClock(), options={"rack": size}).info
+    settings, record_ = _configured(scenario, info)
+    if controller:
+        changed = replace(scenario, controller=merged(scenario.controller, controller))
+        record_ = _configured(changed, info)[1]
+    values = quantities(settings)
+    tables = {name: resolved(table, values, f"{where}: [{name}]", WORDS) for name, table in scenario.tables.items()}
+    starts = _starts(trial, scenario, where, controller)
+    n_faults, n_measured = len(trial.faults), len(trial.faults) + len(trial.changes)
+    faults = _timed(trial.faults, starts[:n_faults], values, scenario.period_s, f"{where}: [[fault]]")
+    changes = _timed(trial.changes, starts[n_faults:n_measured], values, scenario.period_s, f"{where}: [[change]]")
+    internals = _timed(trial.internals, starts[n_measured:], values, scenario.period_s, f"{where}: [[internal]]")
+    clock = VirtualClock()
+    rack: Rack = open_rack(scenario.rack, clock=clock, options={**tables, "fault": faults})
+    if changes:
+        rack = Chaos(rack, [_change(change) for change in changes])
+    with rack:
+        own = _controller(scenario, rack, settings, record_)
+        taken = None if record_to is None else _taken(record_to, trial, rack.info, own)
+        runner = _Runner(rack, own, clock, scenario, sorted(internals, key=lambda entry: entry["at_s"]), taken)
+        log = runner.run()
+        if taken is not None:
+            taken.close({"ended_by": "duration", "opened": int(log.asked[-1]) == 0})
+            taken.complain()
+    injected = _told(trial, starts)
+    return Played(
+        trial, log, settings, values, info, injected,
+        hashlib.sha256(record_.bytes.tobytes()).hexdigest()[:16],
+        int(tables.get("rack", {}).get("seed", _query_seed(scenario.rack))),
+        [str(getattr(event, "text", event)) for event in getattr(rack, "events", ())],
+        runner.truth is not None,
+    )  # fmt: skip
+
+
+def _controller(scenario: Scenario, rack: Rack, settings: RackConfig, config: Config) -> Controller:
+    """The controller of an open rack, with a configuration of its own: a trial may damage it."""
+    info = rack.info
+    own = Config(info.n_cells, info.n_sensors)
+    own.copy_from(config)
+    measurement = Measurement(info.n_cells, info.n_sensors)
+    rack.read(measurement)
+    soc, std = first_guess(scenario, settings.cell, measurement.raw[0], info)
+    return Controller(own, initial_state(own, soc, std), measurement, Command(info.n_cells, info.n_sensors))
+
+
+def _taken(folder: Path, trial: Trial, info: RackInfo, controller: Controller) -> TakeDown:
+    """What takes down every step of a trial into `folder`."""
+    scenario = trial.scenario
+    about = {"scenario": scenario.to_json(), "sample_every": 1, "speed": None, "trial": trial.id}
+    prepare_folder(folder)
+    return TakeDown(folder, folder / FILE_NAME, info, controller, about, scenario.period_s)
+
+
+def _query_seed(url: str) -> int:
+    from hal.registry import parse_url
+
+    return int(parse_url(url).query.get("seed", "1"))
+
+
+def _told(trial: Trial, starts: Sequence[float]) -> list[tuple[float, str]]:
+    """What was injected and when, in words; that which its times count from comes first."""
+    told = []
+    for k, (entry, start_s) in enumerate(zip(trial.injected, starts, strict=True)):
+        text = entry["kind"] if "channel" not in entry else f"{entry['channel']} {entry['kind']}"
+        if "index" in entry:
+            index = entry["index"]
+            text += f" at {index}" if not isinstance(index, list) or len(index) <= 2 else f" at {len(index)} places"
+        if "value" in entry:
+            text += f": {entry['value']}"
+        inside = k >= len(trial.injected) - len(trial.internals)
+        told.append(("at_state" not in entry, inside, start_s + float(entry.get("at_s", 0.0)), text))
+    told += [
+        (True, True, at_s, f"request {request.name.lower()}")
+        for at_s, request in trial.scenario.requests
+        if request == Request.EMERGENCY_STOP
+    ]
+    return [(at_s, text) for _, _, at_s, text in sorted(told)]
+
+
+def _starts(trial: Trial, scenario: Scenario, where: str, controller: Mapping[str, Any]) -> list[float]:
+    """What the times of each entry are counted from: 0, or when its state is reached in a run without those entries."""
+    starts = [0.0] * len(trial.injected)
+    if not any("at_state" in entry for entry in trial.injected):
+        return starts
+
+    def kept(entries: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+        return tuple(entry for entry in entries if "at_state" not in entry)
+
+    dry = replace(trial, faults=kept(trial.faults), changes=kept(trial.changes), internals=kept(trial.internals))
+    log = _play(dry, where, controller, None).log
+    for k, entry in enumerate(trial.injected):
+        if "at_state" in entry:
+            hits = np.flatnonzero(log.state == STATES[entry["at_state"]])
+            if not hits.size:
+                raise ConfigError(
+                    f"{where}: at_state = '{entry['at_state']}': without the fault this state is never reached; change "
+                    f"[[request]] or the duration"
+                )
+            starts[k] = float(log.time_s[hits[0]])
+    return starts
+
+
+def _timed(
+    entries: tuple[Mapping[str, Any], ...],
+    starts: Sequence[float],
+    values: Mapping[str, float],
+    period_s: float,
+    where: str,
+) -> list[dict[str, Any]]:
+    """Entries with numbers for quantities, times of the run, and ramps as stairs."""
+    made: list[dict[str, Any]] = []
+    for k, (given, start_s) in enumerate(zip(entries, starts, strict=True)):
+        entry = {key: value for key, value in given.items() if key not in ("at_state", "ramp_s", "from")}
+        entry["at_s"] = float(given.get("at_s", 0.0)) + start_s
+        if "until_s" in given and "at_state" in given:
+            entry["until_s"] = float(given["until_s"]) + start_s
+        if "value" in given:
+            entry["value"] = number(given["value"], values, f"{where} number {k + 1}: value")
+        ramp_s = float(given.get("ramp_s", 0.0))
+        if not ramp_s:
+            made.append(entry)
+            continue
+        first = number(given["from"], values, f"{where} number {k + 1}: from")
+        n = min(RAMP_STEPS, max(2, math.ceil(ramp_s / period_s)))
+        for stair in range(1, n + 1):
+            begins_s = entry["at_s"] + ramp_s * (stair - 1) / n
+            piece = {**entry, "at_s": begins_s, "value": first + (entry["value"] - first) * stair / n}
+            if stair < n:
+                piece["until_s"] = begins_s + ramp_s / n
+            if begins_s < entry.get("until_s", math.inf):
+                made.append(piece)
+    return made
+
+
+def _change(entry: Mapping[str, Any]) -> Change:
+    index = entry.get("index")
+    return Change(
+        entry.get("channel", ""),
+        entry["kind"],
+        tuple(index) if isinstance(index, list) else index,
+        entry.get("value"),
+        entry["at_s"],
+        entry.get("until_s"),
+    )
+
+
+class _Runner:
+    """The loop of a trial: read, decide, write, note."""
+
+    def __init__(
+        self,
+        rack: Rack,
+        controller: Controller,
+        clock: VirtualClock,
+        scenario: Scenario,
+        internals: list[dict[str, Any]],
+        taken: TakeDown | None,
+    ) -> None:
+        self.rack, self.controller, self.clock, self.scenario = rack, controller, clock, scenario
+        self.internals, self.taken = internals, taken
+        info = rack.info
+        self.log = Log(math.ceil(scenario.duration_s / scenario.period_s) + 2, info)
+        self.truth: Truth | None = None
+        self.teller: Any = None
+        if info.capabilities.truth and isinstance(rack, HasTruth):
+            self.teller, self.truth = rack, Truth(info.n_cells, info.n_sensors)
+
+    def run(self) -> Log:
+        """All steps of the trial."""
+        scenario, period_s = self.scenario, self.scenario.period_s
+        requests, asked = list(scenario.requests), Request.CONNECT
+        now_s, last_s = self.clock.now_s(), self.clock.now_s() - period_s
+        ends_s = now_s + scenario.duration_s * (1 - 1e-12)
+        while now_s < ends_s:
+            while requests and requests[0][0] <= now_s:
+                asked = requests.pop(0)[1]
+            while self.internals and self.internals[0]["at_s"] <= now_s:
+                entry = self.internals.pop(0)
+                if entry["kind"] == "late_step":
+                    now_s += entry["value"]
+                else:
+                    internal.apply(entry, self.controller)
+            self.clock.wait_until(now_s, lambda: False)
+            self.rack.read(self.controller.measurement)
+            status = self.controller.step(asked, now_s - last_s)
+            self.rack.write(self.controller.command)
+            self._note(now_s, now_s - last_s, asked)
+            if self.taken is not None:
+                self.taken.add(now_s - last_s, asked, status, self.controller, self.truth)
+            last_s, now_s = now_s, now_s + period_s
+        return self.log
+
+    def _note(self, now_s: float, dt_s: float, asked: Request) -> None:
+        controller = self.controller
+        measurement, command, state = controller.measurement, controller.command, controller.state
+        head, told = measurement.head[0], command.head[0]
+        good = measurement.cell_v[(measurement.cell_v_quality == Quality.GOOD) & np.isfinite(measurement.cell_v)]
+        low, mean, high = (good.min(), good.mean(), good.max()) if good.size else (np.nan,) * 3
+        feedback = getattr(self.rack, "contactors_closed", None)
+        closed = int(head["contactors"] if feedback is None else feedback) & MAINS == MAINS
+        values = {
+            "time_s": now_s, "dt_s": dt_s, "request": asked, "state": told["state"], "asked": told["contactors"],
+            "closed": closed, "discharge_a": told["limit_discharge_a"], "charge_a": told["limit_charge_a"],
+            "current_a": head["current_a"], "cause": told["cause"], "value": state.fault_value,
+            "where": state.fault_where, "v_min": low, "v_mean": mean, "v_max": high,
+            "bled": np.count_nonzero(command.balance), "cooling_degc": told["cooling_degc"],
+            "bits": (command.fault_info, command.fault_warning, command.fault_fatal), "soc": told["soc_mean"],
+            "degc": np.where(measurement.sensor_degc_quality == 0, measurement.sensor_degc, np.nan),
+            "true_a": np.nan, "true_degc": np.nan, "refused": told["reset_refused"],
+        }  # fmt: skip
+        if self.truth is not None:
+            self.teller.truth(self.truth)
+            values["true_a"], values["true_degc"] = self.truth.head["current_a"][0], self.truth.cell_degc
+            values["soc"] = self.truth.soc.mean()
+        self.log.add(values)
+
+
+def state_name(code: int) -> str:
+    """Name of a state as it is shown."""
+    return RackState(code).name.lower()

@@ -1,0 +1,75 @@
+"""The ledger as a table on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bms.trial.coverage import Coverage
+from bms.trial.ledger import Entry
+from bms.trial.outcome import FAILED, GAP, PASSED, Outcome
+
+TIGHTEST = 12
+DISCLAIMER = (
+    "A simulation: a twin of the rack, not the rack. Clauses of standards are paraphrased from summaries, not quoted; "
+    "passing here replaces no test of theirs."
+)
+
+HEADER = f"{'trial':44} {'row':32} {'detect':>9} {'react':>9} {'open':>9} {'budget':>9} {'used':>6}"
+
+
+def ms(value: float | None) -> str:
+    """A time in ms for the table; a dash where there is none."""
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def used(entry: Entry) -> float | None:
+    """Share of the budget that was used, 1 = all."""
+    if entry.spent_ms is None or not entry.budget_ms:
+        return None
+    return entry.spent_ms / entry.budget_ms
+
+
+def line(outcome: Outcome, entry: Entry) -> str:
+    """One line of the ledger."""
+    share = used(entry)
+    return (
+        f"{outcome.id[:44]:44} {f'{entry.fault}.{entry.tier}'[:32]:32} {ms(entry.detect_ms):>9} "
+        f"{ms(entry.react_ms):>9} "
+        f"{ms(entry.open_ms):>9} {ms(entry.budget_ms):>9} {'-' if share is None else f'{share:.0%}':>6}"
+    )
+
+
+def ledger(outcomes: Sequence[Outcome], *, everything: bool) -> list[str]:
+    """The table: failures first, then all lines, or those that leave the least of their budget."""
+    text = []
+    for status, title in ((FAILED, "FAILED"), (GAP, "known gap")):
+        for outcome in outcomes:
+            if outcome.status == status:
+                text.append(
+                    f"{title}  {outcome.id}: {outcome.description}" + (f" ({outcome.gap})" if outcome.gap else "")
+                )
+                text += [f"        {failure}" for failure in outcome.failures]
+    lines = [(outcome, entry) for outcome in outcomes for entry in outcome.entries]
+    lines.sort(key=lambda pair: pair[0].status == PASSED)
+    shown = lines
+    if not everything and len(lines) > TIGHTEST:
+        # only a fatal row has a budget of its own; that of another follows from its set time
+        fatal = [pair for pair in lines if pair[1].tier == "fatal"]
+        shown = sorted(fatal, key=lambda pair: -(used(pair[1]) or 0.0))[:TIGHTEST]
+    if shown:
+        text += ["", "times in ms since the injection"]
+        if len(shown) < len(lines):
+            text[-1] += f"; the {len(shown)} fatal lines of {len(lines)} that leave the least of their budget"
+        text += [HEADER, *(line(outcome, entry) for outcome, entry in shown)]
+    return text
+
+
+def totals(outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float) -> str:
+    """The last line."""
+    count = {status: sum(outcome.status == status for outcome in outcomes) for status in (PASSED, FAILED, GAP)}
+    simulated_s = sum(outcome.simulated_s for outcome in outcomes)
+    gaps = f", {count[GAP]} known gaps" if count[GAP] else ""
+    return (
+        f"{len(outcomes)} trials: {count[PASSED]} passed, {count[FAILED]} failed{gaps}; {coverage.exercised} of "
+        f"{len(coverage.rows)} rows exercised; {simulated_s:,.0f} s simulated in {wall_s:.1f} s"
+    )

@@ -1,0 +1,210 @@
+"""Trials from TOML: axes, defaults, and one clear line for what is wrong."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bms.core.machine_table import Request
+from bms.trial import case
+from hal.contract import RackState
+from hal.errors import ConfigError
+
+
+def parse(text: str) -> list[case.Trial]:
+    return case.parse(tomllib.loads(text), "mine", "mine.toml")
+
+
+def test_a_file_without_trials_is_one() -> None:
+    (trial,) = parse("""
+        tags = ["a"]
+        clause = "IEC 0"
+        gap = "why"
+        [run]
+        description = "d"
+        [[request]]
+        request = "maintenance"
+        [[fault]]
+        kind = "interlock_open"
+        at_s = "1min"
+        [[change]]
+        channel = "cell_v"
+        kind = "offset"
+        from = 0
+        value = "v_max"
+        ramp_s = 5
+        [[internal]]
+        kind = "late_step"
+        value = 3
+        at_state = "standby"
+        [expect]
+        state = "maintenance"
+    """)
+    assert trial.id == "mine"
+    assert trial.scenario.rack == case.RACK
+    assert trial.scenario.duration_s == case.DURATION_S
+    assert trial.scenario.requests == ((0.0, Request.MAINTENANCE),)
+    assert trial.tags == ("a", "clauses")
+    assert (trial.clause, trial.gap) == ("IEC 0", "why")
+    assert [len(trial.faults), len(trial.changes), len(trial.internals), len(trial.injected)] == [1, 1, 1, 3]
+    assert trial.faults[0]["at_s"] == 60.0
+    assert trial.expect.state == (RackState.MAINTENANCE,)
+
+
+def test_axes_multiply_and_the_nearer_table_wins() -> None:
+    trials = parse("""
+        [run]
+        duration = 10
+        [rack]
+        seed = 1
+        [axis]
+        tier = ["info", "fatal"]
+        [axis.rack.lfp]
+        run.rack = "sim:lfp_280"
+        rack.initial_soc = 0.3
+        [axis.rack.na]
+        run.rack = "sim:na_185"
+        rack.initial_soc = 0.4
+        [[trial]]
+        name = "one"
+        over = ["rack", "tier"]
+        rack.n_series = 8
+        fault = [{ kind = "cell_v_stuck_at", index = [1], value = "cell_overvoltage.{tier} + 1" }]
+        [[trial]]
+        name = "two"
+        over = ["rack"]
+        rack.initial_soc = 0.5
+        axis.where.low.rack.initial_soc = 0.6
+        axis.where.high = {}
+    """)
+    ids = [trial.id for trial in trials]
+    assert ids == [
+        *("one-lfp-info", "one-lfp-fatal", "one-na-info", "one-na-fatal"),
+        *("two-lfp-low", "two-lfp-high", "two-na-low", "two-na-high"),
+    ]
+    by_id = dict(zip(ids, trials, strict=True))
+    assert by_id["one-na-fatal"].scenario.rack == "sim:na_185"
+    assert by_id["one-na-fatal"].scenario.tables["rack"] == {"seed": 1, "initial_soc": 0.4, "n_series": 8}
+    assert by_id["one-na-fatal"].faults[0]["value"] == "cell_overvoltage.fatal + 1"
+    assert by_id["two-na-low"].scenario.tables["rack"]["initial_soc"] == 0.6
+    assert by_id["two-na-high"].scenario.tables["rack"]["initial_soc"] == 0.5
+    assert all(trial.scenario.duration_s == 10 for trial in trials)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[[faul]]", "unknown table or key 'faul'.*did you mean 'fault'"),
+        ("[fault]", r"expected \[\[fault\]\] tables"),
+        ("[[fault]]", "number 1: kind = None"),
+        ('[[fault]]\nkind = "x"\nat = 3', "unknown key 'at'"),
+        ('[[fault]]\nkind = "x"\nat_s = -1', "at_s = -1"),
+        ('[[fault]]\nkind = "x"\nat_s = "never"', "at_s = 'never': expected a time"),
+        ('[[fault]]\nkind = "x"\nat_s = 9\nuntil_s = 8', "must be later than at_s"),
+        ('[[fault]]\nkind = "x"\nat_state = "conected"', "did you mean 'connected'"),
+        ('[[fault]]\nkind = "x"\nvalue = "v_mux"', "no quantity 'v_mux'"),
+        ('[[fault]]\nkind = "x"\nvalue = 1\nramp_s = 3', "a ramp goes from `from` to `value`"),
+        ('[[fault]]\nkind = "x"\nvalue = 1\nfrom = 3', "only a ramp begins somewhere"),
+        ('[[internal]]\nkind = "late"', "did you mean 'late_step'"),
+        ('[[change]]\nkind = "offset"\nchannel = "cell_w"\nvalue = 1', "did you mean 'cell_v'"),
+        ('[[change]]\nkind = "offset"\nchannel = "cell_v"', "value is missing"),
+        ('[[change]]\nkind = "zero"\nchannel = "cell_v"\nindex = "a"', "index = 'a'"),
+        ('[[change]]\nkind = "zero"\nchannel = 3', "channel = 3"),
+        ("[run]\nduration = '30d'", "2,592,000 steps, at most 1,000,000"),
+        ('[[internal]]\nkind = "late_step"\nvalue = -1', "value = -1: expected a number in 0"),
+        ('[[internal]]\nkind = "reset_cause"\nvalue = 7', "in 1..3"),
+        ("[run]\ndurtion = 3", r"\[run\]: unknown key 'durtion'"),
+        ("[run]\nduration = 0", "must be greater than 0"),
+        ("rack = 3", r"expected a table, \[rack\]"),
+        ("tags = 3", "tags = 3"),
+        ("clause = 3", "expected text"),
+        ("[axis]\na = ['x']", r"\[axis\] is for a file with \[\[trial\]\]"),
+        ("[trial]\nname = 'x'", r"expected \[\[trial\]\] tables"),
+        ("[[trial]]", "name = None"),
+        ("[[trial]]\nname = 'a b'", "without blanks"),
+        ("[[trial]]\nname = 'a'\nover = ['x']", r"over = \['x'\]"),
+        ("[axis]\nx = 3\n[[trial]]\nname = 'a'", "expected a list of names"),
+        ("[[trial]]\nname = 'a'\nrun.rack = 3", "trial 'a': .*rack = 3: expected text"),
+        ("[controller.limit]\na = 3\n", "limit: unknown table"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as raised:
+        parse(text)
+    assert str(raised.value).startswith("mine.toml: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        case.load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        case.load(tmp_path / "bad.toml")
+
+
+def test_an_id_is_given_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.toml").write_text("[[trial]]\nname = 'same'\n")
+    with pytest.raises(ConfigError, match=r"b.toml: the trial 'same' is in .*a.toml, too"):
+        case.load_all([tmp_path / "a.toml", tmp_path / "b.toml"])
+
+
+_LEAF = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(allow_nan=True), st.text(max_size=6), st.none())
+_VALUE = st.recursive(
+    _LEAF,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = st.sampled_from([*case.TABLES, *case.OWN, *case.GROUP, "other"])
+
+
+@given(st.dictionaries(_KEYS, _VALUE, max_size=4))
+def test_any_tables_are_trials_or_one_line_of_complaint(tables: dict[str, Any]) -> None:
+    try:
+        assert all(trial.id for trial in case.parse(tables, "mine", "mine.toml"))
+    except ConfigError as error:
+        assert str(error).startswith("mine.toml: ")
+
+
+@given(
+    st.dictionaries(st.sampled_from(["kind", "at_s", "until_s", "index", "value", "ramp_s", "from", "at_state"]), _LEAF)
+)
+def test_any_fault_is_one_or_one_line_of_complaint(entry: dict[str, Any]) -> None:
+    try:
+        (trial,) = case.parse({"fault": [entry]}, "mine", "mine.toml")
+        assert trial.faults[0]["kind"] == entry["kind"]
+    except ConfigError as error:
+        assert str(error).startswith("mine.toml: trial 'mine': [[fault]] number 1: ")
+
+
+def test_the_library_is_large_named_and_described() -> None:
+    trials = case.load_all(case.library())
+    assert len(trials) >= 80
+    assert all(trial.scenario.description for trial in trials)
+    assert {"states", "rows", "combined", "thermal", "clauses"} <= {tag for trial in trials for tag in trial.tags}
+    assert {trial.scenario.rack.partition("?")[0] for trial in trials} == {"sim:lfp_280", "sim:na_185", "sim:nmc_ev"}
+
+
+def test_the_library_is_counted_in_its_page(repository: Path) -> None:
+    text = (repository / "docs" / "trial.md").read_text()
+    for path in case.library():
+        assert f"| `{path.name}` | {len(case.load(path))} |" in text
+
+
+def test_examples_of_the_page_are_understood(repository: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (repository / "docs" / "trial.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    assert [len(parse(block)) for block in blocks] == [1, 8]
+
+
+def test_a_hint_is_short() -> None:
+    trials = parse("[[trial]]\nname = 'abc'\n[[trial]]\nname = 'xyz'\n")
+    assert case.hint("abd", trials) == " (did you mean 'abc'?)"
+    assert "bms trial list" in case.hint("?", trials)

@@ -1,0 +1,68 @@
+"""Expectations: what is understood, and one clear line for what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from bms.core.faults import Fault, Reaction
+from bms.trial.expect import parse
+from hal.contract import RackState, Severity
+from hal.errors import ConfigError
+
+
+def test_everything_arrives() -> None:
+    row = {
+        "fault": "cell_overvoltage", "tiers": ["info", "fatal"], "since": 40, "detect_ms": 1, "react_ms": 2, "open_ms": 3,
+        "at": 5, "value": [3.6, "v_max"], "reaction": ["derate", "cool"],
+    }  # fmt: skip
+    expect = parse(
+        {
+            "row": [row],
+            "state": ["fault", "lockout"],
+            "contactors": "open",
+            "allow": "gas_alarm",
+            "forbid": ["deep_discharge", "soc_low.info"],
+            "quiet": True,
+            "never_closed": True,
+            "bounds": {"cell_v_max": "v_max"},
+        },
+        "here",
+    )
+    info, fatal = expect.rows
+    assert (info.severity, fatal.severity, fatal.id) == (Severity.INFO, Severity.FATAL, 13)
+    assert (info.since, info.detect_ms, info.react_ms, info.open_ms, info.at) == (40.0, 1, 2, 3, (5,))
+    assert info.reaction == Reaction.DERATE | Reaction.COOL
+    assert expect.state == (RackState.FAULT, RackState.LOCKOUT)
+    assert expect.allow == {Fault.GAS_ALARM}
+    assert expect.forbid == ((Fault.DEEP_DISCHARGE, Severity.FATAL), (Fault.SOC_LOW, Severity.INFO))
+    assert expect.bounds == (("cell_v_max", "v_max"),)
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"rows": []}, r"unknown key 'rows' \(did you mean 'row'"),
+        ({"row": {}}, r"expected \[\[expect.row\]\] tables"),
+        ({"row": [{}]}, "row number 1: the key 'fault' is missing"),
+        ({"row": [{"fault": "cell_overvolt"}]}, "did you mean 'cell_overvoltage'"),
+        ({"row": [{"fault": "gas_alarm", "tiers": ["mild"]}]}, "tiers = 'mild'"),
+        ({"row": [{"fault": "gas_alarm", "tiers": []}]}, "name at least one"),
+        ({"row": [{"fault": "gas_alarm", "since": "soon"}]}, "since = 'soon'"),
+        ({"row": [{"fault": "gas_alarm", "open_ms": -1}]}, "open_ms = -1"),
+        ({"row": [{"fault": "gas_alarm", "at": "x"}]}, "at = 'x'"),
+        ({"row": [{"fault": "gas_alarm", "value": [1]}]}, r"expected \[lowest, highest\]"),
+        ({"row": [{"fault": "gas_alarm", "reaction": "opn"}]}, "did you mean 'open'"),
+        ({"state": "broken"}, "state = 'broken'"),
+        ({"contactors": "ajar"}, "one of: open, closed, welded"),
+        ({"quiet": 1}, "expected true or false"),
+        ({"bounds": {"cell_v": 1}}, "unknown key 'cell_v'"),
+        ({"bounds": {"cell_v_max": "v_mx"}}, "did you mean 'v_max'"),
+        ({"allow": [3]}, "allow = 3"),
+        ({"forbid": ["gas_alarm.mild"]}, "forbid = 'mild'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(table: dict, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as raised:
+        parse(table, "here")
+    assert str(raised.value).startswith("here: [expect]")
+    assert "\n" not in str(raised.value)
