@@ -414,6 +414,17 @@ def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tupl
 
 
 @kernel
+def _risen(residual: F4, usual: F4, k: int) -> f4:
+    """How far a neighbour of cell `k` has suddenly risen, V: where both part, the wire between them is broken."""
+    risen = _ZERO
+    if k > 0:
+        risen = max(risen, residual[k - 1] - usual[k - 1])
+    if k + 1 < residual.shape[0]:
+        risen = max(risen, residual[k + 1] - usual[k + 1])
+    return risen
+
+
+@kernel
 def _residual(
     config: SignalConfig,
     state: SignalState,
@@ -455,6 +466,7 @@ def _residual(
             # where it may lie beyond the end of the curve nothing can be said
             off = min(_FAR * soc_std[k], _MOST_SOC)
             sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went))
+            sag_v -= _risen(residual, usual, k)
             if sag_v > deepest_v and soc[k] >= off and soc[k] + off <= f4(1):
                 deepest_v = sag_v
                 sunk_at = k

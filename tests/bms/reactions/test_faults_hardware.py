@@ -301,8 +301,8 @@ CASES = [
     ),
     case(
         F.MODEL_RESIDUAL,
-        wrong=[{"kind": "cell_v_offset", "index": [8], "value": 0.35}],
-        setup={"rack": {"initial_soc": 0.1}},
+        wrong=[{"kind": "cell_v_offset", "index": [8], "value": -0.35}],
+        setup={"rack": {"initial_soc": 0.1}, **overlay(fault={"cell_sag": {"fatal": {"enabled": False}}})},
         where=8,
         value=(0.2, 0.3),
         watch_s=120,
@@ -310,9 +310,9 @@ CASES = [
     ),
     case(
         F.CELL_SAG,
-        wrong=[{"kind": "cell_leak", "index": [8], "value": 0.02}],
+        wrong=[{"kind": "internal_short", "index": [8], "value": 0.012}],
         where=8,
-        value=(0.03, 0.06),
+        value=(0.045, 0.08),
         watch_s=130,
         lingers_s=300.0,
     ),
