@@ -31,6 +31,9 @@ DURATION_S = 120.0
 MOST_STEPS = 1_000_000
 """Of one trial: its log holds every step, at some 700 bytes and more for each cell and sensor."""
 
+RAMPS_ITSELF = ("internal_short",)
+"""Kinds of faults of the twin that come little by little, over `ramp_s`, where no `from` is given."""
+
 TABLES = ("run", "controller", "request", *(name for name in BACKEND_TABLES if name != "site"))
 OWN = ("change", "internal", "expect", "tags", "clause", "gap")
 GROUP = ("axis", "trial")
@@ -263,7 +266,8 @@ def _injected(table: str, entry: Mapping[str, Any], number: int, where: str) -> 
     for key in ("value", "from"):
         if key in entry:
             check(entry[key], f"{where}: {key}")
-    if "ramp_s" in entry and ("value" not in entry or "from" not in entry):
+    own_ramp = table == "fault" and entry["kind"] in RAMPS_ITSELF and "from" not in entry
+    if "ramp_s" in entry and not own_ramp and ("value" not in entry or "from" not in entry):
         raise ConfigError(f"{where}: ramp_s = {entry['ramp_s']!r}: a ramp goes from `from` to `value`; give both")
     if "from" in entry and "ramp_s" not in entry:
         raise ConfigError(f"{where}: from = {entry['from']!r}: only a ramp begins somewhere; give ramp_s, or remove it")

@@ -225,6 +225,7 @@ def write(
 ) -> None:
     """Write page, JSON and JUnit XML into `folder`. Raises `DataError`."""
     from bms.trial import junit, page
+    from bms.trial import lead as leads
     from bms.trial.screen import DISCLAIMER
 
     document = {
@@ -232,6 +233,10 @@ def write(
         "made_with": made,
         "wall_s": wall_s,
         "coverage": coverage.to_json(),
+        "leads": [
+            dict(zip(leads.COLUMNS, row, strict=True))
+            for row in leads.table([outcome.lead for outcome in outcomes if outcome.lead is not None])
+        ],
         "trials": [outcome.to_json() for outcome in outcomes],
     }
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bms.core.faults import Fault, Reaction, row_id
 from bms.racks.faults import REACTIONS
+from bms.trial.lead import EVENTS, OF
 from bms.trial.quantity import check
 from hal.contract import RackState, Severity
 from hal.errors import ConfigError, nearest
@@ -19,7 +20,11 @@ ENDS = ("open", "closed", "welded")
 SINCE = ("injection", "threshold")
 
 _ROW_KEYS = ("fault", "tiers", "since", "detect_ms", "react_ms", "open_ms", "at", "value", "reaction")
-_KEYS = ("row", "state", "contactors", "allow", "forbid", "quiet", "never_closed", "bounds")
+_KEYS = (
+    *("row", "state", "contactors", "allow", "forbid", "quiet", "never_closed", "bounds"),
+    *("lead", "vented", "ignited"),
+)
+_LEAD_KEYS = ("before", "min_s", "of")
 BOUNDS = (
     *("cell_v_max", "cell_v_min", "degc_max", "charge_a_max", "discharge_a_max"),
     *("current_at_end_a", "charge_limit_at_end_a", "discharge_limit_at_end_a"),
@@ -50,6 +55,15 @@ class ExpectRow:
 
 
 @dataclass(frozen=True)
+class ExpectLead:
+    """A row of at least the tier `of` must be shown `min_s` before the event `before`, if that comes."""
+
+    before: str
+    min_s: float = 0.0
+    of: str = "fatal"
+
+
+@dataclass(frozen=True)
 class Expect:
     """Everything that a trial expects; see docs/trial.md for each key."""
 
@@ -61,6 +75,9 @@ class Expect:
     quiet: bool = False
     never_closed: bool = False
     bounds: tuple[tuple[str, Any], ...] = ()
+    leads: tuple[ExpectLead, ...] = ()
+    vented: tuple[int, int] | None = None
+    ignited: tuple[int, int] | None = None
 
 
 def parse(table: Mapping[str, Any], where: str) -> Expect:
@@ -101,7 +118,34 @@ def parse(table: Mapping[str, Any], where: str) -> Expect:
         quiet=table.get("quiet", False),
         never_closed=table.get("never_closed", False),
         bounds=tuple(bounds.items()),
+        leads=_leads(table.get("lead", []), f"{where} lead"),
+        vented=_cells(table.get("vented"), f"{where} vented"),
+        ignited=_cells(table.get("ignited"), f"{where} ignited"),
     )
+
+
+def _leads(content: Any, where: str) -> tuple[ExpectLead, ...]:
+    """`[expect.lead]`, or `[[expect.lead]]` for several events."""
+    entries = [content] if isinstance(content, Mapping) else content
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ConfigError(f"{where} = {content!r}: expected a table, [expect.lead]")
+    for entry in entries:
+        _known(entry, _LEAD_KEYS, where)
+        for key, known in (("before", EVENTS), ("of", tuple(OF))):
+            if entry.get(key, known[-1] if key == "of" else None) not in known:
+                raise ConfigError(f"{where}: {key} = {entry.get(key)!r}: one of: {', '.join(known)}")
+        if not _is_number(entry.get("min_s", 0.0)):
+            raise ConfigError(f"{where}: min_s = {entry['min_s']!r}: expected a time in s")
+    return tuple(ExpectLead(e["before"], float(e.get("min_s", 0.0)), e.get("of", "fatal")) for e in entries)
+
+
+def _cells(value: Any, where: str) -> tuple[int, int] | None:
+    """`[fewest, most]` cells."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and n >= 0 for n in value):
+        raise ConfigError(f"{where} = {value!r}: expected [fewest, most] cells")
+    return value[0], value[1]
 
 
 def _rows(entry: Any, where: str) -> list[ExpectRow]:

@@ -46,6 +46,10 @@ def _case(suite: ET.Element, outcome: Outcome) -> None:
         "rack": outcome.rack, "seed": str(outcome.seed), "configuration": outcome.digest, "clause": outcome.clause,
         "tags": " ".join(outcome.tags), "simulated_s": f"{outcome.simulated_s:g}", "state_at_end": outcome.state_at_end,
     }  # fmt: skip
+    if outcome.lead is not None:
+        lead = outcome.lead.to_json()
+        values["lead_row"] = outcome.lead.row
+        values |= {name: f"{lead[name]:g}" for name in lead if name.startswith("lead_") and lead[name] is not None}
     for name, value in values.items():
         if value:
             ET.SubElement(properties, "property", name=name, value=value)

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from bms.core.faults import ABOUT, Fault, Reaction, Row, row_id, row_of, text_of
+from bms.core.faults import ABOUT, Fault, Place, Reaction, Row, row_id, row_of, text_of
 from bms.runtime.explain import place_text
 from bms.trial.expect import ExpectRow
+from bms.trial.lead import EVENTS, Lead, lead_of, name_of
 from bms.trial.play import MAINS, Log, Played, state_name
 from bms.trial.quantity import number
-from hal.contract import RackState, Severity
+from hal.contract import NO_INDEX, RackState, Severity
 
 SLACK_STEPS = 4.0  # the sample before, that of the fault, and one each for a source and its age
 HOT_K = 10.0  # above the hottest temperature allowed: cells are damaged, runaway is far beyond
@@ -58,6 +59,7 @@ class Verdict:
     entries: list[Entry]
     failures: list[str]
     cells: list[tuple[int, str, str, str, str]]
+    lead: Lead | None = None
 
     @property
     def passed(self) -> bool:
@@ -69,10 +71,12 @@ def judge(played: Played) -> Verdict:
     """Hold the log of a trial against its expectations, and against what holds for every trial."""
     entries = [_entry(played, row) for row in played.trial.expect.rows]
     failures = [text for entry in entries for text in entry.failures]
-    for rule in (_closing, _opening, _unexpected, _cause, _forbidden, _damage, _end, _bounds):
+    for rule in (_closing, _opening, _unexpected, _cause, _cooling, _forbidden, _damage, _end, _bounds):
         failures.extend(rule(played))
+    lead = _lead(played)
+    failures.extend(_too_late(played, lead))
     cells = [cell for entry in entries if not entry.failures for cell in _cells(played, entry)]
-    return Verdict(entries, failures, cells)
+    return Verdict(entries, failures, cells, lead)
 
 
 def _first(hits: Any) -> int | None:
@@ -286,6 +290,18 @@ def _cause(played: Played) -> list[str]:
     return [f"the cause is told as {text_of(row_of(cause)[0])}"]
 
 
+def _cooling(played: Played) -> list[str]:
+    """Coolant as cold as it goes, for as long as a row is shown that asks for it."""
+    log, least_degc = played.log, played.settings.cooling.min_degc
+    for row in played.settings.rows:
+        if row.reaction & Reaction.COOL:
+            warm = _first(log.shows(row.fault, row.severity) & (log.cooling_degc > least_degc + 0.01))
+            if warm is not None:
+                name = f"{text_of(row.fault)} {row.severity.name.lower()}"
+                return [f"{name}: coolant of {log.cooling_degc[warm]:.1f} degC is asked for at {log.time_s[warm]:g} s"]
+    return []
+
+
 def _forbidden(played: Played) -> list[str]:
     """Rows that the trial rules out."""
     return [
@@ -299,10 +315,11 @@ def _damage(played: Played) -> list[str]:
     """No cell came near damage with closed contactors, and nothing happened to the contactors: the twin's truth."""
     log, failures = played.log, []
     if played.has_truth:
+        burns = bool(played.trial.expect.leads)  # then it is the lead time that says what was too late
         path = np.concatenate(([False], log.closed[:-1]))  # what was measured belongs to the command before
         hottest = played.settings.cell.limits.degc_max + HOT_K
         hot = _first(path & (log.true_degc.max(axis=1) > hottest))
-        if hot is not None:
+        if hot is not None and not burns:
             failures.append(
                 f"a cell reached {log.true_degc[hot].max():.1f} degC with closed contactors at {log.time_s[hot]:g} s"
             )
@@ -356,6 +373,47 @@ def _bounds(played: Played) -> list[str]:
             k = _first(path & (sign * values > sign * most))
         if k is not None:
             failures.append(f"{key} = {values[k]:.5g} at {log.time_s[k]:g} s, expected not beyond {most:.5g}")
+    return failures
+
+
+# --- what burns -----------------------------------------------------------------------------------------------------
+
+
+def _lead(played: Played) -> Lead | None:
+    """Lead times, where a cell vented or ignited or the trial asks for them."""
+    fire, trial = played.fire, played.trial
+    if fire is None or not (trial.expect.leads or fire.cells("vented") or fire.cells("ignited")):
+        return None
+    injected_s = played.injected[0][0] if played.injected else 0.0
+    chemistry = trial.scenario.tables.get("rack", {}).get("side_reactions") or played.settings.cell.chemistry
+    return lead_of(played.log, fire, injected_s, name_of(trial.faults), str(chemistry))
+
+
+def _too_late(played: Played, lead: Lead | None) -> list[str]:
+    """Lead times that are too short, numbers of cells that have burnt, and a cause that is told without its place."""
+    expect, log, failures = played.trial.expect, played.log, []
+    if not (expect.leads or expect.vented or expect.ignited):
+        return []
+    if played.fire is None:
+        return ["nothing burns in this rack: it cannot tell, and expect.lead, vented and ignited cannot be judged"]
+    for wanted in expect.leads if lead is not None else ():
+        found_s = lead.before(wanted.before, wanted.of)
+        name = f"before {wanted.before.replace('_', ' ')}"
+        if found_s is None:
+            failures.append(f"no {wanted.of} row is shown {name}")
+        elif found_s < wanted.min_s:
+            failures.append(f"the first {wanted.of} row is shown {found_s:.0f} s {name}, {wanted.min_s:g} s expected")
+    for event, bounds in zip(EVENTS, (expect.vented, expect.ignited), strict=False):
+        n = played.fire.cells(event)
+        if bounds is not None and not bounds[0] <= n <= bounds[1]:
+            failures.append(f"{n} cells have {event}, expected {bounds[0]}..{bounds[1]}")
+    k = _first(log.cause != 0)
+    if k is not None:
+        fault = row_of(int(log.cause[k]))[0]
+        if ABOUT[fault].place != Place.RACK and int(log.cause_index[k]) == NO_INDEX:
+            failures.append(f"the cause is told as {text_of(fault)} without its place")
+    elif expect.leads:
+        failures.append("no cause is told")
     return failures
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.trial.case import Trial
+from bms.trial.lead import Lead
 from bms.trial.ledger import Entry, Verdict, judge
 from bms.trial.play import Played, play, state_name
 
@@ -53,13 +54,14 @@ class Outcome:
     wall_s: float
     state_at_end: str
     open_at_end: bool  # no contactor is asked to be closed
+    lead: Lead | None = None  # where something burnt, or might have
     curves: Curves | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the curves."""
         values = asdict(self)
         del values["curves"]
-        return values
+        return values | {"lead": None if self.lead is None else self.lead.to_json()}
 
 
 def run_one(trial: Trial, controller: Mapping[str, Any] | None = None, *, curves: bool = True) -> Outcome:
@@ -95,6 +97,7 @@ def outcome_of(played: Played, verdict: Verdict, wall_s: float, *, curves: bool)
         wall_s=wall_s,
         state_at_end=state_name(int(played.log.state[-1])),
         open_at_end=int(played.log.asked[-1]) == 0,
+        lead=verdict.lead,
         curves=_curves(played) if curves else None,
     )
 

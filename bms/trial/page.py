@@ -6,11 +6,12 @@ import html
 from collections.abc import Mapping, Sequence
 
 from bms.core.faults import Fault, row_id
+from bms.trial import lead as leads
 from bms.trial.coverage import AXES, Coverage, row_text
 from bms.trial.ledger import BANDS, Entry
 from bms.trial.outcome import FAILED, GAP, PASSED, Outcome
 from bms.trial.plot import picture
-from bms.trial.screen import DISCLAIMER, ms, used
+from bms.trial.screen import DISCLAIMER, LEAD_TITLE, ms, used
 from hal.contract import Severity
 
 _ORDER = {FAILED: 0, GAP: 1, PASSED: 2}
@@ -39,6 +40,7 @@ def render(
         f"<section><h2>Ledger</h2><p>Times in ms since the injection: to detection, to the first reaction, to open "
         "contactors. The budget of a fatal row is its fault-tolerant time, to open contactors; else, to detection. "
         f"The line of a trial leads to its curves.</p>{_ledger(ordered)}</section>",
+        _leads(ordered),
         "<section><h2>Trials</h2><p>Vertical lines: <b class='inject'>injection</b>, <b class='detect'>detection</b>, "
         "<b class='open'>contactors open</b>. Positive current discharges; dashed: published limits.</p></section>",
         *(_trial(outcome) for outcome in ordered),
@@ -105,6 +107,32 @@ def _ledger(outcomes: Sequence[Outcome]) -> str:
     )
 
 
+def _leads(outcomes: Sequence[Outcome]) -> str:
+    """How long before a fire the controller knew."""
+    rows = leads.table([outcome.lead for outcome in outcomes if outcome.lead is not None])
+    if not rows:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in leads.COLUMNS)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(word)}</td>' for word in row)}</tr>" for row in rows)
+    return (
+        f"<section><h2>Lead times</h2><p>{html.escape(LEAD_TITLE[0].upper() + LEAD_TITLE[1:])}.</p>"
+        f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _lead_text(lead: leads.Lead | None) -> str:
+    """The fire of one trial in words."""
+    if lead is None:
+        return ""
+    told = f"{lead.row} {lead.place} after {lead.told_s:.0f} s" if lead.told_s is not None else "never told"
+    came = [
+        f"{event.replace('_', ' ')} after {at_s:.0f} s"
+        for event in leads.EVENTS
+        if (at_s := getattr(lead, f"{event}_s")) is not None
+    ]
+    return f"{told}; {', '.join(came) or 'nothing burnt'} ({lead.n_vented} cells vented, {lead.n_ignited} ignited)"
+
+
 def _cells(entry: Entry) -> str:
     share = used(entry)
     value = "" if entry.value is None else f"{entry.value:.4g} {entry.unit if entry.unit != '1' else ''}"
@@ -123,6 +151,7 @@ def _trial(outcome: Outcome) -> str:
     about = [
         ("clause", outcome.clause), ("gap", outcome.gap), ("rack", outcome.rack), ("seed", str(outcome.seed)),
         ("configuration", outcome.digest), ("file", outcome.source), ("state at the end", outcome.state_at_end),
+        ("fire", _lead_text(outcome.lead)),
         ("injected", "; ".join(f"{at_s:g} s {text}" for at_s, text in outcome.injected)),
     ]  # fmt: skip
     facts = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in about if text)

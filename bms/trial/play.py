@@ -27,6 +27,7 @@ from bms.runtime.takedown import TakeDown
 from bms.trial import internal
 from bms.trial.case import Trial
 from bms.trial.expect import STATES
+from bms.trial.lead import Fire, fire_of
 from bms.trial.quantity import number, quantities, resolved
 from hal.backends.chaos import Change, Chaos
 from hal.backends.replay import FILE_NAME
@@ -47,13 +48,13 @@ from hal.registry import open_rack
 
 MAINS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE)
 RAMP_STEPS = 50
-WORDS = frozenset({"kind", "channel", "path", "start_with", "at_state"})
+WORDS = frozenset({"kind", "channel", "path", "start_with", "at_state", "side_reactions"})
 """Keys that hold text as it is; any other text is a quantity of the rack."""
 
 _COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "time_s": ("f8", ()), "dt_s": ("f8", ()), "request": ("u1", ()), "state": ("u1", ()), "asked": ("u1", ()),
     "closed": ("?", ()), "discharge_a": ("f4", ()), "charge_a": ("f4", ()), "current_a": ("f4", ()),
-    "true_a": ("f8", ()), "cause": ("u2", ()), "bits": ("u4", (3, N_FAULT_WORDS)), "value": ("f4", (N_FAULTS,)),
+    "true_a": ("f8", ()), "cause": ("u2", ()), "cause_index": ("u2", ()), "bits": ("u4", (3, N_FAULT_WORDS)), "value": ("f4", (N_FAULTS,)),
     "where": ("u2", (N_FAULTS,)), "v_min": ("f4", ()), "v_mean": ("f4", ()), "v_max": ("f4", ()),
     "bled": ("u2", ()), "cooling_degc": ("f4", ()), "soc": ("f4", ()), "refused": ("u2", ()),
 }  # fmt: skip
@@ -106,6 +107,7 @@ class Played:
     seed: int
     events: list[str]
     has_truth: bool
+    fire: Fire | None = None
 
 
 _KNOWN: dict[str, tuple[RackConfig, Config]] = {}
@@ -168,6 +170,7 @@ def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Pa
         int(tables.get("rack", {}).get("seed", _query_seed(scenario.rack))),
         [str(getattr(event, "text", event)) for event in getattr(rack, "events", ())],
         runner.truth is not None,
+        fire_of(rack, faults),
     )  # fmt: skip
 
 
@@ -256,6 +259,9 @@ def _timed(
         if "value" in given:
             entry["value"] = number(given["value"], values, f"{where} number {k + 1}: value")
         ramp_s = float(given.get("ramp_s", 0.0))
+        if ramp_s and "from" not in given:  # the twin's own ramp
+            made.append({**entry, "ramp_s": ramp_s})
+            continue
         if not ramp_s:
             made.append(entry)
             continue
@@ -340,8 +346,8 @@ class _Runner:
         values = {
             "time_s": now_s, "dt_s": dt_s, "request": asked, "state": told["state"], "asked": told["contactors"],
             "closed": closed, "discharge_a": told["limit_discharge_a"], "charge_a": told["limit_charge_a"],
-            "current_a": head["current_a"], "cause": told["cause"], "value": state.fault_value,
-            "where": state.fault_where, "v_min": low, "v_mean": mean, "v_max": high,
+            "current_a": head["current_a"], "cause": told["cause"], "cause_index": told["cause_index"],
+            "value": state.fault_value, "where": state.fault_where, "v_min": low, "v_mean": mean, "v_max": high,
             "bled": np.count_nonzero(command.balance), "cooling_degc": told["cooling_degc"],
             "bits": (command.fault_info, command.fault_warning, command.fault_fatal), "soc": told["soc_mean"],
             "degc": np.where(measurement.sensor_degc_quality == 0, measurement.sensor_degc, np.nan),

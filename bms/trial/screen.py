@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bms.trial import lead as leads
 from bms.trial.coverage import Coverage
 from bms.trial.ledger import Entry
 from bms.trial.outcome import FAILED, GAP, PASSED, Outcome
@@ -14,6 +15,9 @@ DISCLAIMER = (
     "passing here replaces no test of theirs."
 )
 
+LEAD_TITLE = (
+    "lead times in s, from the first fatal row to what burnt (the shortest of the trials; negative: it came too late)"
+)
 HEADER = f"{'trial':44} {'row':32} {'detect':>9} {'react':>9} {'open':>9} {'budget':>9} {'used':>6}"
 
 
@@ -61,7 +65,27 @@ def ledger(outcomes: Sequence[Outcome], *, everything: bool) -> list[str]:
         if len(shown) < len(lines):
             text[-1] += f"; the {len(shown)} fatal lines of {len(lines)} that leave the least of their budget"
         text += [HEADER, *(line(outcome, entry) for outcome, entry in shown)]
+    return text + _leads(outcomes, everything)
+
+
+def _leads(outcomes: Sequence[Outcome], everything: bool) -> list[str]:
+    """Lead times where something burnt: by fault and chemistry, and of each trial where everything is asked for."""
+    found = [(outcome.id, outcome.lead) for outcome in outcomes if outcome.lead is not None]
+    if not found:
+        return []
+    text = ["", LEAD_TITLE, *leads.text([lead for _, lead in found])]
+    if everything:
+        text += ["", f"{'trial':44} {'told by':26} {'told':>9} " + " ".join(f"{e[:9]:>9}" for e in leads.EVENTS)]
+        text += [
+            f"{name[:44]:44} {lead.row[:26]:26} {_s(lead.told_s):>9} "
+            + " ".join(f"{_s(getattr(lead, f'{event}_s')):>9}" for event in leads.EVENTS)
+            for name, lead in found
+        ]
     return text
+
+
+def _s(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def totals(outcomes: Sequence[Outcome], coverage: Coverage, wall_s: float) -> str:
