@@ -184,8 +184,10 @@ def _expanded(
 
 
 def _filled(value: Any, words: Mapping[str, str]) -> Any:
-    """`value` with the words for their `{NAME}` in all texts."""
+    """`value` with the words for their `{NAME}` in all texts; a text that is nothing but one becomes its number."""
     if isinstance(value, str):
+        if value[:1] == "{" and words.get(value[1:-1], "x")[0].isdigit():
+            return tomllib.loads(f"x = {words[value[1:-1]]}")["x"]
         for name, word in words.items():
             value = value.replace(f"{{{name}}}", word)
         return value

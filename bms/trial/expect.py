@@ -22,7 +22,7 @@ SINCE = ("injection", "threshold")
 _ROW_KEYS = ("fault", "tiers", "since", "detect_ms", "react_ms", "open_ms", "at", "value", "reaction")
 _KEYS = (
     *("row", "state", "contactors", "allow", "forbid", "quiet", "never_closed", "bounds"),
-    *("lead", "vented", "ignited"),
+    *("lead", "vented", "ignited", "cause", "cause_at"),
 )
 _LEAD_KEYS = ("before", "min_s", "of")
 BOUNDS = (
@@ -78,6 +78,8 @@ class Expect:
     leads: tuple[ExpectLead, ...] = ()
     vented: tuple[int, int] | None = None
     ignited: tuple[int, int] | None = None
+    cause: frozenset[Fault] = frozenset()
+    cause_at: tuple[int, ...] = ()
 
 
 def parse(table: Mapping[str, Any], where: str) -> Expect:
@@ -109,9 +111,7 @@ def parse(table: Mapping[str, Any], where: str) -> Expect:
             _name(name, STATES, f"{where} state") for name in _listed(table.get("state", []), f"{where} state")
         ),
         contactors=contactors,
-        allow=frozenset(
-            _name(name, FAULTS, f"{where} allow") for name in _listed(table.get("allow", []), f"{where} allow")
-        ),
+        allow=_faults(table, "allow", where),
         forbid=tuple(
             _row_name(name, f"{where} forbid") for name in _listed(table.get("forbid", []), f"{where} forbid")
         ),
@@ -121,6 +121,8 @@ def parse(table: Mapping[str, Any], where: str) -> Expect:
         leads=_leads(table.get("lead", []), f"{where} lead"),
         vented=_cells(table.get("vented"), f"{where} vented"),
         ignited=_cells(table.get("ignited"), f"{where} ignited"),
+        cause=_faults(table, "cause", where),
+        cause_at=_places(table.get("cause_at", []), f"{where} cause_at", "a cell"),
     )
 
 
@@ -164,10 +166,7 @@ def _rows(entry: Any, where: str) -> list[ExpectRow]:
     for key in ("detect_ms", "react_ms", "open_ms"):
         if key in entry and not (_is_number(entry[key]) and entry[key] > 0):
             raise ConfigError(f"{where}: {key} = {entry[key]!r}: expected a time in ms, larger than 0")
-    at = entry.get("at", [])
-    at = [at] if isinstance(at, int) else at
-    if not isinstance(at, list) or not all(isinstance(k, int) and not isinstance(k, bool) and k >= 0 for k in at):
-        raise ConfigError(f"{where}: at = {at!r}: expected the number of a cell or sensor, or a list of them")
+    at = _places(entry.get("at", []), f"{where}: at", "a cell or sensor")
     value = entry.get("value")
     if value is not None:
         if not isinstance(value, list) or len(value) != 2:
@@ -185,11 +184,22 @@ def _rows(entry: Any, where: str) -> list[ExpectRow]:
             entry.get("open_ms"),
             entry.get("react_ms"),
             _reaction(entry, where),
-            tuple(at),
+            at,
             None if value is None else (value[0], value[1]),
         )
         for tier in tiers
     ]
+
+
+def _faults(table: Mapping[str, Any], key: str, where: str) -> frozenset[Fault]:
+    return frozenset(_name(name, FAULTS, f"{where} {key}") for name in _listed(table.get(key, []), f"{where} {key}"))
+
+
+def _places(at: Any, where: str, what: str) -> tuple[int, ...]:
+    at = [at] if isinstance(at, int) else at
+    if not isinstance(at, list) or not all(isinstance(k, int) and not isinstance(k, bool) and k >= 0 for k in at):
+        raise ConfigError(f"{where} = {at!r}: expected the number of {what}, or a list of them")
+    return tuple(at)
 
 
 def _reaction(entry: Mapping[str, Any], where: str) -> Reaction:

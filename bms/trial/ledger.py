@@ -19,7 +19,7 @@ from bms.trial.expect import ExpectRow
 from bms.trial.lead import EVENTS, Lead, lead_of, name_of
 from bms.trial.play import MAINS, Log, Played, state_name
 from bms.trial.quantity import number
-from hal.contract import NO_INDEX, RackState, Severity
+from hal.contract import RackState, Severity
 
 SLACK_STEPS = 4.0  # the sample before, that of the fault, and one each for a source and its age
 HOT_K = 10.0  # above the hottest temperature allowed: cells are damaged, runaway is far beyond
@@ -74,7 +74,7 @@ def judge(played: Played) -> Verdict:
     for rule in (_closing, _opening, _unexpected, _cause, _cooling, _forbidden, _damage, _end, _bounds):
         failures.extend(rule(played))
     lead = _lead(played)
-    failures.extend(_too_late(played, lead))
+    failures.extend(_burnt(played, lead))
     cells = [cell for entry in entries if not entry.failures for cell in _cells(played, entry)]
     return Verdict(entries, failures, cells, lead)
 
@@ -278,16 +278,22 @@ def _unexpected(played: Played) -> list[str]:
 
 
 def _cause(played: Played) -> list[str]:
-    """The first cause is one that was expected."""
+    """The first cause is one that was expected, at the place where it was."""
     expect, log = played.trial.expect, played.log
     fatal = {row.id for row in expect.rows if row.severity == Severity.FATAL}
     k = _first(log.cause != 0)
-    if not fatal or k is None:
-        return []
-    cause = int(log.cause[k])
-    if cause in fatal | {row_id(fault, Severity.FATAL) for fault in expect.allow}:
-        return []
-    return [f"the cause is told as {text_of(row_of(cause)[0])}"]
+    if k is None:
+        return ["no cause is told"] if expect.cause else []
+    cause, index = int(log.cause[k]), int(log.cause_index[k])
+    fault = row_of(cause)[0]
+    right = expect.cause or (expect.allow | {row_of(row)[0] for row in fatal} if fatal else frozenset({fault}))
+    if fault not in right:
+        return [f"the cause is told as {text_of(fault)}"]
+    cells = list(expect.cause_at)
+    places = {Place.CELL: cells, Place.SENSOR: [int(k) for k in played.info.sensor_of_cell[cells]]}
+    if cells and index not in places.get(ABOUT[fault].place, [index]):
+        return [f"the cause is told as {text_of(fault)}{place_text(fault, index)}, not where it is"]
+    return []
 
 
 def _cooling(played: Played) -> list[str]:
@@ -389,9 +395,9 @@ def _lead(played: Played) -> Lead | None:
     return lead_of(played.log, fire, injected_s, name_of(trial.faults), str(chemistry))
 
 
-def _too_late(played: Played, lead: Lead | None) -> list[str]:
-    """Lead times that are too short, numbers of cells that have burnt, and a cause that is told without its place."""
-    expect, log, failures = played.trial.expect, played.log, []
+def _burnt(played: Played, lead: Lead | None) -> list[str]:
+    """Lead times that are too short, and numbers of cells that have burnt."""
+    expect, failures = played.trial.expect, []
     if not (expect.leads or expect.vented or expect.ignited):
         return []
     if played.fire is None:
@@ -407,13 +413,6 @@ def _too_late(played: Played, lead: Lead | None) -> list[str]:
         n = played.fire.cells(event)
         if bounds is not None and not bounds[0] <= n <= bounds[1]:
             failures.append(f"{n} cells have {event}, expected {bounds[0]}..{bounds[1]}")
-    k = _first(log.cause != 0)
-    if k is not None:
-        fault = row_of(int(log.cause[k]))[0]
-        if ABOUT[fault].place != Place.RACK and int(log.cause_index[k]) == NO_INDEX:
-            failures.append(f"the cause is told as {text_of(fault)} without its place")
-    elif expect.leads:
-        failures.append("no cause is told")
     return failures
 
 
