@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 EVENTS = ("vented", "ignited", "neighbour_ignited")
 """What a lead time may count to."""
+BESIDE = ", with "
+"""Between what sets cells on fire and what else is wrong, in `Lead.fault`."""
 OF = {"warning": (Severity.WARNING, Severity.FATAL), "fatal": (Severity.FATAL,)}
 """What it may count from: the first row of at least this tier."""
 _ONE_CELL = ("internal_short", "heater")  # at the first parallel cell
 _GROUP = ("cell_leak", "cell_heat")
-_HEATING = (*_ONE_CELL, *_GROUP, "pcs_ignores_limits", "coolant_stop", "coolant_blocked", "coolant_hot")
+HEATING = (*_ONE_CELL, *_GROUP, "pcs_ignores_limits", "coolant_stop", "coolant_blocked", "coolant_hot")
 
 Times = npt.NDArray[np.float64]
 
@@ -80,8 +82,8 @@ def fire_of(rack: object, faults: Iterable[Mapping[str, Any]]) -> Fire | None:
 
 @dataclass(frozen=True)
 class Lead:
-    """Lead times of a trial in which a cell vented or ignited, or should have been kept from it. Times in s since the
-    injection; None: it did not come. `row` is the first fatal one since then, and the leads count from it.
+    """Lead times of a trial in which a cell vented or ignited, or should have been kept from it. Times in s since that
+    began which sets cells on fire; None: it did not come. `row` is the first fatal one since then, and the leads count from it.
     """
 
     fault: str
@@ -111,15 +113,15 @@ class Lead:
 
 
 def name_of(faults: Iterable[Mapping[str, Any]]) -> str:
-    """What sets cells on fire, of all that goes wrong: kinds, and of a short how hard it is and how it comes."""
+    """What sets cells on fire: kinds, and of a short how hard it is and how it comes; then what else goes wrong."""
     words: dict[str, None] = {}
+    beside: dict[str, None] = {}
     for fault in faults:
         kind, text = str(fault["kind"]), str(fault["kind"]).replace("_", " ")
         if kind in ("internal_short", "cell_leak"):
             text += f" {fault['value']} ohm" + (f" within {fault['ramp_s']:g} s" if "ramp_s" in fault else "")
-        if kind in _HEATING:
-            words[text] = None
-    return " + ".join(words) or "none"
+        (words if kind in HEATING else beside)[text] = None
+    return (" + ".join(words) or "none") + (f"{BESIDE}{', '.join(beside)}" if beside else "")
 
 
 def lead_of(log: Log, fire: Fire, injected_s: float, fault: str, chemistry: str) -> Lead:

@@ -16,7 +16,7 @@ import numpy as np
 from bms.core.faults import ABOUT, Fault, Place, Reaction, Row, row_id, row_of, text_of
 from bms.runtime.explain import place_text
 from bms.trial.expect import ExpectRow
-from bms.trial.lead import EVENTS, Lead, lead_of, name_of
+from bms.trial.lead import EVENTS, HEATING, Lead, lead_of, name_of
 from bms.trial.play import MAINS, Log, Played, state_name
 from bms.trial.quantity import number
 from hal.contract import RackState, Severity
@@ -390,7 +390,7 @@ def _lead(played: Played) -> Lead | None:
     fire, trial = played.fire, played.trial
     if fire is None or not (trial.expect.leads or fire.cells("vented") or fire.cells("ignited")):
         return None
-    injected_s = played.injected[0][0] if played.injected else 0.0
+    injected_s = min((float(e.get("at_s", 0.0)) for e in trial.faults if e["kind"] in HEATING), default=0.0)
     chemistry = trial.scenario.tables.get("rack", {}).get("side_reactions") or played.settings.cell.chemistry
     return lead_of(played.log, fire, injected_s, name_of(trial.faults), str(chemistry))
 
