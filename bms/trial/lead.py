@@ -1,4 +1,4 @@
-"""How long before a fire the controller knew: lead times before a cell vents, before it ignites, before its neighbour does.
+"""How long before a fire the controller knew: lead times before a cell vents, ignites, or its neighbour does.
 
 What burnt is the truth of a twin that can burn (`burning()` of the rack); without such a rack there are no lead times.
 """
@@ -28,6 +28,7 @@ OF = {"warning": (Severity.WARNING, Severity.FATAL), "fatal": (Severity.FATAL,)}
 """What it may count from: the first row of at least this tier."""
 _ONE_CELL = ("internal_short", "heater")  # at the first parallel cell
 _GROUP = ("cell_leak", "cell_heat")
+OVERCHARGE = f"pcs ignores limits{BESIDE}contactor weld"
 HEATING = (*_ONE_CELL, *_GROUP, "pcs_ignores_limits", "coolant_stop", "coolant_blocked", "coolant_hot")
 
 Times = npt.NDArray[np.float64]
@@ -54,10 +55,8 @@ class Fire:
         """When an event of `EVENTS` came; None if it did not."""
         times = self.vented_s if event == "vented" else self.ignited_s
         if event == "neighbour_ignited":
-            if self.lit.any():
-                times = times[~self.lit]
-            else:  # nothing was done to a cell: the neighbour is the second
-                times = np.sort(times, axis=None)[1:]
+            # where nothing was done to a cell, the neighbour is the second
+            times = times[~self.lit] if self.lit.any() else np.sort(times, axis=None)[1:]
         known = times[np.isfinite(times)]
         return float(known.min()) if known.size else None
 
@@ -83,7 +82,7 @@ def fire_of(rack: object, faults: Iterable[Mapping[str, Any]]) -> Fire | None:
 @dataclass(frozen=True)
 class Lead:
     """Lead times of a trial in which a cell vented or ignited, or should have been kept from it. Times in s since that
-    began which sets cells on fire; None: it did not come. `row` is the first fatal one since then, and the leads count from it.
+    began which sets cells on fire; None: it did not come. `row` is the first fatal one since then; leads count from it.
     """
 
     fault: str
@@ -153,6 +152,11 @@ def lead_of(log: Log, fire: Fire, injected_s: float, fault: str, chemistry: str)
     )  # fmt: skip
 
 
+def alone(leads: Iterable[Lead]) -> list[Lead]:
+    """Those of trials in which nothing is wrong but what sets cells on fire; it takes a weld to overcharge them."""
+    return [lead for lead in leads if BESIDE not in lead.fault or lead.fault == OVERCHARGE]
+
+
 # --- as tables ------------------------------------------------------------------------------------------------------
 
 COLUMNS = ("fault", "chemistry", "trials", "told by", "told after, s", "before venting", "ignition", "the neighbour's")
@@ -162,7 +166,7 @@ COLUMNS = ("fault", "chemistry", "trials", "told by", "told after, s", "before v
 def table(leads: Sequence[Lead]) -> list[tuple[str, ...]]:
     """A line of text for each fault and chemistry: the shortest lead time of its trials, s; negative is too late.
 
-    A dash: it came in none of them. `never`: in one of them no fatal row was shown.
+    A dash: it came in none of them.
     """
     keys = sorted({(lead.fault, lead.chemistry) for lead in leads})
     return [_line(key, [lead for lead in leads if (lead.fault, lead.chemistry) == key]) for key in keys]
@@ -172,6 +176,8 @@ def _line(key: tuple[str, str], leads: list[Lead]) -> tuple[str, ...]:
     rows = dict.fromkeys(lead.row.partition(".")[0] for lead in leads if lead.row)
     told = [lead.told_s for lead in leads if lead.told_s is not None]
     after = f"{min(told):.0f}..{max(told):.0f}" if told else "never"
+    if told and len(told) < len(leads):
+        after += f" ({len(leads) - len(told)} of {len(leads)} never)"
     return (*key, str(len(leads)), ", ".join(rows), after, *(_shortest(leads, event) for event in EVENTS))
 
 
@@ -180,10 +186,10 @@ def _shortest(leads: list[Lead], event: str) -> str:
     if not came:
         return "-"
     values = [lead.before(event) for lead in came]
-    if any(value is None for value in values):
-        return "never"
-    late = sum(value is not None and value < 0 for value in values)
-    shortest = min(value for value in values if value is not None)
+    late = sum(value is None or value < 0 for value in values)  # what is never told is too late
+    shortest = min((value for value in values if value is not None), default=None)
+    if shortest is None:
+        return "never told"
     return f"{shortest:.0f}" + (f" ({late} of {len(came)} too late)" if late else "")
 
 

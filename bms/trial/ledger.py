@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bms.core.faults import ABOUT, Fault, Place, Reaction, Row, row_id, row_of, text_of
+from bms.core.faults import ABOUT, Fault, Place, Reaction, Row, row_of, text_of
 from bms.runtime.explain import place_text
 from bms.trial.expect import ExpectRow
 from bms.trial.lead import EVENTS, HEATING, Lead, lead_of, name_of
@@ -402,7 +402,8 @@ def _burnt(played: Played, lead: Lead | None) -> list[str]:
         return []
     if played.fire is None:
         return ["nothing burns in this rack: it cannot tell, and expect.lead, vented and ignited cannot be judged"]
-    for wanted in expect.leads if lead is not None else ():
+    for wanted in expect.leads:
+        assert lead is not None  # there is one wherever one is expected
         found_s = lead.before(wanted.before, wanted.of)
         name = f"before {wanted.before.replace('_', ' ')}"
         if found_s is None:

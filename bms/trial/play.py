@@ -54,8 +54,9 @@ WORDS = frozenset({"kind", "channel", "path", "start_with", "at_state", "side_re
 _COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "time_s": ("f8", ()), "dt_s": ("f8", ()), "request": ("u1", ()), "state": ("u1", ()), "asked": ("u1", ()),
     "closed": ("?", ()), "discharge_a": ("f4", ()), "charge_a": ("f4", ()), "current_a": ("f4", ()),
-    "true_a": ("f8", ()), "cause": ("u2", ()), "cause_index": ("u2", ()), "bits": ("u4", (3, N_FAULT_WORDS)), "value": ("f4", (N_FAULTS,)),
-    "where": ("u2", (N_FAULTS,)), "v_min": ("f4", ()), "v_mean": ("f4", ()), "v_max": ("f4", ()),
+    "true_a": ("f8", ()), "cause": ("u2", ()), "cause_index": ("u2", ()), "bits": ("u4", (3, N_FAULT_WORDS)),
+    "value": ("f4", (N_FAULTS,)), "where": ("u2", (N_FAULTS,)),
+    "v_min": ("f4", ()), "v_mean": ("f4", ()), "v_max": ("f4", ()),
     "bled": ("u2", ()), "cooling_degc": ("f4", ()), "soc": ("f4", ()), "refused": ("u2", ()),
 }  # fmt: skip
 

@@ -73,8 +73,9 @@ def _leads(outcomes: Sequence[Outcome], everything: bool) -> list[str]:
     found = [(outcome.id, outcome.lead) for outcome in outcomes if outcome.lead is not None]
     if not found:
         return []
-    alone = [lead for _, lead in found if everything or leads.BESIDE not in lead.fault]
-    text = ["", LEAD_TITLE, *leads.text(alone)] if alone else []
+    shown = [lead for _, lead in found]
+    shown = shown if everything else leads.alone(shown)
+    text = ["", LEAD_TITLE, *leads.text(shown)] if shown else []
     if everything:
         text += ["", f"{'trial':44} {'told by':26} {'told':>9} " + " ".join(f"{e[:9]:>9}" for e in leads.EVENTS)]
         text += [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bms.core.faults import Fault, Reaction
-from bms.trial.expect import parse
+from bms.trial.expect import ExpectLead, parse
 from hal.contract import RackState, Severity
 from hal.errors import ConfigError
 
@@ -25,6 +25,11 @@ def test_everything_arrives() -> None:
             "quiet": True,
             "never_closed": True,
             "bounds": {"cell_v_max": "v_max"},
+            "lead": [{"before": "vented", "min_s": 30}, {"before": "neighbour_ignited", "of": "warning"}],
+            "vented": [0, 2],
+            "ignited": [1, 1],
+            "cause": ["cell_sag"],
+            "cause_at": 4,
         },
         "here",
     )
@@ -36,6 +41,13 @@ def test_everything_arrives() -> None:
     assert expect.allow == {Fault.GAS_ALARM}
     assert expect.forbid == ((Fault.DEEP_DISCHARGE, Severity.FATAL), (Fault.SOC_LOW, Severity.INFO))
     assert expect.bounds == (("cell_v_max", "v_max"),)
+    assert expect.leads == (ExpectLead("vented", 30.0), ExpectLead("neighbour_ignited", 0.0, "warning"))
+    assert (expect.vented, expect.ignited) == ((0, 2), (1, 1))
+    assert (expect.cause, expect.cause_at) == ({Fault.CELL_SAG}, (4,))
+
+
+def test_a_lead_time_may_be_one_table() -> None:
+    assert parse({"lead": {"before": "ignited"}}, "here").leads == (ExpectLead("ignited"),)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +70,16 @@ def test_everything_arrives() -> None:
         ({"bounds": {"cell_v": 1}}, "unknown key 'cell_v'"),
         ({"bounds": {"cell_v_max": "v_mx"}}, "did you mean 'v_max'"),
         ({"allow": [3]}, "allow = 3"),
+        ({"lead": 5}, r"expected a table, \[expect.lead\]"),
+        ({"lead": {}}, "before = None: one of: vented, ignited, neighbour_ignited"),
+        ({"lead": {"before": "melted"}}, "before = 'melted'"),
+        ({"lead": {"before": "vented", "of": "info"}}, "of = 'info': one of: warning, fatal"),
+        ({"lead": {"before": "vented", "min": 3}}, "unknown key 'min'"),
+        ({"lead": {"before": "vented", "min_s": "x"}}, "min_s = 'x'"),
+        ({"vented": 1}, r"expected \[fewest, most\] cells"),
+        ({"ignited": [0, -1]}, r"expected \[fewest, most\] cells"),
+        ({"cause": ["fire"]}, "cause = 'fire'"),
+        ({"cause_at": -1}, "cause_at = "),
         ({"forbid": ["gas_alarm.mild"]}, "forbid = 'mild'"),
     ],
 )
