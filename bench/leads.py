@@ -1,7 +1,7 @@
 """How long before a fire does the controller know? Lead times per fault and chemistry, of the trials in `fires.toml`.
 
 Run with `python bench/leads.py` (half a minute); `--write` puts the table into docs/runaway.md, section "Detection".
-Only trials count in which nothing but the fire is wrong. Leads are from the first fatal row to what the twin says burnt.
+Only trials count in which nothing but the fire is wrong. A lead is from the first fatal row to what burnt.
 """
 
 from __future__ import annotations

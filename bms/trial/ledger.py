@@ -390,7 +390,10 @@ def _lead(played: Played) -> Lead | None:
     fire, trial = played.fire, played.trial
     if fire is None or not (trial.expect.leads or fire.cells("vented") or fire.cells("ignited")):
         return None
-    injected_s = min((float(e.get("at_s", 0.0)) for e in trial.faults if e["kind"] in HEATING), default=0.0)
+    heating = [entry for entry in trial.faults if entry["kind"] in HEATING]
+    injected_s = min((float(entry.get("at_s", 0.0)) for entry in heating), default=0.0)
+    if any("at_state" in entry for entry in heating):  # then its time counts from there
+        injected_s = played.injected[0][0]
     chemistry = trial.scenario.tables.get("rack", {}).get("side_reactions") or played.settings.cell.chemistry
     return lead_of(played.log, fire, injected_s, name_of(trial.faults), str(chemistry))
 
