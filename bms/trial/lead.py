@@ -96,6 +96,7 @@ class Lead:
     neighbour_ignited_s: float | None
     n_vented: int
     n_ignited: int
+    begun_s: float = 0.0  # of the run
 
     def before(self, event: str, of: str = "fatal") -> float | None:
         """Seconds from the first row to an event of `EVENTS`; infinite where the event did not come but was told of."""
@@ -148,7 +149,7 @@ def lead_of(log: Log, fire: Fire, injected_s: float, fault: str, chemistry: str)
         place = place_text(seen, int(log.where[k, seen])).strip()
     return Lead(
         fault, chemistry, row, place, seen_s("warning"), seen_s("fatal"), since("vented"), since("ignited"),
-        since("neighbour_ignited"), fire.cells("vented"), fire.cells("ignited"),
+        since("neighbour_ignited"), fire.cells("vented"), fire.cells("ignited"), injected_s,
     )  # fmt: skip
 
 

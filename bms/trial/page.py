@@ -42,7 +42,7 @@ def render(
         f"The line of a trial leads to its curves.</p>{_ledger(ordered)}</section>",
         _leads(ordered),
         "<section><h2>Trials</h2><p>Vertical lines: <b class='inject'>injection</b>, <b class='detect'>detection</b>, "
-        "<b class='open'>contactors open</b>. Positive current discharges; dashed: published limits.</p></section>",
+        "<b class='burn'>a cell vents or ignites</b>, <b class='open'>contactors open</b>. Positive current discharges; dashed: published limits.</p></section>",
         *(_trial(outcome) for outcome in ordered),
         _matrix(coverage),
     ]
@@ -239,6 +239,6 @@ summary{cursor:pointer}.wrong{color:#8c1d13!important;margin:4px 0}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:1px 14px;font-size:13px;margin:8px 0 0}
 dt{color:#57606a}dd{margin:0;overflow-wrap:anywhere}
 svg{width:100%;height:auto;display:block;margin-top:8px}
-.inject{color:#d55e00}.detect{color:#0072b2}.open{color:#1b1f24}
+.inject{color:#d55e00}.burn{color:#e69f00}.detect{color:#0072b2}.open{color:#1b1f24}
 @media print{.scroll{max-height:none}details{break-inside:avoid}#filter{display:none}}
 """

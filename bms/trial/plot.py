@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from bms.trial.lead import EVENTS
 from bms.trial.outcome import Curves, Outcome
 
 WIDTH, LEFT, RIGHT = 980, 62, 108
@@ -213,12 +214,17 @@ def _png(share: npt.NDArray[np.floating]) -> str:
 
 
 def _marks(view: _View, outcome: Outcome, bottom: float) -> str:
-    """Lines at injection, first detection and opening."""
+    """Lines at injection, first detection and opening, and where something burnt."""
     marks = [(at_s, RED, "inject", text) for at_s, text in outcome.injected[:4]]
     detected = [
         (e.inject_s + e.detect_ms / 1e3, f"{e.fault} {e.tier}") for e in outcome.entries if e.detect_ms is not None
     ]
     opened = [(e.inject_s + e.open_ms / 1e3, f"{e.fault} {e.tier}") for e in outcome.entries if e.open_ms is not None]
+    if outcome.lead is not None:
+        lead = outcome.lead
+        detected += [] if lead.told_s is None else [(lead.begun_s + lead.told_s, lead.row)]
+        came = [(getattr(lead, f"{event}_s"), event.replace("_", " ")) for event in EVENTS]
+        marks += [(lead.begun_s + at_s, ORANGE, "burn", text) for at_s, text in came if at_s is not None]
     marks += [(at_s, BLUE, "detect", text) for at_s, text in detected]
     marks += [(at_s, INK, "open", text) for at_s, text in opened]
     return "".join(

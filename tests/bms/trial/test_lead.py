@@ -126,6 +126,7 @@ def test_it_is_in_every_form_of_the_ledger(burnt: Outcome, passed: Outcome) -> N
     shown = page.render([burnt, passed], covered([]), 1.0, "Title")
     assert "<h2>Lead times</h2>" in shown
     assert "1 cells vented, 1 ignited" in shown
+    assert "burn at" in shown
     assert "<h2>Lead times</h2>" not in page.render([passed], covered([]), 1.0, "Title")
 
 
