@@ -42,7 +42,8 @@ def render(
         f"The line of a trial leads to its curves.</p>{_ledger(ordered)}</section>",
         _leads(ordered),
         "<section><h2>Trials</h2><p>Vertical lines: <b class='inject'>injection</b>, <b class='detect'>detection</b>, "
-        "<b class='burn'>a cell vents or ignites</b>, <b class='open'>contactors open</b>. Positive current discharges; dashed: published limits.</p></section>",
+        "<b class='burn'>a cell vents or ignites</b>, <b class='open'>contactors open</b>. "
+        "Positive current discharges; dashed: published limits.</p></section>",
         *(_trial(outcome) for outcome in ordered),
         _matrix(coverage),
     ]
