@@ -17,7 +17,7 @@ from bms.core.health import health_step
 from bms.core.layout import config_of, state_of
 from bms.core.leak import leak_step
 from bms.core.machine import machine_advance, machine_context, machine_signals
-from bms.core.plausibility import judge
+from bms.core.plausibility_model import judge
 from bms.core.power import power_limits
 from bms.core.signals import inspect
 from hal import contract

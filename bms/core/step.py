@@ -52,7 +52,8 @@ from bms.core.machine import (
     machine_signals,
 )
 from bms.core.machine_table import Request
-from bms.core.plausibility import judge, mean_factor
+from bms.core.plausibility import mean_factor
+from bms.core.plausibility_model import judge
 from bms.core.power import CHARGE_A, CHARGE_W, DISCHARGE_A, DISCHARGE_W, power_init, power_limits
 from bms.core.records import floats, halves, octets, places, words
 from bms.core.runaway import runaway_init, runaway_step

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bms.core import plausibility as p
+from bms.core import plausibility_model as p
 from bms.core import signals_layout as y
 from bms.core.faults import Fault
 from hal.contract import Quality

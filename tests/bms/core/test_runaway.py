@@ -227,6 +227,21 @@ def test_what_all_sensors_have_is_their_surroundings(bench: Any) -> None:
     assert hot.value(F.HEAT_RESIDUAL) < 0.1
 
 
+@pytest.mark.parametrize("jump_k", [20.0, -20.0])
+def test_a_sensor_that_jumps_has_no_heat_and_leaves_that_of_the_others(bench: Any, jump_k: float) -> None:
+    hot = Hot(bench, place_s=1e6)
+    lumps(hot, 0.0, 600.0, 4.0)
+    bench.m.sensor_degc[SENSOR] += jump_k
+    number = bench.config.number
+    lost_w = jump_k * float(number[y.COOLANT_W_PER_K])
+    for _ in range(15):
+        hot.step(4.0)
+        # a cell of that temperature would give off more, or less, and has not changed since
+        assert abs(float(hot.state.heat_w[SENSOR])) <= abs(lost_w)
+        assert np.abs(np.delete(hot.state.heat_w, SENSOR)).max() < 1.0
+        assert float(np.delete(hot.state.heat_w, SENSOR).max()) - float(hot.state.number[r.MEAN_W]) < 9.0
+
+
 def test_what_stays_for_hours_is_the_sensors_place(bench: Any) -> None:
     hot = Hot(bench, place_s=3600.0)
     lumps(hot, np.array([0, 0, 6.0, 0, 0, 0]), 3600.0, 8.0)
