@@ -7,6 +7,7 @@ for Python, for C and for a microcontroller. `step_racks` takes many racks, one 
     signals     which values may be used, and what contradicts what
     estimator   state of charge of every cell
     health      capacity, resistance and leak of every cell
+    runaway     heat that nothing explains, and rates of temperature that only a fire has
     diagnosis   the fault table: what must be done
     machine     the contactors
     power       the limits, each with its reason
