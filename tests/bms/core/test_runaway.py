@@ -323,3 +323,14 @@ def test_whatever_is_measured_the_values_are_numbers(make_signals: Any, rows: li
             assert hot.where(fault) < 24 or hot.where(fault) == NO_INDEX
         assert not math.isinf(hot.value(F.HEAT_RESIDUAL))
         assert all(np.isfinite(a).all() for a in (hot.state.heat_w, hot.state.place_w, hot.state.rising_s))
+
+
+def test_a_sensor_that_was_never_read_is_not_known(bench: Any) -> None:
+    hot = Hot(bench)
+    bench.m.sensor_degc_quality[SENSOR] = Quality.MISSING
+    lumps(hot, 0.0, 300.0, 10.0)
+    assert math.isnan(float(hot.state.degc[SENSOR]))
+    assert float(hot.state.heat_w[SENSOR]) == 0.0
+    bench.m.sensor_degc_quality[SENSOR] = Quality.GOOD
+    hot.step(10.0)
+    assert float(hot.state.degc[SENSOR]) == float(bench.state.degc[SENSOR])
