@@ -334,3 +334,113 @@ def test_a_sensor_that_was_never_read_is_not_known(bench: Any) -> None:
     bench.m.sensor_degc_quality[SENSOR] = Quality.GOOD
     hot.step(10.0)
     assert float(hot.state.degc[SENSOR]) == float(bench.state.degc[SENSOR])
+
+
+# bounds and ties
+
+
+@pytest.mark.parametrize(
+    ("dt_s", "jump_k", "jumps"), [(1.0, 5.8, False), (1.0, 6.2, True), (4.0, 8.8, False), (4.0, 9.2, True)]
+)
+def test_what_is_a_jump(bench: Any, dt_s: float, jump_k: float, jumps: bool) -> None:
+    """5 K, and 1 K for each second of the step."""
+    hot = Hot(bench)
+    hot.degc[:] = 20.0  # as the coolant: nothing flows
+    hot.step(dt_s)
+    hot.step(dt_s)
+    hot.degc[SENSOR] += jump_k
+    hot.step(dt_s)
+    assert (abs(float(hot.state.heat_w[SENSOR])) < 0.02) == jumps
+    assert (float(hot.state.degc[SENSOR]) == float(hot.degc[SENSOR])) == jumps
+
+
+def test_a_sensor_counts_for_the_mean_with_50_w_beyond_it(bench: Any) -> None:
+    hot = Hot(bench)
+    hot.degc[:] = 20.0
+    hot.step()
+    hot.state.heat_w[SENSOR] = 300.0
+    hot.step(1e-3)
+    assert float(hot.state.number[r.MEAN_W]) == pytest.approx(50.0 / 6.0, rel=1e-3)
+    hot.state.heat_w[SENSOR] = -300.0
+    hot.step(1e-3)
+    assert float(hot.state.number[r.MEAN_W]) == pytest.approx((50.0 / 6.0 - 50.0) / 6.0, rel=1e-2)
+
+
+def test_the_first_cell_may_be_the_lowest(hot: Hot) -> None:
+    hot.degc[0] = 60.0
+    hot.bench.m.cell_v[0] = 3.29
+    hot.step()
+    hot.rise(1.25, 2.0, sensor=0)
+    assert hot.where(F.RUNAWAY) == 0
+
+
+def test_a_rate_is_that_of_a_second(hot: Hot) -> None:
+    """Half a kelvin a second, looked at every four seconds, is none."""
+    hot.degc[:] = 60.0
+    hot.step(4.0)
+    hot.step(4.0)
+    hot.rise(0.5, 16.0, 4.0)
+    assert (hot.value(F.RUNAWAY), hot.value(F.RUNAWAY_RATES)) == (0.0, 0.0)
+    assert hot.where(F.RUNAWAY_RATES) == hot.where(F.RUNAWAY) == NO_INDEX
+
+
+def test_exactly_the_rate_counts(hot: Hot) -> None:
+    hot.degc[:] = 60.0
+    hot.step()
+    hot.step()
+    hot.rise(1.0, 2.0)
+    assert (hot.value(F.RUNAWAY), hot.value(F.RUNAWAY_RATES)) == (2.0, 0.0)
+    hot.rise(3.0, 2.0)
+    assert (hot.value(F.RUNAWAY), hot.value(F.RUNAWAY_RATES)) == (4.0, 2.0)
+
+
+def test_of_equals_the_first_is_named_and_the_faster_one_for_its_rates(hot: Hot) -> None:
+    hot.degc[:] = 60.0
+    hot.step()
+    hot.step()
+    for _ in range(3):
+        hot.degc[1] += 1.25
+        hot.degc[4] += 3.25
+        hot.step()
+    assert (hot.value(F.RUNAWAY), hot.where(F.RUNAWAY)) == (3.0, 4)
+    assert (hot.value(F.RUNAWAY_RATES), hot.where(F.RUNAWAY_RATES)) == (3.0, 16)
+    for _ in range(3):
+        hot.degc[[1, 4]] += 3.25
+        hot.step()
+    hot.rise(0.0, 1.0)
+    for _ in range(2):
+        hot.degc[[1, 4]] += 3.25
+        hot.step()
+    assert hot.where(F.RUNAWAY_RATES) == 4
+
+
+def test_cells_of_a_parallel_group_share_the_current(make_signals: Any) -> None:
+    hot = Hot(make_signals(n_parallel=4), place_s=1e6)
+    number = hot.bench.config.number
+    hot.bench.head["current_a"] = 400.0
+    hot.step(1.0)
+    before = hot.state.degc.copy()
+    hot.degc[:] = before
+    c, g = float(number[y.HEAT_CAPACITY_J_PER_K]), float(number[y.COOLANT_W_PER_K])
+    hot.step(1.0)
+    gained = 100.0**2 * float(number[y.CELL_OHM]) - g * (25.0 - 20.0)
+    share = 1.0 - (120.0 / 121.0) ** 2
+    assert float(hot.state.degc[0]) - 25.0 == pytest.approx((1.0 - share) * gained / (c + g), rel=0.05, abs=1e-5)
+
+
+def test_a_place_is_learnt_by_its_share_of_time(bench: Any) -> None:
+    hot = Hot(bench, place_s=1300.0)
+    hot.degc[:] = 20.0
+    hot.step(600.0)
+    hot.state.heat_w[[1, 3]] = 6.0
+    hot.step(600.0)
+    own_w = hot.state.heat_w - hot.state.number[r.MEAN_W]
+    np.testing.assert_allclose(hot.state.place_w, 600.0 / 1900.0 * own_w, rtol=1e-5)
+    assert hot.where(F.HEAT_RESIDUAL) == 1  # of two the first
+
+
+def test_one_sensor_has_nothing_to_be_compared_with(make_signals: Any) -> None:
+    hot = Hot(make_signals(n=4, m=1))
+    lumps_w = np.array([30.0])
+    lumps(hot, lumps_w, 600.0, 10.0)
+    assert (hot.value(F.HEAT_RESIDUAL), hot.where(F.HEAT_RESIDUAL)) == (0.0, NO_INDEX)
