@@ -106,6 +106,7 @@ class Played:
     seed: int
     events: list[str]
     has_truth: bool
+    burning: Any = None  # of a twin: what has burnt at the end
 
 
 _KNOWN: dict[str, tuple[RackConfig, Config]] = {}
@@ -158,6 +159,7 @@ def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Pa
         taken = None if record_to is None else _taken(record_to, trial, rack.info, own)
         runner = _Runner(rack, own, clock, scenario, sorted(internals, key=lambda entry: entry["at_s"]), taken)
         log = runner.run()
+        burning = rack.burning() if hasattr(rack, "burning") else None
         if taken is not None:
             taken.close({"ended_by": "duration", "opened": int(log.asked[-1]) == 0})
             taken.complain()
@@ -168,6 +170,7 @@ def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Pa
         int(tables.get("rack", {}).get("seed", _query_seed(scenario.rack))),
         [str(getattr(event, "text", event)) for event in getattr(rack, "events", ())],
         runner.truth is not None,
+        burning,
     )  # fmt: skip
 
 
