@@ -173,7 +173,8 @@ def run_dask(campaign: Campaign, samples: Sequence[int], address: str, engine_te
             future.sample = k
             return future
 
-        working = as_completed([submit() for _ in range(min(len(left), IN_FLIGHT * n_workers))])
+        first = [submit() for _ in range(min(len(left), IN_FLIGHT * n_workers))]
+        working = as_completed(first, loop=client.loop)
         for future in working:
             error = future.exception()
             if isinstance(error, KilledWorker):
