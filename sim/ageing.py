@@ -4,9 +4,10 @@
     cycles    q = k_n n^0.828     k_n = (4.38e-8 + 1.55e-8 D + 1.68e-7 C) (exp(2190 / T) + exp(-1.55e5 / T))
                                                                                                n in full cycles
 
-T in kelvin, Ua the potential of the graphite in V, D the depth of discharge, C the rate in 1/h. Fitted by NREL to prismatic
-LFP cells of more than 250 Ah (BLAST-Lite, `Lfp_Gr_250AhPrismatic`; data in doi:10.1016/j.est.2023.109042), between 10 and
-45 degC, with a depth of 0.8..1 and at most 0.65C of charge. Cycles go up and down without rest, so k_t is its mean over SoC.
+T in kelvin, Ua the potential of the graphite in V, D the depth of discharge, C the rate in 1/h. Fitted by NREL to
+prismatic LFP cells of more than 250 Ah (BLAST-Lite, `Lfp_Gr_250AhPrismatic`; data in doi:10.1016/j.est.2023.109042),
+between 10 and 45 degC, with a depth of 0.8..1 and at most 0.65C of charge. Cycles go up and down without rest, so k_t
+is its mean over SoC.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class Campaign:
         digits = text.removeprefix(f"{self.name}-")
         if not digits.isdigit() or int(digits) >= self.total:
             raise ConfigError(
-                f"--only {text}: no such sample; {self.id_of(0)} to {self.id_of(self.total - 1)}, or 0 to {self.total - 1}"
+                f"--only {text}: no such sample; {self.id_of(0)} to {self.id_of(self.total - 1)}, or their numbers"
             )
         return int(digits)
 
@@ -196,10 +196,13 @@ def _checked(found: Campaign) -> Campaign:
     for key, least in (("n", 1), ("seed", 0)):
         value = getattr(found, key)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(f"{found.source}: [campaign] {key} = {value!r}: expected a whole number, at least {least}")
+            raise ConfigError(
+                f"{found.source}: [campaign] {key} = {value!r}: expected a whole number, at least {least}"
+            )
     if found.total > MOST_SAMPLES:
         raise ConfigError(
-            f"{found.source}: [campaign] n = {found.n}: {found.total:,} samples with its grids, at most {MOST_SAMPLES:,}"
+            f"{found.source}: [campaign] n = {found.n}: {found.total:,} samples with its grids, at most "
+            f"{MOST_SAMPLES:,}; lessen it, or the grids"
         )
     reached: dict[str, str] = {}
     for vary in found.varied:

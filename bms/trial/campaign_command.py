@@ -34,21 +34,25 @@ examples:
   bms trial campaign my_campaign.toml --scheduler tcp://10.0.0.1:8786
                                                                 on a Dask cluster: pip install 'rackbms[dask]'
 
-A campaign leaves samples.parquet, summary.json and summary.html. docs/campaign.md tells what its file holds. Exit codes: 0
-what it requires is reached, 1 it is not, 2 a file or an option is wrong, 130 interrupted.
+A campaign leaves samples.parquet, summary.json and summary.html. docs/campaign.md tells what its file holds. Exit
+codes: 0 what it requires is reached, 1 it is not, 2 a file or an option is wrong, 130 interrupted.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bms trial campaign`."""
-    parser.add_argument("file", metavar="FILE", help=f"a campaign, or the name of a shipped one: {', '.join(shipped())}")
+    parser.add_argument(
+        "file", metavar="FILE", help=f"a campaign, or the name of a shipped one: {', '.join(shipped())}"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder for the results (default: runs/...)")
     parser.add_argument("--resume", action="store_true", help="go on in --out with what is missing there")
     parser.add_argument("--only", metavar="ID", help="play this sample alone, once more, and record it")
     parser.add_argument("--n", metavar="N", type=int, help="samples at each point of the grids (default: the file's)")
     parser.add_argument("--seed", metavar="N", type=int, help="what all is drawn from (default: the file's)")
     parser.add_argument("--jobs", metavar="N", type=int, default=os.cpu_count() or 1, help="processes (default: all)")
-    parser.add_argument("--scheduler", metavar="URL", help="a Dask scheduler, tcp://host:port, instead of processes here")
+    parser.add_argument(
+        "--scheduler", metavar="URL", help="a Dask scheduler, tcp://host:port, instead of processes here"
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     engine.add_argument(parser)
 

@@ -1,4 +1,4 @@
-"""The summary of a campaign as one self-contained HTML page: shares, lead times as curves, what is varied, the worst."""
+"""The summary of a campaign as one self-contained HTML page: shares, lead times, what is varied, the worst samples."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bms.trial.plot import BLUE, GREEN, GREY, INK, ORANGE, RED
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 260, 60, 190, 12, 40
 BAR_H = 22
 MOST_POINTS = 400  # of a curve
+NUMBER_HEAD = "<th class='number'>"
 MORE = """
 svg{max-width:100%;height:auto;font-family:inherit}.number{text-align:right;font-variant-numeric:tabular-nums}
 table.plain{border-collapse:collapse}table.plain td,table.plain th{padding:2px 12px 2px 0;text-align:left}
@@ -28,9 +29,7 @@ def render(summary: dict[str, Any], rows: Sequence[Row]) -> str:
     """The page as text."""
     name = html.escape(summary["campaign"])
     tried = ", ".join(f"{key} {value}" for key, value in summary["made_with"].items())
-    about = (
-        f"{summary['samples']} of {summary['of']} samples, seed {summary['seed']}, campaign {summary['digest']}, {tried}"
-    )
+    about = f"{summary['samples']} of {summary['of']} samples, seed {summary['seed']}, {summary['digest']}, {tried}"
     parts = [
         f"<header><h1>Campaign {name}</h1><p>{html.escape(summary['description'])}</p>"
         f"<p class='where'>{html.escape(summary['note'])}</p><p class='where'>{html.escape(about)}</p></header>",
@@ -112,7 +111,7 @@ def _bars(bars: Sequence[dict[str, Any]], label_w: int) -> str:
 def _times(summary: dict[str, Any], rows: Sequence[Row]) -> str:
     if not summary["times"]:
         return ""
-    head = "".join(f"<th class='number'>{round(100 * q)} %</th>" for q in QUANTILES)
+    head = "".join(f"{NUMBER_HEAD}{round(100 * q)} %</th>" for q in QUANTILES)
     body = "".join(
         f"<tr><td>{TIMES[name]}</td><td class='number'>{found['n']}</td>"
         + "".join(f"<td class='number'>{found[f'p{round(100 * q)}']:,.1f}</td>" for q in QUANTILES)
@@ -123,8 +122,8 @@ def _times(summary: dict[str, Any], rows: Sequence[Row]) -> str:
     delays = [name for name in ("detect_s", "open_s") if name in summary["times"]]
     curves = "".join(_curve(names, rows) for names in (leads, delays) if names)
     return (
-        "<section><h2>Times</h2><p>In s, over the samples in which both ends came. A lead below 0 s: seen too late.</p>"
-        f"<div class='scroll'><table class='plain'><tr><th></th><th class='number'>samples</th>{head}</tr>{body}</table>"
+        "<section><h2>Times</h2><p>In s, over the samples in which both ends came. A lead below 0: seen too late.</p>"
+        f"<div class='scroll'><table class='plain'><tr><th></th>{NUMBER_HEAD}samples</th>{head}</tr>{body}</table>"
         f"</div>{curves}</section>"
     )
 
@@ -147,7 +146,9 @@ def _curve(names: Sequence[str], rows: Sequence[Row]) -> str:
             f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{GREY}">{share:.0%}</text>'
         )
     for tick in _ticks(low, high):
-        parts.append(f'<text x="{x(tick):.1f}" y="{TOP + plot_h + 16}" text-anchor="middle" fill="{GREY}">{tick:g}</text>')
+        parts.append(
+            f'<text x="{x(tick):.1f}" y="{TOP + plot_h + 16}" text-anchor="middle" fill="{GREY}">{tick:g}</text>'
+        )
     if low < 0.0:
         parts.append(f'<path d="M{x(0.0):.1f} {TOP}V{TOP + plot_h}" stroke="{INK}" stroke-dasharray="3 3"/>')
     for number, (name, known) in enumerate(values.items()):
@@ -161,9 +162,7 @@ def _curve(names: Sequence[str], rows: Sequence[Row]) -> str:
         )
     parts.append(f'<text x="{LEFT + plot_w / 2}" y="{HEIGHT - 6}" text-anchor="middle">time / s</text>')
     label = " and ".join(TIMES[name] for name in names)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" font-size="12" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    )
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" font-size="12" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -178,14 +177,15 @@ def _alarms(summary: dict[str, Any]) -> str:
         return ""
     body = "".join(
         f"<tr><td>{text}</td><td class='number'>{alarms[name]['count']}</td>"
-        f"<td class='number'>{alarms[name]['per_rack_year']:.3g}</td><td class='number'>{alarms[name]['upper']:.3g}</td></tr>"
+        f"<td class='number'>{alarms[name]['per_rack_year']:.3g}</td>"
+        f"<td class='number'>{alarms[name]['upper']:.3g}</td></tr>"
         for name, text in (("warnings", "warnings"), ("trips", "fatal rows"))
     )
     return (
-        f"<section><h2>False alarms</h2><p>Rows shown while nothing was wrong, in {alarms['rack_years']:.4g} rack-years. The "
-        "upper bound holds with 95 % confidence (Poisson, one-sided).</p><table class='plain'><tr><th></th><th class='number'>"
-        "count</th><th class='number'>a rack-year</th><th class='number'>at most</th></tr>"
-        f"{body}</table></section>"
+        f"<section><h2>False alarms</h2><p>Rows shown while nothing was wrong, in {alarms['rack_years']:.4g} "
+        "rack-years. The upper bound holds with 95 % confidence (Poisson, one-sided).</p>"
+        f"<table class='plain'><tr><th></th>{NUMBER_HEAD}count</th>{NUMBER_HEAD}a rack-year</th>"
+        f"{NUMBER_HEAD}at most</th></tr>{body}</table></section>"
     )
 
 
@@ -206,6 +206,6 @@ def _worst(summary: dict[str, Any]) -> str:
         for one in summary["worst"]
     )
     return (
-        "<section><h2>Worst samples</h2><p><code>bms trial campaign FILE --only ID</code> plays one again, bit for bit, and "
-        f"leaves a recording.</p><table class='plain'>{body}</table></section>"
+        "<section><h2>Worst samples</h2><p><code>bms trial campaign ... --only ID</code> plays one again, bit for bit, "
+        f"and leaves a recording.</p><table class='plain'>{body}</table></section>"
     )

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -60,14 +60,12 @@ class _Worker:
     def give(self, sample: int | None) -> None:
         """Hand it the next sample; None ends it."""
         self.sample = sample
-        try:
+        with suppress(OSError):  # it has died, which shows when it is heard
             self.pipe.send(sample)
-        except OSError:
-            pass  # it has died, which shows when it is heard
 
 
 class _Team:
-    """Workers of this machine. One that dies takes nothing along but the sample that it played, which is tried again."""
+    """Workers of this machine. One that dies takes nothing along but its sample, which is tried again."""
 
     def __init__(self, campaign: Campaign, urls: tuple[str, ...], engine_text: str) -> None:
         self.with_ = campaign, urls, engine_text
@@ -176,13 +174,13 @@ def run_dask(campaign: Campaign, samples: Sequence[int], address: str, engine_te
         first = [submit() for _ in range(min(len(left), IN_FLIGHT * n_workers))]
         working = as_completed(first, loop=client.loop)
         for future in working:
-            error = future.exception()
-            if isinstance(error, KilledWorker):
+            wrong = future.exception()
+            if isinstance(wrong, KilledWorker):
                 lost.append(future.sample)
-            elif error is not None:
-                if isinstance(error, RackBmsError):
-                    raise error
-                raise ConfigError(f"--scheduler {address}: a worker cannot play samples: {error!r}") from error
+            elif wrong is not None:
+                if isinstance(wrong, RackBmsError):
+                    raise wrong
+                raise ConfigError(f"--scheduler {address}: a worker cannot play samples: {wrong!r}") from wrong
             else:
                 done(future.result())
             future.release()

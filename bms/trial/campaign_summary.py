@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -25,8 +26,8 @@ TIMES = {
     "lead_ignition_s": "detection to ignition",
 }
 NOTE = (
-    "A simulation: twins of racks, not racks. Shares and times hold for what the campaign draws, not for what happens to "
-    "racks in the field."
+    "A simulation: twins of racks, not racks. Shares and times hold for what the campaign draws, not for what happens "
+    "to racks in the field."
 )
 
 
@@ -145,14 +146,14 @@ def _counts(values: Iterable[str | None]) -> dict[str, int]:
 
 
 def _by(vary: Vary, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Detection over one variation: its values where they are few, otherwise `BINS` ranges with as many samples each."""
+    """Detection over one variation: its values where they are few, otherwise `BINS` ranges with as many samples."""
     key = f"vary.{vary.name}"
     values = sorted({row[key] for row in rows})
     if vary.type is str or len(values) <= BINS + 2:
         groups = [(f"{value:.5g}" if isinstance(value, float) else str(value), [value, value]) for value in values]
     else:
         edges = np.quantile([row[key] for row in rows], np.linspace(0.0, 1.0, BINS + 1))
-        ends = [(float(a), float(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+        ends = [(float(a), float(b)) for a, b in itertools.pairwise(edges) if b > a]
         groups = [(f"{low:.3g}..{high:.3g}", [low, high]) for low, high in ends]
     found = []
     for number, (label, (low, high)) in enumerate(groups):
@@ -188,7 +189,8 @@ def worst(rows: Sequence[Row]) -> list[dict[str, Any]]:
     )
     unseen = [row for row in rows if row["injected_s"] is not None and row["detect_s"] is None and row["max_degc"]]
     take(
-        sorted(unseen, key=lambda row: -row["max_degc"]), lambda row: f"not detected, {row['max_degc']:.0f} degC at most"
+        sorted(unseen, key=lambda row: -row["max_degc"]),
+        lambda row: f"not detected, {row['max_degc']:.0f} degC at most",
     )
     return [{"id": id_, "why": why} for id_, why in found.items()]
 
@@ -243,8 +245,8 @@ def lines(summary: dict[str, Any]) -> list[str]:
         one = alarms[name]
         if one["upper"] is not None:
             text.append(
-                f"  false {name}: {one['count']} in {alarms['rack_years']:.4g} rack-years, {one['per_rack_year']:.3g} a "
-                f"rack-year, 95 %: below {one['upper']:.3g}"
+                f"  false {name}: {one['count']} in {alarms['rack_years']:.4g} rack-years, {one['per_rack_year']:.3g} "
+                f"a rack-year, 95 %: below {one['upper']:.3g}"
             )
     if summary["worst"]:
         text += ["", "  worst samples, --only ID plays one again"]

@@ -23,7 +23,7 @@ MOST_OPTIONS = 10_000
 class Vary:
     """One variation. `numbers` are the two of a range or of a normal distribution, `options` those of a choice or grid.
 
-    `labels` name the options that are tables; `weights` are shares that add up to 1, `bounds` cut a normal distribution.
+    `labels` name the options; `weights` are shares that add up to 1, `bounds` cut a normal distribution.
     """
 
     name: str

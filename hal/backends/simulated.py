@@ -272,7 +272,7 @@ def virtual_lab(cell: str, seed: int = 0) -> dict[str, dict[str, npt.NDArray[np.
 def aged_rack(cell: str, use: Mapping[str, float], rack: Mapping[str, Any]) -> dict[str, float]:
     """Keys of `[rack]` for a rack of this cell that went through `use` (see `sim.ageing.Use`).
 
-    `rack`: the table as it is for a new one, of which the spreads count. Raises `ConfigError`: no data of its chemistry.
+    `rack`: the table for a new one, of which the spreads count. Raises `ConfigError`: no data of its chemistry.
     """
     chemistry = cell_chemistry(cell)
     try:

@@ -56,7 +56,9 @@ CAMPAIGN: dict[str, Any] = {
     "campaign": {"n": 4, "seed": 7},
     "run": {"rack": "sim:lfp_280?n_series=16&module_groups=16", "duration": "70s"},
     "fault": [{"kind": "internal_short", "index": [3], "value": 0.002, "at_s": 39.01}],
-    "expect": {"allow": ["cell_sag", "heat_residual", "temperature_rise", "runaway", "model_residual", "discharge_hot"]},
+    "expect": {
+        "allow": ["cell_sag", "heat_residual", "temperature_rise", "runaway", "model_residual", "discharge_hot"]
+    },
     "vary": {
         "ohm": {"path": "fault.0.value", "log_uniform": [1e-3, 1.0]},
         "cell": {"path": "fault.0.index", "integers": [0, 15]},

@@ -86,7 +86,9 @@ def test_years_become_keys_of_the_rack(plan) -> None:
 
 
 def test_a_trial_of_the_library_as_base(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text('[base]\ntrial = "interlock_open-lfp"\n[vary.t]\npath = "fault.0.at_s"\nuniform = [20, 30]\n')
+    (tmp_path / "mine.toml").write_text(
+        '[base]\ntrial = "interlock_open-lfp"\n[vary.t]\npath = "fault.0.at_s"\nuniform = [20, 30]\n'
+    )
     found = load(str(tmp_path / "mine.toml"), n=5)
     assert found.total == 5
     assert found.trial(2).faults[0]["kind"] == "interlock_open"
@@ -120,7 +122,10 @@ def test_those_that_are_shipped(name: str) -> None:
         ({"vary": {"a": {"path": "fault.3.at_s", "uniform": [1, 2]}}}, "'fault' has 1 entries, counted from 0; '3' is"),
         ({"vary": {"a": {"path": "fault.0.at_s.x", "uniform": [1, 2]}}}, "'fault.0.at_s' is 39.01, no table"),
         ({"vary": {"a": RACK_TIME, "b": RACK_TIME}}, r"\[vary.a\] varies it, too"),
-        ({"vary": {"a": {"path": "run.period_s", "uniform": [-2, -1]}}}, r"\[run\] period_s = -1.*must be greater than 0"),
+        (
+            {"vary": {"a": {"path": "run.period_s", "uniform": [-2, -1]}}},
+            r"\[run\] period_s = -1.*must be greater than 0",
+        ),
         ({"vary": {"a": {"path": "rack.seed", "integers": [1, 9]}}}, "sets seed, which wins; remove it from the URL"),
         ({"age": {"year": 3}}, r"\[age\]: unknown key 'year'"),
         ({"age": {"years": 50}}, r"sample 0: \[age\] years = 50: must be in 0..30"),
@@ -161,12 +166,16 @@ def test_unknown_campaigns() -> None:
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=True) | st.text(max_size=4)
-WORDS = st.sampled_from(["n", "seed", "path", "uniform", "grid", "choice", "normal", "weights", "years", "trial", "x", "0"])
+WORDS = st.sampled_from(
+    ["n", "seed", "path", "uniform", "grid", "choice", "normal", "weights", "years", "trial", "x", "0"]
+)
 ANY = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4), max_leaves=8
 )
 TABLES = st.dictionaries(
-    st.sampled_from(["campaign", "base", "vary", "age", "detect", "require", "run", "fault", "rack", "tags"]), ANY, max_size=4
+    st.sampled_from(["campaign", "base", "vary", "age", "detect", "require", "run", "fault", "rack", "tags"]),
+    ANY,
+    max_size=4,
 )
 
 

@@ -45,7 +45,9 @@ def campaign(*words: object) -> int:
     return cli.main(["trial", "campaign", *map(str, words)])
 
 
-def test_a_campaign_leaves_table_summary_and_page(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_campaign_leaves_table_summary_and_page(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert campaign(file, "--out", out, "--jobs", 1) == 0
     rows = read(out / TABLE)
@@ -143,7 +145,9 @@ def test_wrong_options(file: str, words: list, text: str, capsys: pytest.Capture
     assert error.count("\n") == 1
 
 
-def test_what_is_missing_is_named(file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_named(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     assert campaign(file, "--scheduler", "tcp://127.0.0.1:1", "--out", Path(file).parent / "out", "--quiet") == 2
     assert "pip install 'rackbms[dask]'" in capsys.readouterr().err

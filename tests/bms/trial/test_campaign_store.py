@@ -34,7 +34,9 @@ def test_rows_come_back_as_they_were(plan, rows, tmp_path: Path) -> None:
 
 
 def test_the_table_follows_from_the_rows_alone(plan, rows, tmp_path: Path) -> None:
-    one, two = (filled(tmp_path / n, plan, rows, k).finish() for n, k in (("a", range(8)), ("b", [3, 6, 0, 1, 7, 2, 5, 4])))
+    one, two = (
+        filled(tmp_path / n, plan, rows, k).finish() for n, k in (("a", range(8)), ("b", [3, 6, 0, 1, 7, 2, 5, 4]))
+    )
     assert one.read_bytes() == two.read_bytes()
     assert read(one) == rows
     assert sorted(path.name for path in one.parent.iterdir()) == [ABOUT, TABLE]

@@ -108,7 +108,8 @@ def test_false_alarms_for_each_rack_year(plan) -> None:
 
 def test_detection_by_what_is_varied(plan) -> None:
     rows = hand_made(
-        plan, *({"vary.ohm": 0.01 * k, "vary.years": 10 * (k % 2), "detect_s": 1.0 if k < 30 else None} for k in range(60))
+        plan,
+        *({"vary.ohm": 0.01 * k, "vary.years": 10 * (k % 2), "detect_s": 1.0 if k < 30 else None} for k in range(60)),
     )
     by = summarise(plan(), rows, [], MADE)["by"]
     assert [(bar["value"], bar["hits"], bar["n"]) for bar in by["years"]] == [("0", 15, 30), ("10", 15, 30)]

@@ -34,7 +34,7 @@ def test_uniform() -> None:
 
 def test_log_uniform() -> None:
     values = drawn(vary(log_uniform=[1e-3, 10.0]))
-    assert 1e-3 <= min(values)
+    assert min(values) >= 1e-3
     assert max(values) <= 10.0
     below = sum(value < 1e-1 for value in values) / N  # half of the four decades
     assert below == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(N))
