@@ -1,9 +1,9 @@
 """How long does a campaign take, and what does a worker more bring?
 
 Run with `python bench/campaign.py` (two minutes on two cores; `--samples 100` for seconds): samples of ten minutes of a
-rack of 416 cells with internal shorts of all severities, three ages, drawn as a campaign draws them, on one process and on
-all; start of the processes, judging and results in Parquet included. 1,000 of them are to take less than ten minutes on
-two cores.
+rack of 416 cells with internal shorts of all severities, three ages, drawn as a campaign draws them, on one process and
+on all; start of the processes, judging and results in Parquet included. 1,000 of them are to take less than ten minutes
+on two cores.
 """
 
 from __future__ import annotations

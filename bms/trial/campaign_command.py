@@ -171,12 +171,16 @@ def _same_as_before(folder: Path, campaign: Campaign, row: dict[str, object]) ->
     from bms.trial.campaign_store import ABOUT, read
 
     about = folder / ABOUT
-    if not about.exists() or json.loads(about.read_bytes()).get("digest") != campaign.digest:
+    try:
+        if json.loads(about.read_bytes()).get("digest") != campaign.digest:
+            return None
+    except (OSError, ValueError):
         return None
     for path in sorted(folder.glob("*.parquet")):
-        for before in read(path):
-            if before["sample"] == row["sample"]:
-                return bool(before == row)
+        with contextlib.suppress(OSError, ValueError):  # of a part that is torn; errors of pyarrow are some of these
+            for before in read(path):
+                if before["sample"] == row["sample"]:
+                    return bool(before == row)
     return None
 
 

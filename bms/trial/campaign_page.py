@@ -37,11 +37,11 @@ def render(summary: dict[str, Any], rows: Sequence[Row]) -> str:
         _missed(summary),
         f"<section><h2>Shares</h2><p>With 95 % intervals (Wilson).</p>{_shares(summary)}</section>",
         _times(summary, rows),
+        _worst(summary),
         _alarms(summary),
         *(_by(key, bars) for key, bars in summary["by"].items()),
         _counts("Detected by", summary["detected_by"]),
         _counts("First fatal cause", summary["first_cause"]),
-        _worst(summary),
     ]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

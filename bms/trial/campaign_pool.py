@@ -16,10 +16,11 @@ from typing import Any
 from bms.trial import pool
 from bms.trial.campaign import Campaign
 from bms.trial.campaign_sample import Row, run_sample, warm
-from hal.errors import ConfigError, RackBmsError
+from hal.errors import ConfigError, DataError, RackBmsError
 
 TRIES = 3
 """How often a sample is given to a worker before it counts as one that kills workers."""
+DEATHS = 12  # in a row, after which it is no use to start another
 IN_FLIGHT = 8  # samples for each worker of a cluster that are handed out at a time
 CONNECT_S = 10
 SAY_S = 10.0  # between two lines of progress where there is no terminal
@@ -30,7 +31,8 @@ Done = Callable[[Row], None]
 def run_local(campaign: Campaign, samples: Sequence[int], jobs: int, engine_text: str, done: Done) -> list[int]:
     """Play `samples` in `jobs` processes; `done` is called with each row as it comes.
 
-    Returns the samples that are lost because their process died `TRIES` times. Raises `ConfigError`.
+    Returns the samples that are lost because their process died `TRIES` times. Raises `ConfigError`, and
+    `DataError` where processes do nothing but die.
     """
     urls = tuple(campaign.racks())
     pool.prepare(urls, engine_text, quiet=False)
@@ -74,6 +76,7 @@ class _Team:
     def play(self, samples: Sequence[int], jobs: int, done: Done) -> list[int]:
         """See `run_local`."""
         left, tries, lost = deque(samples), dict.fromkeys(samples, 0), list[int]()
+        deaths = 0  # since the last row
         for _ in range(jobs):
             self._start(left)
         while busy := [worker for worker in self.workers if worker.sample is not None]:
@@ -85,7 +88,12 @@ class _Team:
                 try:
                     answer = worker.pipe.recv()
                 except (EOFError, OSError):
-                    k = worker.sample
+                    k, deaths = worker.sample, deaths + 1
+                    if deaths >= DEATHS:
+                        raise DataError(
+                            f"{DEATHS} workers died one after another, the last at {self.with_[0].id_of(k)}; play it "
+                            "with --only to see why"
+                        ) from None
                     tries[k] += 1
                     if tries[k] < TRIES:
                         left.append(k)
@@ -97,6 +105,7 @@ class _Team:
                     continue
                 if isinstance(answer, RackBmsError):
                     raise answer
+                deaths = 0
                 worker.give(left.popleft() if left else None)
                 done(answer)
         return sorted(lost)

@@ -57,7 +57,11 @@ class Store:
                 raise DataError(f"--out {self.folder}: is not empty; go on with --resume, or name another folder")
             if not path.exists():
                 raise DataError(f"--out {self.folder}: holds no campaign ({ABOUT} is missing); name another folder")
-            _compare(json.loads(path.read_bytes()), about, self.folder)
+            try:
+                before = dict(json.loads(path.read_bytes()))
+            except ValueError:
+                raise DataError(f"{path}: is no description of a campaign; name another folder") from None
+            _compare(before, about, self.folder)
             self._load()
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import pytest
 
 from bms.trial import campaign_pool
 from bms.trial.campaign_pool import TRIES, progress, run_dask, run_local
-from hal.errors import ConfigError
+from hal.errors import ConfigError, DataError
 
 
 def collected(into: list):
@@ -68,6 +68,19 @@ def test_a_sample_that_kills_every_worker_is_lost_and_told(plan, rows, monkeypat
     assert run_local(plan(), range(4), 2, "jit", collected(found)) == [2]
     assert len(tries) == TRIES
     assert by_number(found) == [rows[k] for k in (0, 1, 3)]
+
+
+def test_workers_that_do_nothing_but_die_end_it(plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    give = campaign_pool._Worker.give
+
+    def murderous(self, sample: int | None) -> None:
+        give(self, sample)
+        os.kill(self.process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(campaign_pool._Worker, "give", murderous)
+    monkeypatch.setattr(campaign_pool, "DEATHS", 4)
+    with pytest.raises(DataError, match="4 workers died one after another, the last at shorts-00000"):
+        run_local(plan(), range(8), 2, "jit", print)
 
 
 def test_a_wrong_field_ends_it_in_a_worker_too(plan) -> None:

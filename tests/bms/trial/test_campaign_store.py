@@ -85,6 +85,9 @@ def test_what_is_refused(plan, rows, tmp_path: Path) -> None:
     (tmp_path / "b" / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="holds no campaign"):
         Store(tmp_path / "b", plan(), MADE, resume=True)
+    (folder / ABOUT).write_text("half {")
+    with pytest.raises(DataError, match="is no description of a campaign"):
+        Store(folder, plan(), MADE, resume=True)
     (tmp_path / "c").write_text("a file")
     with pytest.raises(DataError, match="cannot be used"):
         Store(tmp_path / "c", plan(), MADE, resume=False)
