@@ -52,7 +52,7 @@ class Store:
 
     def _open(self, about: dict[str, str], resume: bool) -> None:
         path = self.folder / ABOUT
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        if self.folder.is_dir() and any(not self._is_ours(entry) for entry in self.folder.iterdir()):
             if not resume:
                 raise DataError(f"--out {self.folder}: is not empty; go on with --resume, or name another folder")
             if not path.exists():
@@ -66,6 +66,10 @@ class Store:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_with(path, json.dumps(about, indent=1).encode() + b"\n")
+
+    def _is_ours(self, entry: Path) -> bool:
+        """Whether it is in nobody's way: a campaign that ended before its first sample, or a sample played alone."""
+        return entry.name == ABOUT or (entry.is_dir() and entry.name.startswith(f"{self.campaign.name}-"))
 
     def _load(self) -> None:
         from pyarrow import ArrowException

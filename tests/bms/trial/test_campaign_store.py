@@ -72,6 +72,15 @@ def test_a_finished_campaign_can_be_made_longer(plan, rows, tmp_path: Path) -> N
     assert sorted(again.rows) == list(range(6))
 
 
+def test_a_folder_without_results_can_be_used(plan, rows, tmp_path: Path) -> None:
+    Store(tmp_path / "a", plan(campaign={"n": 1}), MADE, resume=False)
+    (tmp_path / "a" / "shorts-000002").mkdir()
+    store = Store(tmp_path / "a", plan(), MADE, resume=False)
+    store.add(rows[0])
+    store.flush()
+    assert list(Store(tmp_path / "a", plan(), MADE, resume=True).rows) == [0]
+
+
 def test_what_is_refused(plan, rows, tmp_path: Path) -> None:
     folder = tmp_path / "a"
     filled(folder, plan, rows)
