@@ -17,6 +17,7 @@ from bms.runtime import engine
 from bms.trial import campaign_pool
 from bms.trial.campaign import Campaign, load, shipped
 from hal.errors import ConfigError, DataError
+from hal.registry import programs
 
 if TYPE_CHECKING:
     from bms.trial.campaign_store import Store
@@ -87,7 +88,7 @@ def _all(args: argparse.Namespace, campaign: Campaign) -> int:
 
     begun_s = time.perf_counter()
     folder = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{campaign.name}"
-    made = made_with(args.engine)
+    made = {**made_with(args.engine), **_twins(campaign)}
     store = Store(folder, campaign, made, resume=args.resume)
     missing = [k for k in range(campaign.total) if k not in store.rows]
     interrupted, lost = False, list[int]()
@@ -115,6 +116,12 @@ def _all(args: argparse.Namespace, campaign: Campaign) -> int:
         return INTERRUPTED
     store.finish()
     return _told(campaign, store, lost, made, time.perf_counter() - begun_s, len(missing) - len(lost))
+
+
+def _twins(campaign: Campaign) -> dict[str, str]:
+    """Digests of the native programs of the campaign's racks: results of two twins must not mix either."""
+    found = {program.prefix: program for url in campaign.racks() for program in programs(url)}
+    return {f"kernels {prefix}": program.table.digest[:16] for prefix, program in sorted(found.items())}
 
 
 def _told(campaign: Campaign, store: Store, lost: list[int], made: dict[str, str], wall_s: float, played: int) -> int:

@@ -24,7 +24,8 @@ Row = dict[str, Any]
 RESULTS: dict[str, type] = {
     "injected_s": float, "detect_s": float, "detected_by": str, "open_s": float, "cause": str,
     "vented_s": float, "ignited_s": float, "lead_venting_s": float, "lead_ignition_s": float, "burnt_cells": int,
-    "false_warnings": int, "false_trips": int, "sound_s": float, "max_degc": float, "passed": bool, "failure": str,
+    "false_warnings": int, "false_trips": int, "false_rows": str,
+    "sound_s": float, "max_degc": float, "passed": bool, "failure": str,
     "simulated_s": float, "capacity_factor": float, "resistance_factor": float, "rack_seed": int, "digest": str,
 }  # fmt: skip
 """Columns of the results beside `sample`, `id` and what is varied. Any of them may be missing in a row."""
@@ -128,13 +129,14 @@ def _reaction(campaign: Campaign, played: Played, injected_s: float, start: int)
 
 def _false_alarms(log: Log, start: int) -> Row:
     """Rows that are shown while nothing is wrong: before step `start`. Each counts once."""
-    counts = {
-        severity: sum(bool(log.shows(fault, severity)[:start].any()) for fault in Fault)
-        for severity in (Severity.WARNING, Severity.FATAL)
+    shown = {
+        severity: [row_name(fault, severity) for fault in Fault if log.shows(fault, severity)[:start].any()]
+        for severity in (Severity.FATAL, Severity.WARNING)
     }
     return {
-        "false_warnings": counts[Severity.WARNING],
-        "false_trips": counts[Severity.FATAL],
+        "false_warnings": len(shown[Severity.WARNING]),
+        "false_trips": len(shown[Severity.FATAL]),
+        "false_rows": ", ".join((*shown[Severity.FATAL], *shown[Severity.WARNING])),
         "sound_s": float(log.dt_s[:start].sum()),
     }
 

@@ -204,7 +204,7 @@ def _alarms(row: Row) -> int:
 
 
 def _alarm_text(row: Row) -> str:
-    return f"{row['false_trips']} fatal rows and {row['false_warnings']} warnings while nothing was wrong"
+    return f"while nothing was wrong: {row['false_rows']}"
 
 
 def missed(campaign: Campaign, summary: dict[str, Any]) -> list[str]:

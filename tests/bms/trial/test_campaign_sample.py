@@ -54,6 +54,7 @@ def test_what_was_shown_before_the_injection_is_a_false_alarm_and_no_detection(p
     row = one(plan, 3.0, controller=touchy)
     assert row["false_warnings"] == 1
     assert row["false_trips"] == 0
+    assert row["false_rows"] == "voltage_spread.warning"
     assert row["detect_s"] is None
 
 

@@ -54,7 +54,7 @@ def hand_made(plan, *changes: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of samples 0, 1, 2, ...: an injection after 100 s that nobody sees, but for the changes of each."""
     shorts = plan()
     sound = {
-        "injected_s": 100.0, "false_warnings": 0, "false_trips": 0, "sound_s": 100.0, "simulated_s": 600.0,
+        "injected_s": 100.0, "false_warnings": 0, "false_trips": 0, "false_rows": "", "sound_s": 100.0, "simulated_s": 600.0,
         "max_degc": 30.0, "passed": True, "failure": "", "burnt_cells": 0, "vary.ohm": 0.1, "vary.cell": 1, "vary.years": 0,
     }  # fmt: skip
     return [
