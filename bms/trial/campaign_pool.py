@@ -167,7 +167,7 @@ def run_dask(campaign: Campaign, samples: Sequence[int], address: str, engine_te
             f"--scheduler {address}: cannot be reached ({str(error).splitlines()[0]}); start one with: dask scheduler"
         ) from None
     with client:
-        n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        n_workers = len(client.nthreads())
         if not n_workers:
             raise ConfigError(f"--scheduler {address}: has no workers; start some with: dask worker {address}")
         left, lost = deque(samples), list[int]()
