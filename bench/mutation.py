@@ -55,6 +55,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/signals.py": _SIGNALS,
     "bms/core/sources.py": _SIGNALS,
     "bms/core/plausibility.py": _SIGNALS,
+    "bms/core/plausibility_model.py": _SIGNALS,
     "bms/core/precharge.py": ("test_precharge.py", "test_machine_bounds.py", "test_machine_precharge.py"),
     "bms/core/machine.py": (
         "test_machine.py",

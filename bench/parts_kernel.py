@@ -17,8 +17,10 @@ from bms.core.health import health_step
 from bms.core.layout import config_of, state_of
 from bms.core.leak import leak_step
 from bms.core.machine import machine_advance, machine_context, machine_signals
-from bms.core.plausibility import judge
+from bms.core.plausibility import mean_factor
+from bms.core.plausibility_model import judge
 from bms.core.power import power_limits
+from bms.core.runaway import runaway_step
 from bms.core.signals import inspect
 from hal import contract
 from hal.engine import Program
@@ -35,7 +37,7 @@ PROGRAM = Program(
 
 PARTS = (
     "the whole step", "signals: look through", "estimator", "signals: compare", "health", "leak", "state machine",
-    "guard", "fault table", "limits", "balancing", "command",
+    "guard", "fault table", "limits", "balancing", "runaway", "command",
 )  # fmt: skip
 _step, _publish, measurement_of, command_of = whole._step, whole._publish, whole.measurement_of, whole.command_of
 
@@ -97,5 +99,8 @@ def repeat(raw_config, raw_state, raw_measurement, raw_command, what, times, dt_
                 c.balancing, s.balancing, s.estimator, s.health.capacity, s.signal.cell_v, seen, True, False,
                 command.balance, command.shuttle, dt_s,
             )  # fmt: skip
+        elif what == 11:
+            factor = mean_factor(s.health.resistance)
+            runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, value, where, dt_s)
         else:
             _publish(c, s, seen, 0, 0, command)

@@ -66,8 +66,8 @@ CONTACTOR_MASK, ATTEMPTS_MAX, TRANSPORT_ALLOWED, WELD_TESTED, N_CELLS = range(5)
 N_FLAGS = 5
 
 # MachineState.number
-MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A, PRECHARGE_S = range(8)
-N_NUMBERS = 8
+MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A, PRECHARGE_S, OPERATED_S = range(9)
+N_NUMBERS = 9
 
 # MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE
 NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW = range(11)
@@ -132,6 +132,7 @@ _OPEN_REACTION, _RAMP_REACTION, _NO_CLOSE_REACTION = (
 _EMERGENCY_STOP, _WELDED, _STUCK_OPEN = (
     int(f) for f in (Fault.EMERGENCY_STOP, Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN)
 )
+_SAMPLE_LOST = int(Fault.SAMPLE_LOST)
 _WELD_CURRENT, _WELD_VOLTAGE, _STUCK_OPEN_VOLTAGE, _WORN = (
     int(f) for f in (Fault.WELD_CURRENT, Fault.WELD_VOLTAGE, Fault.STUCK_OPEN_VOLTAGE, Fault.CONTACTOR_WORN)
 )
@@ -318,13 +319,15 @@ def machine_signals(
 ) -> None:
     """Count the time, follow resistor and weld test, and write the values of the machine's own faults.
 
-    To be called once a step, ahead of the diagnosis and of `machine_advance`. A value that cannot be formed is NaN.
+    To be called once a step, behind the signals, ahead of diagnosis and `machine_advance`. A value that cannot be
+    formed is NaN.
     An emergency stop that is requested adds to the measured one.
     """
     c, word = config.setting, state.word
     dt_s = _sane(dt_s)
     node = node_of(state)
     _tick(state, dt_s)
+    state.number[OPERATED_S] = min(state.number[OPERATED_S] + dt_s, _LONGEST_STEP_S)
     state.number[PRECHARGE_S] = state.number[PRECHARGE_S] + dt_s if precharges(node) else f4(0)
     if request == _R_RESET:
         word[ATTEMPTS] = 0  # here, so that the diagnosis can let go of the fault in the same step
@@ -341,7 +344,9 @@ def machine_signals(
     welded, stuck = closed & ~asked & mask, asked & ~closed & mask
     value[_WELDED], where[_WELDED] = f4(1) if welded != 0 else f4(0), _place_of(welded)
     value[_STUCK_OPEN], where[_STUCK_OPEN] = f4(1) if stuck != 0 else f4(0), _place_of(stuck)
-    if mask != 0 and closed < 0:
+    # a sample from before the contactors were operated says nothing of whether they followed
+    before = value[_SAMPLE_LOST] > f4(0) and value[_SAMPLE_LOST] >= state.number[OPERATED_S]
+    if mask != 0 and (closed < 0 or before):
         value[_WELDED], where[_WELDED] = _NAN, _NO_PLACE
         value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE
 
@@ -563,6 +568,8 @@ def machine_advance(
     at = node * NODE_COLUMNS
     asked: int = int(i4(config.node[at + NODE_CONTACTORS])) & int(i4(config.flag[CONTACTOR_MASK]))
     _wear(config, state, asked)
+    if np.uint32(asked) != word[ASKED]:
+        state.number[OPERATED_S] = f4(0)
     word[ASKED] = asked
     word[MODE] = config.node[at + NODE_STATE]
     word[LIMITS] = config.node[at + NODE_LIMITS]

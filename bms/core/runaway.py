@@ -38,20 +38,20 @@ from bms.core.signals_layout import (
     SignalConfig,
     SignalState,
 )
-from hal.contract import F4, NO_INDEX, U2, Field
+from hal.contract import F4, U2, Field
 
 # runaway_setting
 LOOK_S, RATE, FAST_RATE, HOT_DEGC, DROP, OBSERVER_S, PLACE_S = range(7)
 N_SETTINGS = 7
 
 # runaway_number
-SINCE_S = 0
-N_STATE_NUMBERS = 1
+SINCE_S, MEAN_W = 0, 1
+N_STATE_NUMBERS = 2
 
 CONFIG_FIELDS = (Field("runaway_setting", "f4", "settings of the runaway detection", f"{N_SETTINGS}"),)
 
 STATE_FIELDS = (
-    Field("runaway_number", "f4", "time since the last look", f"{N_STATE_NUMBERS}"),
+    Field("runaway_number", "f4", "time since the last look, mean unexplained heat", f"{N_STATE_NUMBERS}"),
     Field("runaway_then", "f4", "temperature of each sensor at the last look", "sensors"),
     Field("runaway_rising_s", "f4", "for how long each has risen at the rate of a runaway", "sensors"),
     Field("runaway_rates", "f4", "how many fast rates each has shown in a row", "sensors"),
@@ -81,7 +81,9 @@ class RunawayState(NamedTuple):
 
 _ZERO, _ONE = f4(0), f4(1)
 _NAN = f4(np.nan)
-_NOWHERE = int(NO_INDEX)
+# a sensor that is further off what is expected has jumped: no heat makes a cell do that
+_JUMP_K, _JUMP_K_PER_S = f4(5), f4(1)
+_MOST_W = f4(50)  # a sensor counts for the mean with no more beyond it: it must not make others look cold, or hot
 _RUNAWAY, _RATES, _HEAT = int(Fault.RUNAWAY), int(Fault.RUNAWAY_RATES), int(Fault.HEAT_RESIDUAL)
 
 
@@ -165,6 +167,7 @@ def _observe(
         coupling = _ZERO
     keep = c[OBSERVER_S] / (c[OBSERVER_S] + dt_s)
     alpha, beta = _ONE - keep * keep, (_ONE - keep) * (_ONE - keep)
+    last_w = state.number[MEAN_W]
     total, count = _ZERO, 0
     for k in range(state.degc.shape[0]):
         usable = signal.sensor_use[k] & USABLE != 0
@@ -177,14 +180,18 @@ def _observe(
         degc = (capacity * degc + gained) / (capacity + dt_s * coupling)
         if usable and dt_s > _ZERO:
             error = signal.degc[k] - degc
-            degc += alpha * error
-            state.heat_w[k] += beta * capacity / dt_s * error
-            total += state.heat_w[k]
+            if abs(error) > _JUMP_K + _JUMP_K_PER_S * dt_s:
+                degc = signal.degc[k]
+            else:
+                degc += alpha * error
+                state.heat_w[k] += beta * capacity / dt_s * error
+            total += min(max(state.heat_w[k], last_w - _MOST_W), last_w + _MOST_W)
             count += 1
         state.degc[k] = degc
     if count == 0:
         return _NAN, -1
     mean_w = total / f4(count)
+    state.number[MEAN_W] = mean_w
     gain = dt_s / (c[PLACE_S] + dt_s)
     most_w, at = _ZERO, -1
     for k in range(state.degc.shape[0]):

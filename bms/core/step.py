@@ -7,6 +7,7 @@ for Python, for C and for a microcontroller. `step_racks` takes many racks, one 
     signals     which values may be used, and what contradicts what
     estimator   state of charge of every cell
     health      capacity, resistance and leak of every cell
+    runaway     heat that nothing explains, and rates of temperature that only a fire has
     diagnosis   the fault table: what must be done
     machine     the contactors
     power       the limits, each with its reason
@@ -52,7 +53,8 @@ from bms.core.machine import (
     machine_signals,
 )
 from bms.core.machine_table import Request
-from bms.core.plausibility import judge, mean_factor
+from bms.core.plausibility import mean_factor
+from bms.core.plausibility_model import judge
 from bms.core.power import CHARGE_A, CHARGE_W, DISCHARGE_A, DISCHARGE_W, power_init, power_limits
 from bms.core.records import floats, halves, octets, places, words
 from bms.core.runaway import runaway_init, runaway_step

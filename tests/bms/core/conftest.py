@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bms import cells
-from bms.core import plausibility, signals
+from bms.core import plausibility_model, signals
 from bms.core.estimator_setup import estimator_config
 from bms.core.faults import N_FAULTS, Fault
 from bms.core.seen import Seen
@@ -82,7 +82,7 @@ class SignalBench:
         return self.seen
 
     def judge(self, dt_s: float = 1.0) -> None:
-        plausibility.judge(
+        plausibility_model.judge(
             self.config, self.state, self.estimator, self.seen, self.innovation, self.soc, self.soc_std, f4(self.bias_a),
             self.resistance, self.resistance_std, self.values, self.places, f4(dt_s),
         )  # fmt: skip

@@ -330,7 +330,7 @@ def test_a_fatal_row_that_is_not_set_is_no_cause(unset: Fault, value: float) -> 
 
 def test_the_first_of_those_that_remain_takes_its_place() -> None:
     """By the number of the fault; a warning is none."""
-    first, a, b, last = Fault.INTERLOCK_OPEN, Fault.SHORT_CIRCUIT, Fault.OPEN_SENSE_WIRE, list(Fault)[-1]
+    first, a, b, last = Fault.INTERLOCK_OPEN, Fault.SHORT_CIRCUIT, Fault.OPEN_SENSE_WIRE, Fault.HEAT_RESIDUAL
     latch = {"set_s": 0.0, "clear_s": 0.0, "reaction": Reaction.LATCH}
     rows = [row(f, **latch) for f in (first, a, b, last)]
     table = Table(*rows, row(OVER, Severity.WARNING, **latch))

@@ -275,3 +275,25 @@ def test_a_rack_without_contactors_has_none_to_look_at() -> None:
     machine = Machine(precharge=False)  # without a link the current still tells of welding
     machine.signals(current_a=-50.0)
     assert machine.at(Fault.WELD_CURRENT) == 50.0
+
+
+@pytest.mark.parametrize("dt_s", [0.1, 1.0])
+def test_a_sample_from_before_the_contactors_were_operated_says_nothing_of_them(machine: Machine, dt_s: float) -> None:
+    """Samples that stop in the very step of an operation are lost, and no contactor is welded or stuck."""
+    both = Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN
+    machine.enter(Node.CONNECTED, 3)
+    machine.closed = 3
+    machine.step(Request.CONNECT, 100.0)
+    machine.step(Request.CONNECT, dt_s, int(Reaction.OPEN))
+    assert machine.state.number[m.OPERATED_S] == 0.0
+    machine.closed = 3  # as it was
+    for k in range(1, 4):
+        machine.value[Fault.SAMPLE_LOST] = k * dt_s
+        machine.signals(dt_s=dt_s)
+        assert all(math.isnan(machine.at(fault)) for fault in both)
+    # the next one is newer, however old it gets
+    for age_s in (0.0, 2.0 * dt_s):
+        machine.value[Fault.SAMPLE_LOST] = age_s
+        machine.signals(dt_s=dt_s)
+        assert machine.at(Fault.CONTACTOR_WELDED) == 1.0
+    assert machine.state.number[m.OPERATED_S] == pytest.approx(5 * dt_s)

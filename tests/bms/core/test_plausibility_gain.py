@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bms.core import plausibility as p
+from bms.core import plausibility_model as p
 from bms.core import signals_layout as y
 from bms.core.faults import Fault
 from hal.contract import Quality
@@ -183,3 +183,31 @@ def test_what_is_each_cells_own_is_no_change_when_others_are_compared(make_signa
         bench.judge()
         # the band-pass lets 0.70 of a step through
         assert bench.value(F.CURRENT_IMPLAUSIBLE) < 0.55 * 0.7 * 0.02 / ohm_of(bench)
+
+
+def test_the_regression_is_what_it_says(bench: Any) -> None:
+    """Against float64, with steps of any length: sums that fade, a deviation from what is left, both allowances."""
+    rng = np.random.default_rng(11)
+    rest_a, tau_s = float(bench.config.number[y.REST_A]), GAIN_TAU_S
+    xx = xy = yy = x4 = 0.0
+    signs = set()
+    for k in range(1500):
+        dt_s = float(rng.choice([0.5, 1.0, 30.0]))
+        x = float(rng.normal(0.0, 2.0 if k % 300 < 150 else 40.0))
+        true = 2.5 if k < 700 else -1.8
+        miss = true * x + float(rng.normal(0.0, 3.0 if k % 100 else 400.0))
+        found = float(p._wrong_gain(bench.config, bench.state, f4(x), f4(miss), f4(0.4), f4(dt_s)))
+        most = 4.0 * abs(x) + rest_a / 2
+        miss = float(np.clip(miss, -most, most))
+        share = dt_s / (tau_s + dt_s)
+        xx += share * (x * x - xx)
+        xy += share * (x * miss - xy)
+        yy += share * (miss * miss - yy)
+        x4 += share * (x**4 - x4)
+        n = min(3.0 * xx * xx / x4, 1.0) * tau_s / 35.0
+        slope = (abs(xy) - 2.0 * math.sqrt(max(yy * xx - xy * xy, 0.0) / n)) / (xx + rest_a**2 / 4)
+        wanted = max(slope - (0.4 if xy > 0.0 else 0.15), 0.0)
+        assert found == pytest.approx(wanted, rel=2e-3, abs=2e-3), k
+        signs |= {(xy > 0.0, wanted > 0.1)}
+    assert {(True, True), (False, True)} <= signs
+    assert rest_a == pytest.approx(2.8)

@@ -227,6 +227,21 @@ def test_what_all_sensors_have_is_their_surroundings(bench: Any) -> None:
     assert hot.value(F.HEAT_RESIDUAL) < 0.1
 
 
+@pytest.mark.parametrize("jump_k", [20.0, -20.0])
+def test_a_sensor_that_jumps_has_no_heat_and_leaves_that_of_the_others(bench: Any, jump_k: float) -> None:
+    hot = Hot(bench, place_s=1e6)
+    lumps(hot, 0.0, 600.0, 4.0)
+    bench.m.sensor_degc[SENSOR] += jump_k
+    number = bench.config.number
+    lost_w = jump_k * float(number[y.COOLANT_W_PER_K])
+    for _ in range(15):
+        hot.step(4.0)
+        # a cell of that temperature would give off more, or less, and has not changed since
+        assert abs(float(hot.state.heat_w[SENSOR])) <= abs(lost_w)
+        assert np.abs(np.delete(hot.state.heat_w, SENSOR)).max() < 1.0
+        assert float(np.delete(hot.state.heat_w, SENSOR).max()) - float(hot.state.number[r.MEAN_W]) < 9.0
+
+
 def test_what_stays_for_hours_is_the_sensors_place(bench: Any) -> None:
     hot = Hot(bench, place_s=3600.0)
     lumps(hot, np.array([0, 0, 6.0, 0, 0, 0]), 3600.0, 8.0)
@@ -308,3 +323,14 @@ def test_whatever_is_measured_the_values_are_numbers(make_signals: Any, rows: li
             assert hot.where(fault) < 24 or hot.where(fault) == NO_INDEX
         assert not math.isinf(hot.value(F.HEAT_RESIDUAL))
         assert all(np.isfinite(a).all() for a in (hot.state.heat_w, hot.state.place_w, hot.state.rising_s))
+
+
+def test_a_sensor_that_was_never_read_is_not_known(bench: Any) -> None:
+    hot = Hot(bench)
+    bench.m.sensor_degc_quality[SENSOR] = Quality.MISSING
+    lumps(hot, 0.0, 300.0, 10.0)
+    assert math.isnan(float(hot.state.degc[SENSOR]))
+    assert float(hot.state.heat_w[SENSOR]) == 0.0
+    bench.m.sensor_degc_quality[SENSOR] = Quality.GOOD
+    hot.step(10.0)
+    assert float(hot.state.degc[SENSOR]) == float(bench.state.degc[SENSOR])

@@ -1,0 +1,400 @@
+"""Which measured values contradict the estimator, and which of its estimates are none.
+
+The innovation (measured less expected voltage) is common to all cells where the current is wrong, and one cell's own
+where that cell or its wire is.
+
+Every check gives the largest deviation and its place; NaN and -1 where there was nothing to compare.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV, EstimatorConfig
+from bms.core.faults import Fault
+from bms.core.jit import f4, kernel
+from bms.core.plausibility import elapsed, mean_factor, put, still_rise, thermal, warmth
+from bms.core.seen import Seen
+from bms.core.signals_layout import (
+    BAND_A,
+    BAND_SLOW_A,
+    BOTH_A2,
+    CALM,
+    CHANGED_A2,
+    CHANGED_A4,
+    COMMON_SLOW_V,
+    COMMON_V,
+    COMPARE_S,
+    CURRENT_SLOW_TAU_S,
+    CURRENT_STILL_AFTER_S,
+    CURRENT_STILL_S,
+    CURRENT_TAU_S,
+    DOUBT_V,
+    FAST_OHM,
+    GAIN_TAU_S,
+    HELD_A,
+    MISSING_A2,
+    MOST_MISSING_A,
+    PER_CELL,
+    READ_A,
+    RESIDUAL_TAU_S,
+    REST_A,
+    SAG_TAU_S,
+    SAMPLE_AGE_S,
+    SENSORS_STILL_K,
+    USABLE,
+    WENT_SOC,
+    SignalConfig,
+    SignalState,
+)
+from hal.contract import F4, U1, U2
+
+_NAN = f4(np.nan)
+_ZERO = f4(0)
+_REFERENCE_DEGC = f4(25)
+_ABSURD_V = f4(100)
+_ABSURD_SOC = f4(10)
+_USUAL_V = f4(5e-3)
+_FAR = f4(3)  # deviations of SoC
+_MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
+_LEAST_SOC = f4(0.03)  # as if so much charge had flowed: near a steep end little is enough
+# resistances may be 2.5 times what they are taken for, before a rack that has aged is known, and hardly smaller
+_DOUBT_MORE, _DOUBT_LESS = f4(1.5), f4(0.15)
+_UNKNOWN_STD = f4(0.12)  # relative; what is published of a resistance before anything is known
+# of half the 1 h current, behind a reading that stands still, filters and estimator leave 0.42 at least; it is fatal
+_STILL_WEIGHT = f4(3)
+_STILL_SHARE = f4(0.2)
+# the knee of an OCV curve answers a small change with a large voltage: no more than this counts of the gain
+_MOST_GAIN = f4(4)
+_SURE = f4(2)  # deviations
+_NORMAL = f4(3)
+_HALF = f4(0.5)
+
+_DEGC_FROZEN = int(Fault.TEMPERATURE_FROZEN)
+_CURRENT_IMPLAUSIBLE, _CURRENT_GAIN, _CURRENT_OFFSET, _MODEL_RESIDUAL, _CELL_SAG, _TEMPERATURE_MODEL = (
+    int(f)
+    for f in (
+        Fault.CURRENT_IMPLAUSIBLE,
+        Fault.CURRENT_GAIN,
+        Fault.CURRENT_OFFSET,
+        Fault.MODEL_RESIDUAL,
+        Fault.CELL_SAG,
+        Fault.TEMPERATURE_MODEL,
+    )
+)
+_SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
+    int(f)
+    for f in (
+        Fault.SOC_LOW,
+        Fault.SOC_HIGH,
+        Fault.SOC_UNCERTAIN,
+        Fault.ESTIMATE_INVALID,
+    )
+)
+
+
+@kernel
+def _row_of(estimator: EstimatorConfig, degc: f4) -> int:
+    """First number of the row of nodes nearest to `degc`."""
+    k1 = estimator.scalars[0]
+    if np.isnan(degc):
+        degc = _REFERENCE_DEGC
+    at = (degc - k1.degc_first) * k1.nodes_per_kelvin + f4(0.5)
+    at = at if at > _ZERO else _ZERO
+    return int(min(at, f4(N_DEGC - 1))) * (N_SOC * NODE)
+
+
+@kernel
+def _ocv(nodes: F4, row: int, soc: f4) -> f4:
+    """Open-circuit voltage at `soc`, linear between the nodes of a row; what is no number counts as 0."""
+    x = soc if soc > _ZERO else _ZERO
+    x = (x if x < f4(1) else f4(1)) * f4(N_SOC - 1)
+    k = min(int(x), N_SOC - 2)
+    below, above = nodes[row + k * NODE + OCV], nodes[row + (k + 1) * NODE + OCV]
+    volt: f4 = below + (x - f4(k)) * (above - below)
+    return volt
+
+
+@kernel
+def explained(nodes: F4, row: int, soc: f4, soc_std: f4) -> f4:
+    """How far the voltage may be off because the SoC is not known better: the larger side of the OCV curve."""
+    here_v = _ocv(nodes, row, soc)
+    most_v: f4 = max(_ocv(nodes, row, soc + soc_std) - here_v, here_v - _ocv(nodes, row, soc - soc_std))
+    return most_v
+
+
+@kernel
+def _bent(nodes: F4, row: int, soc: f4, off: f4, went: f4) -> f4:
+    """By how much an SoC that is wrong by `off` shifts the voltage otherwise than it did `went` ago."""
+    now_v = _ocv(nodes, row, soc + off) - _ocv(nodes, row, soc)
+    then_v = _ocv(nodes, row, soc - went + off) - _ocv(nodes, row, soc - went)
+    shift: f4 = abs(now_v - then_v)
+    return shift
+
+
+@kernel
+def _remembered_doubt(
+    config: SignalConfig, state: SignalState, nodes: F4, row: int, soc: f4, soc_std: f4, dt_s: f4
+) -> f4:
+    """What the SoC explains of the mean cell's response, now and a moment ago, V.
+
+    It is remembered a little longer than the two averages of the response remember it: a full rack whose SoC is not
+    known well leaves the steep end of its curve, and an innovation of 150 mV with it, within seconds.
+    """
+    c = config.number
+    now_v = explained(nodes, row, soc, soc_std)
+    memory_s = c[CURRENT_SLOW_TAU_S] + c[CURRENT_TAU_S] + c[CURRENT_TAU_S]
+    doubt_v: f4 = max(now_v, state.number[DOUBT_V] * memory_s / (memory_s + dt_s))
+    state.number[DOUBT_V] = doubt_v
+    return doubt_v
+
+
+@kernel
+def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tuple[f4, f4, f4, f4, int]:
+    """(mean innovation, the same less what is each cell's own, mean SoC, mean deviation, how many) of those to compare.
+
+    Which cells these are changes with what is bled: what is each cell's own must not look like a change of them all.
+    """
+    total_v, own_v, total_soc, total_std, count = _ZERO, _ZERO, _ZERO, _ZERO, 0
+    for k in range(use.shape[0]):
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
+        if use[k] & CALM != 0 and abs(innovation[k]) < _ABSURD_V and known:
+            total_v += innovation[k]
+            own_v += residual[k]
+            total_soc += soc[k]
+            total_std += soc_std[k]
+            count += 1
+    n = f4(count)
+    return total_v / n, (total_v - own_v) / n, total_soc / n, total_std / n, count
+
+
+@kernel
+def _risen(residual: F4, usual: F4, k: int) -> f4:
+    """How far a neighbour of cell `k` has suddenly risen, V: where both part, the wire between them is broken."""
+    risen = _ZERO
+    if k > 0:
+        risen = max(risen, residual[k - 1] - usual[k - 1])
+    if k + 1 < residual.shape[0]:
+        risen = max(risen, residual[k + 1] - usual[k + 1])
+    return risen
+
+
+@kernel
+def _residual(
+    config: SignalConfig,
+    state: SignalState,
+    nodes: F4,
+    row: int,
+    innovation: F4,
+    soc: F4,
+    soc_std: F4,
+    mean_v: f4,
+    cell_mean_v: f4,
+    dt_s: f4,
+) -> tuple[f4, int, f4, int]:
+    """(largest residual, its cell, largest sag, its cell), each beyond what the uncertainty of the SoC explains of it.
+
+    The residual is the filtered innovation less the mean one, the sag how far it has sunk below its average of minutes:
+    a short inside draws current from its own cell alone. What is smaller than the errors of sensors and model is 0: the
+    curve is asked for few cells only.
+    """
+    gain = dt_s / (config.number[RESIDUAL_TAU_S] + dt_s)
+    slow = dt_s / (config.number[SAG_TAU_S] + dt_s)
+    residual, usual, use = state.residual_v, state.usual_v, state.cell_use
+    for k in range(residual.shape[0]):
+        usable = (use[k] & CALM != 0) & (abs(innovation[k]) < _ABSURD_V)
+        residual[k] = residual[k] + gain * (innovation[k] - mean_v - residual[k]) if usable else residual[k]
+        # a cell that read too high for a while does not sink when it reads what it should again
+        usual[k] = usual[k] + slow * (min(residual[k], _USUAL_V) - usual[k]) if usable else usual[k]
+    went = state.number[WENT_SOC]
+    went = max(went, _LEAST_SOC) if went >= _ZERO else min(went, -_LEAST_SOC)
+    worst_v, at, deepest_v, sunk_at = _ZERO, -1, _ZERO, -1
+    for k in range(residual.shape[0]):
+        size_v, sag_v = abs(residual[k]), usual[k] - residual[k]
+        candidate = (size_v > _USUAL_V and size_v > worst_v) or (sag_v > _USUAL_V and sag_v > deepest_v)
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
+        # of a cell that is bled now, what was seen before still holds
+        if candidate and known and use[k] & USABLE != 0:
+            doubt_v = explained(nodes, row, soc[k], soc_std[k])
+            if size_v - doubt_v > worst_v and size_v > _USUAL_V:
+                worst_v = size_v - doubt_v
+                at = k
+            # on a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows; and
+            # where it may lie beyond the end of the curve nothing can be said
+            off = min(_FAR * soc_std[k], _MOST_SOC)
+            sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went))
+            sag_v -= _risen(residual, usual, k)
+            # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
+            sag_v = min(sag_v, cell_mean_v - state.cell_v[k] + _USUAL_V + _USUAL_V)
+            if sag_v > deepest_v and soc[k] >= off and soc[k] + off <= f4(1):
+                deepest_v = sag_v
+                sunk_at = k
+    return worst_v, at, deepest_v, sunk_at
+
+
+@kernel
+def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
+    """Extremes of the estimates, and how many are none."""
+    low, high, deviation = f4(np.inf), f4(-np.inf), f4(-np.inf)
+    low_at, high_at, deviation_at, invalid_at, invalid = -1, -1, -1, -1, 0
+    for k in range(n):
+        z, std = soc[k], soc_std[k]
+        # x - x is 0 for every number, and NaN for infinities
+        if z - z != _ZERO or std - std != _ZERO:
+            invalid += 1
+            if invalid_at < 0:
+                invalid_at = k
+            continue
+        if z < low:
+            low = z
+            low_at = k
+        if z > high:
+            high = z
+            high_at = k
+        if std > deviation:
+            deviation = std
+            deviation_at = k
+    put(value, where, _SOC_LOW, low if low_at >= 0 else _NAN, low_at)
+    put(value, where, _SOC_HIGH, high if high_at >= 0 else _NAN, high_at)
+    put(value, where, _SOC_UNCERTAIN, deviation if deviation_at >= 0 else _NAN, deviation_at)
+    put(value, where, _ESTIMATE_INVALID, f4(invalid), invalid_at)
+
+
+@kernel
+def _wrong_gain(config: SignalConfig, state: SignalState, changed_a: f4, missing_a: f4, doubt: f4, dt_s: f4) -> f4:
+    """By how much the gain of the current sensor is wrong, relative: what goes missing in proportion to what changes.
+
+    Regression of the missing on the measured change of the current, with fading memory. The slope counts less `_SURE`
+    of its own deviations and less `doubt`, what the resistance may be above what it is taken for; below that is hardly
+    possible, and -2 is a reversed sensor. As many samples are independent as the band-pass lets through, fewer where
+    the changes are few and large: their fourth moment over the square of their second is 3 for normal ones.
+    """
+    c, number = config.number, state.number
+    most_a = _MOST_GAIN * abs(changed_a) + _HALF * c[REST_A]
+    missing_a = min(max(missing_a, -most_a), most_a)
+    gain = dt_s / (c[GAIN_TAU_S] + dt_s)
+    number[CHANGED_A2] += gain * (changed_a * changed_a - number[CHANGED_A2])
+    number[CHANGED_A4] += gain * (changed_a * changed_a * changed_a * changed_a - number[CHANGED_A4])
+    number[BOTH_A2] += gain * (changed_a * missing_a - number[BOTH_A2])
+    number[MISSING_A2] += gain * (missing_a * missing_a - number[MISSING_A2])
+    changed, both, missing = number[CHANGED_A2], number[BOTH_A2], number[MISSING_A2]
+    # little has changed: nothing is known
+    scale = changed + _HALF * _HALF * c[REST_A] * c[REST_A]
+    even = _NORMAL * changed * changed
+    even = even / number[CHANGED_A4] if number[CHANGED_A4] > even else f4(1)
+    n = even * c[GAIN_TAU_S] / (c[CURRENT_TAU_S] + c[CURRENT_SLOW_TAU_S])
+    std = np.sqrt(max(missing * changed - both * both, _ZERO) / n)
+    allowed = doubt if both > _ZERO else _DOUBT_LESS
+    wrong: f4 = max((abs(both) - _SURE * std) / scale - allowed, _ZERO)
+    return wrong
+
+
+@kernel
+def _missing_current(
+    config: SignalConfig, state: SignalState, current_a: f4, mean_v: f4, doubt_v: f4, ohm: f4, doubt: f4, dt_s: f4
+) -> tuple[f4, f4]:
+    """(sudden current that the common innovation `mean_v` asks for beyond the measured one, A; error of the gain).
+
+    `doubt_v` is what the SoC explains, `ohm` the resistance of a cell that answers within seconds, `doubt` by which
+    share it may be larger. A measured change of the current explains a response in its direction by so much: its own
+    band-pass, the same, is taken off. A sensor that is alive has noise: of a reading that stands still the largest
+    value is held.
+    """
+    c, number = config.number, state.number
+    fast, slow = dt_s / (c[CURRENT_TAU_S] + dt_s), dt_s / (c[CURRENT_SLOW_TAU_S] + dt_s)
+    number[COMMON_V] += fast * (mean_v - number[COMMON_V])
+    number[COMMON_SLOW_V] += slow * (number[COMMON_V] - number[COMMON_SLOW_V])
+    number[BAND_A] += fast * (current_a - number[BAND_A])
+    number[BAND_SLOW_A] += slow * (number[BAND_A] - number[BAND_SLOW_A])
+    response_v = number[COMMON_V] - number[COMMON_SLOW_V]
+    changed_a = number[BAND_A] - number[BAND_SLOW_A]
+    rest_a = max(abs(response_v) - doubt_v, _ZERO) / (ohm * c[PER_CELL])
+    # discharge lowers the voltage
+    wrong = _wrong_gain(config, state, changed_a, -rest_a if response_v > _ZERO else rest_a, doubt, dt_s)
+    allowed = doubt if response_v * changed_a < _ZERO else _DOUBT_LESS
+    missing_a: f4 = max(rest_a - allowed * abs(changed_a), _ZERO)
+    if current_a != number[READ_A]:
+        number[READ_A] = current_a
+        number[CURRENT_STILL_S] = _ZERO
+        number[MOST_MISSING_A] = missing_a
+    elif number[SAMPLE_AGE_S] == _ZERO:
+        # a few equal samples are chance, however far apart they are
+        number[CURRENT_STILL_S] += min(dt_s, _STILL_SHARE * c[CURRENT_STILL_AFTER_S])
+    missing_a = max(number[MOST_MISSING_A], missing_a)
+    number[MOST_MISSING_A] = missing_a
+    return missing_a * _STILL_WEIGHT if number[CURRENT_STILL_S] >= c[CURRENT_STILL_AFTER_S] else missing_a, wrong
+
+
+@kernel
+def _more(resistance: F4, resistance_std: F4) -> f4:
+    """By which share the resistance may be larger than it is taken for: less, the better it is known."""
+    total, deviation = _ZERO, _ZERO
+    for k in range(resistance.shape[0]):
+        total += resistance[k]
+        deviation += resistance_std[k]
+    left = deviation / (total * _UNKNOWN_STD)
+    return min(max(_DOUBT_MORE * left, _DOUBT_LESS), _DOUBT_MORE) if left >= _ZERO else _DOUBT_MORE
+
+
+@kernel
+def judge(
+    config: SignalConfig,
+    state: SignalState,
+    estimator: EstimatorConfig,
+    seen: Seen,
+    innovation: F4,
+    soc: F4,
+    soc_std: F4,
+    bias_a: f4,
+    resistance: F4,
+    resistance_std: F4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> None:
+    """After the estimator's step: compare the measurements with what it expected, and look at its estimates.
+
+    `innovation`, `soc`, `soc_std`: f4, at least a place for each cell; `bias_a` the estimator's for the current of a
+    cell; `resistance`, `resistance_std` f4[n_cells], relative. Writes the values of CURRENT_IMPLAUSIBLE, CURRENT_GAIN,
+    CURRENT_OFFSET, MODEL_RESIDUAL, CELL_SAG, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*, and that of
+    TEMPERATURE_FROZEN where all sensors stand still while the cells must have become warmer.
+
+    The current that the cells' common response asks for is that response over the resistance that answers within
+    seconds. The model is wrong by tens of millivolts near the ends of SoC, but slowly, so that only what the response
+    does within half a minute counts. Where the OCV curve is steep a small error of SoC is a large one of voltage: what
+    one standard deviation of SoC explains is taken off first, of the mean cell's response as of each cell's own.
+    """
+    dt_s = elapsed(dt_s)
+    c = config.number
+    factor = mean_factor(resistance)
+    row = _row_of(estimator, seen.degc_mean)
+    mean_v, common_v, mean_soc, mean_std, count = _common(innovation, state.residual_v, soc, soc_std, state.cell_use)
+    missing_a, wrong, residual_v, at, sag_v, sunk_at = _NAN, _NAN, _NAN, -1, _NAN, -1
+    number = state.number
+    number[COMPARE_S] += dt_s
+    gone = -number[HELD_A] * c[PER_CELL] * estimator.scalars[0].rate * dt_s
+    number[WENT_SOC] = (number[WENT_SOC] + gone) * c[SAG_TAU_S] / (c[SAG_TAU_S] + dt_s)
+    if count > 0:
+        nodes = estimator.nodes
+        residual_v, at, sag_v, sunk_at = _residual(
+            config, state, nodes, row, innovation, soc, soc_std, mean_v, seen.cell_v_mean, dt_s
+        )
+        if not np.isnan(seen.current_a):
+            # bleeding may leave nothing to compare for most of a minute, in which a model drifts all the same
+            since_s = elapsed(number[COMPARE_S])
+            number[COMPARE_S] = _ZERO
+            doubt_v = _remembered_doubt(config, state, nodes, row, mean_soc, mean_std, since_s)
+            ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
+            doubt = _more(resistance, resistance_std)
+            missing_a, wrong = _missing_current(config, state, seen.current_a, common_v, doubt_v, ohm, doubt, since_s)
+    put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
+    put(value, where, _CURRENT_GAIN, wrong, -1)
+    put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
+    put(value, where, _MODEL_RESIDUAL, residual_v, at)
+    put(value, where, _CELL_SAG, sag_v, sunk_at)
+    error, sensor = thermal(config, state, seen, factor, dt_s)
+    put(value, where, _TEMPERATURE_MODEL, error, sensor)
+    rise_k = still_rise(config, state, seen, factor, dt_s)
+    if rise_k > c[SENSORS_STILL_K]:
+        put(value, where, _DEGC_FROZEN, rise_k, -1)
+    _estimates(soc, soc_std, state.residual_v.shape[0], value, where)

@@ -1,0 +1,145 @@
+"""A cell that suddenly sinks against the others: what a short inside looks like, and what only looks like it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bms.core import plausibility_model as p
+from bms.core import signals_layout as y
+from bms.core.faults import Fault
+from hal.contract import NO_INDEX, Quality
+
+F = Fault
+f4 = np.float32
+CELL = 13
+RESIDUAL_S, SAG_S = 30.0, 600.0
+
+
+def run(bench: Any, seconds: float, innovation_v: float = 0.0, sunk_v: float = 0.0, cell: int = CELL) -> float:
+    """Steps of a second; `cell` has its own innovation, and its voltage is `sunk_v` below that of the others."""
+    bench.soc_std[:] = 0.005
+    for _ in range(round(seconds)):
+        bench.innovation[:] = 0.0
+        bench.innovation[cell] = innovation_v
+        bench.m.cell_v[cell] = 3.3 - sunk_v
+        bench.look()
+        bench.judge()
+    return bench.value(F.CELL_SAG)
+
+
+def test_a_cell_that_sinks_is_told_within_a_minute(bench: Any) -> None:
+    """Behind a low-pass of 30 s, less what one of 600 s makes of that; at rest little is explained by its SoC."""
+    run(bench, 60)
+    seen_v = run(bench, 60, -0.06, 0.06)
+    fast = 1 - math.exp(-2)
+    slow = 1 - (SAG_S * math.exp(-60 / SAG_S) - RESIDUAL_S * math.exp(-2)) / (SAG_S - RESIDUAL_S)
+    share = 23 / 24  # of the mean cell it is one of 24
+    all_v = 0.06 * share * (fast - slow)
+    assert all_v - 4e-3 < seen_v < all_v
+    assert bench.where(F.CELL_SAG) == CELL
+    usual_v = float(bench.state.usual_v[CELL])
+    assert usual_v == pytest.approx(-0.06 * share * slow, abs=5e-4)
+
+
+def test_what_all_cells_do_is_no_sag(bench: Any) -> None:
+    run(bench, 60)
+    for _ in range(120):
+        bench.innovation[:] = -0.06
+        bench.look()
+        bench.judge()
+        assert bench.value(F.CELL_SAG) == 0.0
+
+
+def test_what_comes_in_hours_is_no_sag(bench: Any) -> None:
+    worst = max(run(bench, 1, -0.06 * k / 7200, 0.06 * k / 7200) for k in range(7200))
+    assert worst < 0.006  # 60 mV in two hours are 5 mV in ten minutes
+
+
+def test_a_cell_that_rises_does_not_sag(bench: Any) -> None:
+    run(bench, 60)
+    assert run(bench, 120, 0.06, -0.06) == 0.0
+    assert bench.value(F.MODEL_RESIDUAL) > 0.04
+
+
+def test_a_reading_that_was_too_high_and_is_right_again_does_not_sag(bench: Any) -> None:
+    """Neither by its average, nor by a filter that has believed it."""
+    run(bench, 1800, 0.3, -0.3)
+    assert float(bench.state.usual_v[CELL]) <= 0.005
+    assert max(run(bench, 1, -0.2, 0.0) for _ in range(120)) <= 0.0101
+
+
+def test_of_a_broken_wire_one_cell_sinks_and_its_neighbour_rises(bench: Any) -> None:
+    run(bench, 60)
+    for beside in (CELL - 1, CELL + 1):
+        for _ in range(120):
+            bench.innovation[beside] = 0.06
+            bench.innovation[CELL] = -0.06
+            bench.m.cell_v[CELL], bench.m.cell_v[beside] = 3.24, 3.36
+            bench.look()
+            bench.judge()
+            assert bench.value(F.CELL_SAG) < 0.005
+        bench.innovation[beside], bench.m.cell_v[beside] = 0.0, 3.3
+        run(bench, 3600)
+
+
+@pytest.mark.parametrize(("soc", "judged"), [(0.5, True), (0.03, True), (0.014, False), (0.97, True), (0.986, False)])
+def test_beyond_the_ends_of_the_curve_nothing_can_be_said(bench: Any, soc: float, judged: bool) -> None:
+    """Three deviations of 0.5 % must be left. Near them the curve explains much."""
+    bench.soc[:] = soc
+    run(bench, 60)
+    seen_v = run(bench, 90, -0.8, 0.8)
+    assert (seen_v > 0.0) == judged
+
+
+def test_what_was_seen_holds_while_a_cell_is_bled(bench: Any) -> None:
+    run(bench, 60)
+    before = run(bench, 60, -0.06, 0.06)
+    bench.asked[CELL] = 1
+    run(bench, 1, -0.06, 0.06)
+    usual_v = float(bench.state.usual_v[CELL])
+    assert run(bench, 50, 0.0, 0.06) == pytest.approx(before, abs=2e-3)
+    assert float(bench.state.usual_v[CELL]) == usual_v
+    bench.m.cell_v_quality[CELL] = Quality.MISSING
+    bench.look()
+    bench.judge()
+    assert (bench.value(F.CELL_SAG), bench.where(F.CELL_SAG)) == (0.0, NO_INDEX)
+
+
+def test_charge_that_has_gone_is_remembered_for_ten_minutes(bench: Any) -> None:
+    """1C for ten minutes is a sixth of the capacity; a leaky average holds 63 % of it, and forgets."""
+    bench.head["current_a"] = 280.0
+    run(bench, 600)
+    went = float(bench.state.number[y.WENT_SOC])
+    assert went == pytest.approx(-(1 - math.exp(-1)) / 6, rel=0.02)
+    bench.head["current_a"] = 0.0
+    run(bench, 600)
+    assert float(bench.state.number[y.WENT_SOC]) == pytest.approx(went * math.exp(-1), rel=0.02)
+
+
+def test_a_wrong_soc_explains_a_shift_only_where_the_curve_bends(bench: Any) -> None:
+    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0)))
+
+    def ocv(soc: float) -> float:
+        return float(p._ocv(nodes, row, f4(soc)))
+
+    for soc, off, went in ((0.95, 0.03, 0.1), (0.5, 0.05, -0.1), (0.2, -0.05, 0.1)):
+        exact = abs((ocv(soc + off) - ocv(soc)) - (ocv(soc - went + off) - ocv(soc - went)))
+        assert p._bent(nodes, row, f4(soc), f4(off), f4(went)) == pytest.approx(exact, abs=1e-6)
+    assert p._bent(nodes, row, f4(0.97), f4(0.03), f4(0.1)) > 0.02
+    assert p._bent(nodes, row, f4(0.5), f4(0.03), f4(0.03)) < 2e-3
+
+
+def test_the_largest_sag_is_told(bench: Any) -> None:
+    run(bench, 60)
+    for cell, volt in ((5, 0.05), (17, 0.09), (20, 0.07)):
+        bench.m.cell_v[cell] = 3.3 - volt
+    for _ in range(60):
+        bench.innovation[[5, 17, 20]] = -0.05, -0.09, -0.07
+        bench.look()
+        bench.judge()
+    assert bench.where(F.CELL_SAG) == 17
+    assert bench.where(F.MODEL_RESIDUAL) == 17
