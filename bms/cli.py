@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Sub-commands: (module, one line of help)."""
 
-EXTRAS = {"scipy": "lab", "matplotlib": "report", "pyarrow": "parquet"}
+EXTRAS = {"scipy": "lab", "matplotlib": "report", "pyarrow": "parquet", "distributed": "dask"}
 """Optional packages and the extra of `rackbms` that brings them."""
 
 GOOD, FAILED, USAGE = 0, 1, 2

@@ -102,8 +102,9 @@ from hal.contract import F4, U1, U2, U4, Field
     BOTH_A2,
     CHANGED_A4,
     WENT_SOC,
+    MEAN_A,
     N_STATE_NUMBERS,
-) = range(29)
+) = range(30)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3

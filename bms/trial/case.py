@@ -99,21 +99,31 @@ def hint(name: str, trials: Iterable[Trial]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else "; `bms trial list` shows all"
 
 
-def load(path: str | Path) -> list[Trial]:
-    """The trials of one file. Raises `ConfigError`: one line with file, field, value and remedy."""
-    path = Path(path)
+def read(path: Path) -> dict[str, Any]:
+    """The tables of a file as they stand. Raises `ConfigError`."""
     try:
-        tables = tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def load(path: str | Path) -> list[Trial]:
+    """The trials of one file. Raises `ConfigError`: one line with file, field, value and remedy."""
+    path = Path(path)
+    tables = read(path)
     # a report of the library is the same wherever the package lies
     return parse(tables, path.stem, f"library/{path.name}" if path.parent == _folder() else str(path))
 
 
 def parse(tables: Mapping[str, Any], name: str, source: str) -> list[Trial]:
     """The trials that the `tables` of a file describe. Raises `ConfigError`."""
+    return [_trial(own, trial, source) for own, trial in expanded(tables, name, source)]
+
+
+def expanded(tables: Mapping[str, Any], name: str, source: str) -> Iterable[tuple[Mapping[str, Any], str]]:
+    """The tables of each trial of a file, with nothing left of its axes, and its id. Raises `ConfigError`."""
     known = (*TABLES, *OWN, *GROUP)
     for key in tables:
         if key not in known:
@@ -122,16 +132,14 @@ def parse(tables: Mapping[str, Any], name: str, source: str) -> list[Trial]:
     if entries is None:
         if "axis" in tables:
             raise ConfigError(f"{source}: [axis] is for a file with [[trial]] tables")
-        return [_trial(tables, name, source)]
+        yield tables, name
+        return
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise ConfigError(f"{source}: trial = {entries!r}: expected [[trial]] tables")
     shared = {key: value for key, value in tables.items() if key not in GROUP}
     axes = _axes(tables.get("axis", {}), f"{source}: [axis]")
-    return [
-        trial
-        for number, entry in enumerate(entries, 1)
-        for trial in _expanded(entry, shared, axes, f"{source}: [[trial]] number {number}", source)
-    ]
+    for number, entry in enumerate(entries, 1):
+        yield from _expanded(entry, shared, axes, f"{source}: [[trial]] number {number}", source)
 
 
 Axis = dict[str, Mapping[str, Any]]
@@ -154,7 +162,7 @@ def _axes(table: Any, where: str) -> dict[str, Axis]:
 
 def _expanded(
     entry: Mapping[str, Any], shared: Mapping[str, Any], axes: Mapping[str, Axis], where: str, source: str
-) -> Iterable[Trial]:
+) -> Iterable[tuple[Mapping[str, Any], str]]:
     known = (*TABLES, *OWN, "name", "over", "axis", "description")
     for key in entry:
         if key not in known:
@@ -180,7 +188,7 @@ def _expanded(
         for axis, value in zip(list(own_axes), chosen[len(over) :], strict=True):
             below = merged(below, own_axes[axis][value])
         filled = _filled(below, dict(zip(names, chosen, strict=True)))
-        yield _trial(filled, "-".join((name, *chosen)), source)
+        yield filled, "-".join((name, *chosen))
 
 
 def _filled(value: Any, words: Mapping[str, str]) -> Any:

@@ -1,4 +1,4 @@
-"""`bms trial run | list | sweep | weaken`: faults and expectations, and the ledger of what came of them."""
+"""`bms trial run | list | sweep | weaken | campaign`: faults and expectations, and the ledger of what came of them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ examples:
   bms trial list --filter thermal
   bms trial sweep interlock_open-lfp           the fault at every tick of connect, run, stop
   bms trial weaken                             each protection switched off in turn: does the library notice?
+  bms trial campaign healthy --n 20            one trial many times, drawn from a seed: false alarms per rack-year
 
 A run leaves ledger.html, ledger.json and junit.xml. Exit codes: 0 all passed, 1 a trial failed, 2 a file is wrong.
 """
@@ -89,6 +90,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     weaken.add_argument("--out", metavar="DIR", type=Path, help="folder for weaken.json (default: none is written)")
     _processes(weaken)
+    from bms.trial import campaign_command
+
+    many = commands.add_parser(
+        "campaign",
+        help="many samples of one trial: detection probability, lead times, false alarms",
+        description="Play a trial many times with what is varied drawn from a seed, or over grids.",
+        epilog=campaign_command.EXAMPLES,
+    )
+    campaign_command.add_arguments(many)
 
 
 def _choice(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +118,10 @@ def run(args: argparse.Namespace) -> int:
     """Run `bms trial`. Returns the exit code."""
     if getattr(args, "jobs", 1) < 1:
         raise ConfigError(f"--jobs {args.jobs}: at least one process is needed")
+    if args.action == "campaign":
+        from bms.trial import campaign_command
+
+        return campaign_command.run(args)
     if args.action == "sweep":
         from bms.trial import sweep
 

@@ -109,6 +109,7 @@ class Played:
     events: list[str]
     has_truth: bool
     fire: Fire | None = None
+    burning: Any = None  # of a twin: what has burnt at the end
 
 
 _KNOWN: dict[str, tuple[RackConfig, Config]] = {}
@@ -161,6 +162,7 @@ def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Pa
         taken = None if record_to is None else _taken(record_to, trial, rack.info, own)
         runner = _Runner(rack, own, clock, scenario, sorted(internals, key=lambda entry: entry["at_s"]), taken)
         log = runner.run()
+        burning = rack.burning() if hasattr(rack, "burning") else None
         if taken is not None:
             taken.close({"ended_by": "duration", "opened": int(log.asked[-1]) == 0})
             taken.complain()
@@ -172,6 +174,7 @@ def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Pa
         [str(getattr(event, "text", event)) for event in getattr(rack, "events", ())],
         runner.truth is not None,
         fire_of(rack, faults),
+        burning,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,11 +27,12 @@ import numpy.typing as npt
 from hal.backends.twin import PROGRAM
 from hal.contract import Capabilities, Clock, Command, Measurement, Quality, RackInfo, Truth
 from hal.errors import ConfigError, LinkError, nearest
+from sim import ageing
 from sim import cell as twin_cell
 from sim import electronics as E
 from sim import layout as Y
 from sim.burning import Burning, burning
-from sim.config import TwinError
+from sim.config import TwinError, from_table
 from sim.site import Site
 
 TABLES = ("rack", "duty", "sensors", "environment", "fault")
@@ -263,6 +265,27 @@ def virtual_lab(cell: str, seed: int = 0) -> dict[str, dict[str, npt.NDArray[np.
 
     try:
         return lab.run(cell, seed)
+    except TwinError as error:
+        raise ConfigError(str(error)) from None
+
+
+def aged_rack(cell: str, use: Mapping[str, float], rack: Mapping[str, Any]) -> dict[str, float]:
+    """Keys of `[rack]` for a rack of this cell that went through `use` (see `sim.ageing.Use`).
+
+    `rack`: the table for a new one, of which the spreads count. Raises `ConfigError`: no data of its chemistry.
+    """
+    chemistry = cell_chemistry(cell)
+    try:
+        went_through = from_table(ageing.Use, use, "[age]")
+        if went_through.years == 0.0:
+            return {}
+        if chemistry not in ageing.CHEMISTRIES:
+            raise TwinError(
+                f"[age] years = {went_through.years:g}: there is no ageing data of {chemistry}, only of "
+                f"{', '.join(ageing.CHEMISTRIES)}; give [rack] capacity_factor and resistance_factor instead"
+            )
+        spreads = {key: float(rack[key]) for key in ("capacity_spread", "resistance_spread") if key in rack}
+        return asdict(ageing.aged(went_through, **spreads))
     except TwinError as error:
         raise ConfigError(str(error)) from None
 

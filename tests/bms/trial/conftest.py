@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from bms.trial import case
+from bms.trial import campaign, case
+from bms.trial.campaign import Campaign
+from bms.trial.campaign_sample import run_sample
 from bms.trial.case import Trial
 from bms.trial.outcome import Outcome, run_one
 
@@ -48,3 +50,36 @@ def gap() -> Outcome:
     return run_one(
         make_trial(name="known", gap="too much is asked", expect={"state": "connected", "allow": ["interlock_open"]})
     )
+
+
+CAMPAIGN: dict[str, Any] = {
+    "campaign": {"n": 4, "seed": 7},
+    "run": {"rack": "sim:lfp_280?n_series=16&module_groups=16", "duration": "70s"},
+    "fault": [{"kind": "internal_short", "index": [3], "value": 0.002, "at_s": 39.01}],
+    "expect": {
+        "allow": ["cell_sag", "heat_residual", "temperature_rise", "runaway", "model_residual", "discharge_hot"]
+    },
+    "vary": {
+        "ohm": {"path": "fault.0.value", "log_uniform": [1e-3, 1.0]},
+        "cell": {"path": "fault.0.index", "integers": [0, 15]},
+        "years": {"path": "age.years", "grid": [0, 10]},
+    },
+}
+"""A campaign of eight samples of an internal short, some milliseconds each."""
+
+
+def make_campaign(tables: Mapping[str, Any] | None = None, **more: Any) -> Campaign:
+    return campaign.parse({**(CAMPAIGN if tables is None else tables), **more}, "shorts", "shorts.toml")
+
+
+@pytest.fixture(scope="session")
+def plan() -> Callable[..., Campaign]:
+    """Makes a campaign of tables: that of shorts, with tables replaced, unless others are given."""
+    return make_campaign
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict[str, Any]]:
+    """What comes of the campaign of shorts, played in this process."""
+    shorts = make_campaign()
+    return [run_sample(shorts, k) for k in range(shorts.total)]
