@@ -102,9 +102,8 @@ from hal.contract import F4, U1, U2, U4, Field
     BOTH_A2,
     CHANGED_A4,
     WENT_SOC,
-    MEAN_A,
     N_STATE_NUMBERS,
-) = range(30)
+) = range(29)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
