@@ -11,6 +11,7 @@ import pytest
 from bms.core import plausibility_model as p
 from bms.core import signals_layout as y
 from bms.core.faults import Fault
+from bms.core.health_setup import HealthSettings
 from hal.contract import Quality
 
 F = Fault
@@ -77,6 +78,11 @@ def test_the_allowance_falls_with_the_deviation() -> None:
         assert p._more(2.0 * one, 2.0 * one * f4(std)) == pytest.approx(allowance, rel=1e-5)
     assert p._more(one, one * f4(np.nan)) == 1.5  # what is not known may be anything
     assert p._more(0.0 * one, 0.0 * one) == 1.5
+
+
+def test_what_is_not_known_is_what_health_publishes_at_first() -> None:
+    fresh = HealthSettings()
+    assert fresh.resistance_std + fresh.capacity_prior_std == pytest.approx(float(p._UNKNOWN_STD), rel=1e-6)
 
 
 def test_it_is_remembered_for_ten_minutes(bench: Any) -> None:
