@@ -11,7 +11,7 @@ from bms.core import step as whole
 from bms.core.balancing import balance_step
 from bms.core.diagnosis import diagnose, fault_bits
 from bms.core.estimator import estimator_step
-from bms.core.estimator_layout import INNOVATION, SOC, SOC_STD
+from bms.core.estimator_layout import INNOVATION, MODEL_V, SOC, SOC_STD
 from bms.core.guard import guard_step
 from bms.core.health import health_step
 from bms.core.layout import config_of, state_of
@@ -70,6 +70,7 @@ def repeat(raw_config, raw_state, raw_measurement, raw_command, what, times, dt_
         elif what == 3:
             judge(
                 c.signal, s.signal, c.estimator, seen, out[INNOVATION * lanes : (INNOVATION + 1) * lanes],
+                out[MODEL_V * lanes : (MODEL_V + 1) * lanes],
                 out[SOC * lanes : SOC * lanes + n], out[SOC_STD * lanes : SOC_STD * lanes + n],
                 s.estimator.shared[0].bias_a, s.health.resistance, s.health.resistance_std, value, where, dt_s,
             )  # fmt: skip

@@ -57,6 +57,8 @@ _ABSURD_SOC = f4(10)
 _USUAL_V = f4(5e-3)
 _FAR = f4(3)  # deviations of SoC
 _MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
+_PUT_BACK_V = f4(0.02)
+_FAR_V = f4(0.1)
 _LEAST_SOC = f4(0.03)  # as if so much charge had flowed: near a steep end little is enough
 # resistances may be 2.5 times what they are taken for, before a rack that has aged is known, and hardly smaller
 _DOUBT_MORE, _DOUBT_LESS = f4(1.5), f4(0.15)
@@ -180,6 +182,58 @@ def _risen(residual: F4, usual: F4, k: int) -> f4:
 
 
 @kernel
+def _unexplained(
+    state: SignalState, nodes: F4, row: int, sag_v: f4, soc: F4, soc_std: F4, k: int, went: f4, cell_mean_v: f4
+) -> f4:
+    """What remains of the sag of cell `k`, less what SoC, a broken wire and a misled filter explain; 0 or less is none.
+
+    On a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows (`went`); and
+    where it may lie beyond the end of the curve nothing can be said.
+    """
+    off = min(_FAR * soc_std[k], _MOST_SOC)
+    if not (soc[k] >= off and soc[k] + off <= f4(1)):
+        return _ZERO
+    sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went))
+    sag_v -= _risen(state.residual_v, state.usual_v, k)
+    # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
+    return min(sag_v, cell_mean_v - state.cell_v[k] + _USUAL_V + _USUAL_V)
+
+
+@kernel
+def _bled_sag(
+    state: SignalState, nodes: F4, row: int, model_v: F4, soc: F4, soc_std: F4, went: f4, cell_mean_v: f4
+) -> tuple[f4, int]:
+    """(largest sag, its cell) of the cells that are bled now, or beside one; NaN and -1 if there are not two of them.
+
+    The filter does not believe their voltages, because what bleeding does to them is put back with some error: alike in
+    all of them, or less than `_PUT_BACK_V`. A hard short cannot wait until they are measured in peace.
+    """
+    mean_v, far_v, count = _ZERO, _ABSURD_V, 0
+    for _ in range(2):  # the second time without what is far from the mean: one cell must not move the others
+        total_v, count = _ZERO, 0
+        for k in range(state.residual_v.shape[0]):
+            off_v = state.cell_v[k] - model_v[k] - mean_v
+            if state.cell_use[k] & (USABLE | CALM) == USABLE and abs(off_v) < far_v:
+                total_v += off_v
+                count += 1
+        if count < 2:
+            return _NAN, -1
+        mean_v += total_v / f4(count)
+        far_v = _FAR_V
+    deepest_v, at = _ZERO, -1
+    for k in range(state.residual_v.shape[0]):
+        off_v = state.cell_v[k] - model_v[k]
+        sag_v = state.usual_v[k] - (off_v - mean_v) - _PUT_BACK_V
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
+        if sag_v > _USUAL_V and sag_v > deepest_v and known and state.cell_use[k] & (USABLE | CALM) == USABLE:
+            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, cell_mean_v)
+            if sag_v > deepest_v:
+                deepest_v = sag_v
+                at = k
+    return deepest_v, at
+
+
+@kernel
 def _residual(
     config: SignalConfig,
     state: SignalState,
@@ -189,6 +243,7 @@ def _residual(
     soc: F4,
     soc_std: F4,
     mean_v: f4,
+    went: f4,
     cell_mean_v: f4,
     dt_s: f4,
 ) -> tuple[f4, int, f4, int]:
@@ -206,8 +261,6 @@ def _residual(
         residual[k] = residual[k] + gain * (innovation[k] - mean_v - residual[k]) if usable else residual[k]
         # a cell that read too high for a while does not sink when it reads what it should again
         usual[k] = usual[k] + slow * (min(residual[k], _USUAL_V) - usual[k]) if usable else usual[k]
-    went = state.number[WENT_SOC]
-    went = max(went, _LEAST_SOC) if went >= _ZERO else min(went, -_LEAST_SOC)
     worst_v, at, deepest_v, sunk_at = _ZERO, -1, _ZERO, -1
     for k in range(residual.shape[0]):
         size_v, sag_v = abs(residual[k]), usual[k] - residual[k]
@@ -219,14 +272,8 @@ def _residual(
             if size_v - doubt_v > worst_v and size_v > _USUAL_V:
                 worst_v = size_v - doubt_v
                 at = k
-            # on a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows; and
-            # where it may lie beyond the end of the curve nothing can be said
-            off = min(_FAR * soc_std[k], _MOST_SOC)
-            sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went))
-            sag_v -= _risen(residual, usual, k)
-            # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
-            sag_v = min(sag_v, cell_mean_v - state.cell_v[k] + _USUAL_V + _USUAL_V)
-            if sag_v > deepest_v and soc[k] >= off and soc[k] + off <= f4(1):
+            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, cell_mean_v)
+            if sag_v > deepest_v:
                 deepest_v = sag_v
                 sunk_at = k
     return worst_v, at, deepest_v, sunk_at
@@ -343,6 +390,7 @@ def judge(
     estimator: EstimatorConfig,
     seen: Seen,
     innovation: F4,
+    model_v: F4,
     soc: F4,
     soc_std: F4,
     bias_a: f4,
@@ -354,7 +402,7 @@ def judge(
 ) -> None:
     """After the estimator's step: compare the measurements with what it expected, and look at its estimates.
 
-    `innovation`, `soc`, `soc_std`: f4, at least a place for each cell; `bias_a` the estimator's for the current of a
+    `innovation`, `model_v`, `soc`, `soc_std`: f4, a place for each cell at least; `bias_a` is of the current of a
     cell; `resistance`, `resistance_std` f4[n_cells], relative. Writes the values of CURRENT_IMPLAUSIBLE, CURRENT_GAIN,
     CURRENT_OFFSET, MODEL_RESIDUAL, CELL_SAG, TEMPERATURE_MODEL, ESTIMATE_INVALID and SOC_*, and that of
     TEMPERATURE_FROZEN where all sensors stand still while the cells must have become warmer.
@@ -374,10 +422,12 @@ def judge(
     number[COMPARE_S] += dt_s
     gone = -number[HELD_A] * c[PER_CELL] * estimator.scalars[0].rate * dt_s
     number[WENT_SOC] = (number[WENT_SOC] + gone) * c[SAG_TAU_S] / (c[SAG_TAU_S] + dt_s)
+    went = f4(number[WENT_SOC])
+    went = max(went, _LEAST_SOC) if went >= _ZERO else min(went, -_LEAST_SOC)
     if count > 0:
         nodes = estimator.nodes
         residual_v, at, sag_v, sunk_at = _residual(
-            config, state, nodes, row, innovation, soc, soc_std, mean_v, seen.cell_v_mean, dt_s
+            config, state, nodes, row, innovation, soc, soc_std, mean_v, went, seen.cell_v_mean, dt_s
         )
         if not np.isnan(seen.current_a):
             # bleeding may leave nothing to compare for most of a minute, in which a model drifts all the same
@@ -391,6 +441,9 @@ def judge(
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
+    bled_v, bled_at = _bled_sag(state, estimator.nodes, row, model_v, soc, soc_std, went, seen.cell_v_mean)
+    if bled_v > sag_v or np.isnan(sag_v):
+        sag_v, sunk_at = bled_v, bled_at
     put(value, where, _CELL_SAG, sag_v, sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)

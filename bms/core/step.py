@@ -36,7 +36,7 @@ from bms.core.diagnosis import (
     fault_bits,
 )
 from bms.core.estimator import estimator_init, estimator_step
-from bms.core.estimator_layout import INNOVATION, SOC, SOC_STD
+from bms.core.estimator_layout import INNOVATION, MODEL_V, SOC, SOC_STD
 from bms.core.faults import N_TIERS, Fault, Reaction
 from bms.core.guard import guard_init, guard_step
 from bms.core.health import health_init, health_step
@@ -263,6 +263,7 @@ def _step(
         c.estimator,
         seen,
         out[INNOVATION * n_lanes : (INNOVATION + 1) * n_lanes],
+        out[MODEL_V * n_lanes : (MODEL_V + 1) * n_lanes],
         out[SOC * n_lanes : SOC * n_lanes + n],
         out[SOC_STD * n_lanes : SOC_STD * n_lanes + n],
         s.estimator.shared[0].bias_a,

@@ -126,7 +126,7 @@ def _plausibility(t: Table, basis: Basis) -> None:
         _F.CELL_SAG,
         (0.02, 0.013, 20.0, 300.0, R.NONE),
         (0.03, 0.02, 20.0, 300.0, R.DERATE | R.COOL | R.NO_BALANCING),
-        (0.045, 0.025, 20.0, 300.0, RAMP | R.COOL),
+        (0.04, 0.025, 10.0, 300.0, RAMP | R.COOL),
         120.0,
     )
     # what is out of range is not used: the rows of lost data follow

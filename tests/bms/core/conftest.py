@@ -66,6 +66,7 @@ class SignalBench:
         self.values = np.full(N_FAULTS, np.nan, np.float32)
         self.places = np.full(N_FAULTS, NO_INDEX, np.uint16)
         self.innovation = np.zeros(n, np.float32)
+        self.model_v = np.full(n, 3.3, np.float32)
         self.soc = np.full(n, 0.5, np.float32)
         self.soc_std = np.full(n, 0.01, np.float32)
         self.bias_a = 0.0
@@ -83,7 +84,7 @@ class SignalBench:
 
     def judge(self, dt_s: float = 1.0) -> None:
         plausibility_model.judge(
-            self.config, self.state, self.estimator, self.seen, self.innovation, self.soc, self.soc_std, f4(self.bias_a),
+            self.config, self.state, self.estimator, self.seen, self.innovation, self.model_v, self.soc, self.soc_std, f4(self.bias_a),
             self.resistance, self.resistance_std, self.values, self.places, f4(dt_s),
         )  # fmt: skip
 

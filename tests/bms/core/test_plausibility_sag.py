@@ -143,3 +143,65 @@ def test_the_largest_sag_is_told(bench: Any) -> None:
         bench.judge()
     assert bench.where(F.CELL_SAG) == 17
     assert bench.where(F.MODEL_RESIDUAL) == 17
+
+
+# while cells are bled their voltages are put back, with an error that is alike in them
+
+
+def bled(bench: Any, sunk_v: float, error_v: float = 0.0, seconds: int = 5) -> float:
+    """All cells are bled, and read `error_v` too low after what is put back; `CELL` lies `sunk_v` below the others."""
+    bench.soc_std[:] = 0.005
+    bench.asked[:] = 1
+    for _ in range(seconds):
+        bench.look()
+        bench.state.cell_v[:] = 3.3 - error_v
+        bench.state.cell_v[CELL] -= sunk_v
+        bench.judge()
+    return bench.value(F.CELL_SAG)
+
+
+@pytest.mark.parametrize("error_v", [0.0, 0.05])
+def test_a_cell_that_sinks_while_it_is_bled_is_told_at_once(bench: Any, error_v: float) -> None:
+    run(bench, 60)
+    seen_v = bled(bench, 0.1, error_v)
+    assert 0.1 * 23 / 24 - 0.02 - 4e-3 < seen_v < 0.1 * 23 / 24 - 0.02
+    assert bench.where(F.CELL_SAG) == CELL
+    assert math.isnan(bench.value(F.MODEL_RESIDUAL))  # nothing can be compared in peace
+    assert bled(bench, 0.0, error_v) == 0.0
+
+
+def test_what_is_put_back_may_be_wrong_by_20_mv(bench: Any) -> None:
+    run(bench, 60)
+    assert bled(bench, 0.02) == 0.0
+
+
+def test_the_usual_place_of_a_cell_counts_while_it_is_bled_too(bench: Any) -> None:
+    run(bench, 3600, -0.05, 0.05)
+    assert bled(bench, 0.06) == 0.0
+    assert bled(bench, 0.15) > 0.07
+
+
+def test_one_bled_cell_has_none_to_be_compared_with(bench: Any) -> None:
+    run(bench, 60)
+    bench.asked[:] = 0
+    bench.asked[0] = 1
+    bench.m.cell_v_quality[1] = Quality.MISSING
+    for _ in range(3):
+        bench.look()
+        bench.state.cell_v[0] = 2.9
+        bench.judge()
+    assert bench.value(F.CELL_SAG) == 0.0
+
+
+def test_of_the_bled_and_the_others_the_deeper_is_told(bench: Any) -> None:
+    run(bench, 60)
+    run(bench, 60, -0.2, 0.2, cell=3)
+    for sunk_v, place in ((0.1, 3), (0.4, 20)):
+        bench.asked[:] = 0
+        bench.asked[18:23] = 1
+        bench.innovation[3], bench.m.cell_v[3] = -0.2, 3.1
+        for _ in range(2):
+            bench.look()
+            bench.state.cell_v[20] = 3.3 - sunk_v
+            bench.judge()
+        assert bench.where(F.CELL_SAG) == place
