@@ -3,6 +3,9 @@
 A rack's URL is `scheme:address?key=value&...`. Each scheme names a class, imported only when it is asked for; other
 distributions add schemes through the entry point group `rackbms.racks`. A backend class is constructed as
 `Backend(address, query=..., clock=..., options=...)`.
+
+Prefixes put wrappers around any of them: `record+chaos+sim:lfp_280?chaos.drop=0.01&record.to=run.bms`. The first prefix
+is the outermost. Query keys with a prefix's name and a dot, and the table of that name in `options`, are the wrapper's.
 """
 
 from __future__ import annotations
@@ -31,6 +34,12 @@ SCHEMES: dict[str, str] = {
 SITES: dict[str, str] = {"sim:site": "hal.backends.site:SimulatedSite"}
 """Scheme and address -> "module:Class" of sites: many racks under one URL, opened by `open_site`."""
 
+WRAPPERS: dict[str, str] = {
+    "record": "hal.backends.record:wrap",
+    "chaos": "hal.backends.chaos:wrap",
+}
+"""Prefix -> "module:function" that puts a wrapper around a rack."""
+
 EXTRAS: dict[str, str] = {}
 """Importable module -> extra of `rackbms` that installs it, for backends whose libraries are optional."""
 
@@ -52,6 +61,16 @@ class SiteBackend(Protocol):
         self, address: str, *, query: Mapping[str, str], clock: Clock | None, options: Mapping[str, Any]
     ) -> Site:
         """Make the site, without reaching for the devices yet."""
+        ...
+
+
+class WrapperMaker(Protocol):
+    """How the registry puts a wrapper around a rack."""
+
+    def __call__(
+        self, rack: Rack, *, keys: Mapping[str, str], clock: Clock | None, options: Mapping[str, Any], url: str
+    ) -> Rack:
+        """Wrap `rack`: `keys` of the query and `options` are those of this prefix, `url` is for messages."""
         ...
 
 
@@ -95,21 +114,56 @@ def open_rack(url: str, *, clock: Clock | None = None, options: Mapping[str, Any
     `clock` tells a twin or a recording the time (by default the backend takes the computer's). `options` are the tables
     of a scenario file; query keys of the URL win over them. Raises `ConfigError`.
     """
-    parts, backend = _backend(url)
-    if is_site(url):
+    prefixes, inner = unwrapped(url)
+    parts, backend = _backend(url, inner)
+    if f"{parts.scheme}:{parts.address}" in SITES:
         raise ConfigError(f"rack URL '{url}': a site of many racks, where one rack is needed")
-    return cast(Backend, backend)(parts.address, query=parts.query, clock=clock, options=options or {})
+    tables = {name: table for name, table in (options or {}).items() if name not in prefixes}
+    rack: Rack = cast(Backend, backend)(parts.address, query=parts.query, clock=clock, options=tables)
+    for name in reversed(prefixes):
+        module_name, _, function = WRAPPERS[name].partition(":")
+        wrap = cast(WrapperMaker, getattr(importlib.import_module(module_name), function))
+        rack = wrap(rack, keys=prefixes[name], clock=clock, options=(options or {}).get(name, {}), url=url)
+    return rack
 
 
 def is_site(url: str) -> bool:
     """Whether `url` names a site of many racks. Raises `ConfigError` for what is no URL."""
-    parts = parse_url(url)
+    _, parts = unwrapped(url)
     return f"{parts.scheme}:{parts.address}" in SITES
+
+
+def unwrapped(url: str) -> tuple[dict[str, dict[str, str]], RackUrl]:
+    """The prefixes of `url`, outermost first, each with its keys of the query, and the URL below them.
+
+    Raises `ConfigError` for what is no URL, and for a prefix that is unknown or given twice.
+    """
+    parts = parse_url(url)
+    *words, scheme = parts.scheme.split("+")
+    for word in words:
+        if word not in WRAPPERS:
+            raise ConfigError(f"rack URL '{url}': unknown prefix '{word}+'{nearest(word, WRAPPERS)}")
+        if words.count(word) > 1:
+            raise ConfigError(f"rack URL '{url}': the prefix '{word}+' is given twice")
+    prefixes: dict[str, dict[str, str]] = {word: {} for word in words}
+    query: dict[str, str] = {}
+    for key, value in parts.query.items():
+        name, dot, inner = key.partition(".")
+        if dot and name in prefixes:
+            prefixes[name][inner] = value
+        elif dot and name in WRAPPERS:
+            raise ConfigError(f"rack URL '{url}': '{key}' is a key of '{name}+': write {name}+{url}, or leave it out")
+        else:
+            query[key] = value
+    return prefixes, RackUrl(scheme, parts.address, query)
 
 
 def open_site(url: str, *, clock: Clock | None = None, options: Mapping[str, Any] | None = None) -> Site:
     """Make the site that `url` names, as `open_rack` does for one rack. Raises `ConfigError`."""
-    parts, backend = _backend(url)
+    prefixes, inner = unwrapped(url)
+    parts, backend = _backend(url, inner)
+    if prefixes:
+        raise ConfigError(f"rack URL '{url}': a prefix wraps one rack, not a site: leave out '{next(iter(prefixes))}+'")
     if not is_site(url):
         raise ConfigError(f"rack URL '{url}': one rack, where a site is needed (known: {', '.join(SITES)})")
     return cast(SiteBackend, backend)(parts.address, query=parts.query, clock=clock, options=options or {})
@@ -117,14 +171,13 @@ def open_site(url: str, *, clock: Clock | None = None, options: Mapping[str, Any
 
 def programs(url: str) -> tuple[Program, ...]:
     """The native programs that the rack of `url` will run, to be prepared before it is opened. Raises `ConfigError`."""
-    _, backend = _backend(url)
+    _, backend = _backend(url, unwrapped(url)[1])
     found: tuple[Program, ...] = getattr(backend, "programs", ())
     return found
 
 
-def _backend(url: str) -> tuple[RackUrl, Any]:
-    """The parts of `url` and the class that it names. Raises `ConfigError`."""
-    parts = parse_url(url)
+def _backend(url: str, parts: RackUrl) -> tuple[RackUrl, Any]:
+    """`parts`, and the class that they name; `url` is for messages. Raises `ConfigError`."""
     known = SCHEMES if parts.scheme in SCHEMES else schemes()  # looking for plug-ins takes its time
     if parts.scheme not in known:
         raise ConfigError(f"rack URL '{url}': unknown scheme '{parts.scheme}'{nearest(parts.scheme, known)}")

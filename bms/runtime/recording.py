@@ -8,9 +8,6 @@ scenario. See docs/recording.md.
 from __future__ import annotations
 
 import base64
-import queue
-import threading
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +18,11 @@ import numpy.typing as npt
 
 from bms.core.layout import CONFIG, STATE, Config, State
 from bms.core.step import Controller
+from hal.backends.record import StepWriter
 from hal.backends.replay import FORMAT, Recording, info_to_json, layout_digests
 from hal.codec import recording as codec
 from hal.contract import Command, Measurement, RackInfo, Record, Truth
 from hal.errors import DataError
-
-FLUSH_BYTES = 256 * 1024
-FLUSH_S = 1.0  # a killed process loses at most this much, or FLUSH_BYTES
 
 
 def packed(record: Record) -> str:
@@ -76,70 +71,22 @@ def header_of(info: RackInfo, controller: Controller, about: dict[str, Any]) -> 
     }
 
 
-class Recorder:
-    """Writes a recording: steps are packed by the caller's thread, and reach the file through a thread of its own.
-
-    A slow disk therefore does not hold up the loop, and a failing one ends the recording, not the run: `error` tells.
-    Raises `DataError` if the file cannot be created.
-    """
-
-    def __init__(self, path: Path, header: dict[str, Any], n_cells: int, n_sensors: int) -> None:
-        self.path = path
-        self.steps = 0
-        self.bytes_written = 0
-        self.error: OSError | None = None
-        self.codec = codec.StepCodec(n_cells, n_sensors)
-        self._buffer = bytearray(codec.MAGIC + codec.frame(0, codec.json_payload(codec.Kind.HEADER, header)))
-        self._flushed_s = time.monotonic()
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        try:
-            self._file = path.open("wb", buffering=0)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written: {error.strerror}") from error
-        self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
-        self._thread.start()
-        self._flush()  # the header at once: without it nothing can be read
+class Recorder(StepWriter):
+    """Writes the recording of a run step by step: see `StepWriter`."""
 
     def add(self, dt_s: float, request: int, status: int, controller: Controller, truth: Truth | None) -> None:
         """Append the step that `controller` has just made."""
         self.append(packed_step(self.codec, dt_s, request, status, controller, truth))
 
-    def append(self, step: bytes) -> None:
-        """Append a step that `codec` has just packed."""
-        self.steps += 1
-        self._buffer += codec.frame(self.steps, step)
-        if len(self._buffer) >= FLUSH_BYTES or time.monotonic() - self._flushed_s >= FLUSH_S:
-            self._flush()
-
-    def close(self, summary: dict[str, Any] | None = None) -> None:
-        """Write the END frame and close the file; `error` tells whether all of it could be written."""
-        self._buffer += codec.frame(self.steps + 1, codec.json_payload(codec.Kind.END, summary or {}))
-        self._flush()
-        self._queue.put(None)
-        self._thread.join()
-        self._file.close()
-
-    def _flush(self) -> None:
-        self._flushed_s = time.monotonic()
-        self._queue.put(bytes(self._buffer))
-        self._buffer.clear()
-
-    def _write(self) -> None:
-        while (block := self._queue.get()) is not None:
-            rest = memoryview(block)
-            while rest and self.error is None:
-                try:
-                    written = self._file.write(rest)
-                except OSError as error:
-                    self.error = error
-                else:
-                    self.bytes_written += written or 0
-                    rest = rest[written:]
-
 
 def controller_of(recording: Recording) -> Controller:
     """The controller as it was before the first recorded step, with records of its own. Raises `DataError`."""
     size = recording.info.n_cells, recording.info.n_sensors
+    if "core" not in recording.header:
+        raise DataError(
+            f"{recording.path}: measurements and commands without the controller that decided: play them back with "
+            f"--rack replay:{recording.path}"
+        )
     if recording.header["core"] != core_digests():
         raise DataError(
             f"{recording.path}: recorded by another version of the controller, whose configuration or memory is laid "

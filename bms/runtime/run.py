@@ -338,7 +338,7 @@ def execute(
             if not quiet:
                 print(f"state store {store}: {told}")
         recording = folder / FILE_NAME if record == "all" else None
-        taken = TakeDown(folder, recording, info, controller, about, scenario.period_s)
+        taken = TakeDown(folder, recording, info, controller, about, scenario.period_s, rack)
         series = samples.Series(info, controller, every)
         status = Status(controller, scenario.duration_s, quiet=quiet, fast=math.isinf(speed))
         loop = Loop(

@@ -7,7 +7,8 @@ from typing import Any
 
 from bms.core.step import Controller
 from bms.runtime.blackbox import BlackBox
-from bms.runtime.recording import Recorder, header_of, packed_step
+from bms.runtime.recording import Recorder, estimate_crc, header_of, packed_step
+from hal.backends.record import Listener
 from hal.codec import recording as codec
 from hal.contract import RackInfo, Truth
 from hal.errors import DataError
@@ -16,8 +17,8 @@ from hal.errors import DataError
 class TakeDown:
     """Recorder and black box as the loop knows one recorder.
 
-    `recording`: the file of the whole run, or None for the black box alone, whose files go into `folder`. Raises
-    `DataError` if the file cannot be created.
+    `recording`: the file of the whole run, or None for the black box alone, whose files go into `folder`. `rack` is
+    told of every decision where it is a recorder itself. Raises `DataError` if the file cannot be created.
     """
 
     def __init__(
@@ -28,11 +29,16 @@ class TakeDown:
         controller: Controller,
         about: dict[str, Any],
         period_s: float,
+        rack: object = None,
     ) -> None:
         self._controller = controller
         self.recorder: Recorder | None = None
+        self._listener = rack if isinstance(rack, Listener) else None
+        header = header_of(info, controller, about)
         if recording is not None:
-            self.recorder = Recorder(recording, header_of(info, controller, about), info.n_cells, info.n_sensors)
+            self.recorder = Recorder(recording, header, info.n_cells, info.n_sensors)
+        if self._listener is not None:
+            self._listener.steered(header)
         self._codec = self.recorder.codec if self.recorder else codec.StepCodec(info.n_cells, info.n_sensors)
         self.box = BlackBox(folder, info, controller, about, period_s, packer=self._codec)
 
@@ -42,6 +48,8 @@ class TakeDown:
         if self.recorder is not None:
             self.recorder.append(step)
         self.box.keep(step, controller.command)
+        if self._listener is not None:
+            self._listener.decided(dt_s, request, status, estimate_crc(controller))
 
     def close(self, outcome: dict[str, Any]) -> None:
         """Finish all files."""

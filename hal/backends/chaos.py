@@ -17,7 +17,10 @@ has thought of. It is deterministic for `seed`, and `read` raises nothing that t
 | `flicker` | missing during half of each period of `value` seconds; the phase is drawn |
 | `drop` | without `channel`: the whole measurement is the one reported last before, sequence number included |
 
-As a URL: `chaos:FILE.toml?rack=sim:lfp_280?n_series=16&...`, where the file has `seed` and `[[change]]` tables.
+Faults of the wire come by rate (`hal.backends.chaos_wire`), beneath the changes.
+
+As a URL: `chaos+URL?chaos.drop=0.01&chaos.seed=3`, with rates and their times as keys; `chaos.file=FILE.toml` names a
+file with `seed`, `[wire]` and `[[change]]` tables, over which the keys win. Or `chaos:FILE.toml?rack=URL&...`.
 """
 
 from __future__ import annotations
@@ -26,17 +29,18 @@ import math
 import tomllib
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote_plus
 
 import numpy as np
 import numpy.typing as npt
 
-from hal.contract import MEASUREMENT, Clock, Command, Measurement, Quality, Rack, RackInfo
-from hal.errors import ConfigError, nearest
+from hal.backends.chaos_wire import NO_FAULTS, Wire, WireFaults
+from hal.backends.wrapper import Wrapper
+from hal.contract import MEASUREMENT, Clock, Command, Measurement, Quality, Rack
+from hal.errors import ConfigError, LinkError, nearest
 from hal.registry import open_rack
 
 KINDS = (
@@ -197,17 +201,20 @@ def _values(measurement: Measurement, name: str) -> npt.NDArray[Any]:
     return values
 
 
-class Chaos:
+class Chaos(Wrapper):
     """A rack (`hal.contract.Rack`) whose measurements are damaged; all else is the rack's own.
 
-    Changes apply in their order. What only some racks have (`truth`, `events`, ...) is handed through.
+    Changes apply in their order, on top of what the wire does. What only some racks have is handed through.
     """
 
-    def __init__(self, rack: Rack, changes: Iterable[Change], seed: int = 0) -> None:
-        """`seed` is for what a change leaves open. Raises `ConfigError` for a negative one."""
+    def __init__(self, rack: Rack, changes: Iterable[Change] = (), seed: int = 0, wire: WireFaults = NO_FAULTS) -> None:
+        """`seed` is for what a change leaves open, and for the wire. Raises `ConfigError` for a negative one."""
         if seed < 0:
             raise ConfigError(f"seed = {seed}: must not be negative")
-        self._rack = rack
+        super().__init__(rack)
+        self.seed = seed
+        self._wire_faults = wire
+        self._wire: Wire | None = None
         self._damages = [
             _Damage(change, np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, number)))))
             for number, change in enumerate(changes)
@@ -217,13 +224,6 @@ class Chaos:
         self._true: Measurement | None = None
         self._out: Measurement | None = None
         self._start_s = 0.0
-        if hasattr(rack, "truth"):
-            self.truth = rack.truth  # so that it satisfies `HasTruth` where the rack does
-
-    @property
-    def info(self) -> RackInfo:
-        """Description of the rack."""
-        return self._rack.info
 
     def open(self) -> None:
         """Reach the device. Raises `ConfigError` for a change at a place that the rack does not have."""
@@ -232,13 +232,50 @@ class Chaos:
             return
         info = self._rack.info
         blank = Measurement(info.n_cells, info.n_sensors)
-        for damage in self._damages:
-            c = damage.change
-            size = len(_values(blank, c.channel))
-            if any(not 0 <= place < size for place in c.places):
-                self._rack.close()
-                raise ConfigError(f"change '{c.kind}' of '{c.channel}': index = {c.index}: not in 0..{size - 1}")
+        try:
+            for damage in self._damages:
+                self._check(damage.change, blank)
+        except ConfigError:
+            self._rack.close()
+            raise
         self._true = blank
+        if self._wire_faults.any:
+            self._wire = Wire(self._wire_faults, info, self.seed)
+
+    @staticmethod
+    def _check(change: Change, blank: Measurement) -> None:
+        size = len(_values(blank, change.channel))
+        if any(not 0 <= place < size for place in change.places):
+            raise ConfigError(
+                f"change '{change.kind}' of '{change.channel}': index = {change.index}: not in 0..{size - 1}"
+            )
+
+    def inject(self, *changes: Change, wire: WireFaults | None = None) -> None:
+        """Add `changes`, and put `wire` in the place of the wire's faults; their times count from the last reading.
+
+        Raises `ConfigError` for a change at a place that the rack does not have, `LinkError` before the rack is open.
+        """
+        if self._true is None:
+            raise LinkError("a fault is injected into a rack that is not open")
+        now_s = 0.0 if self._out is None else float(self._true.head["time_s"][0]) - self._start_s
+        for change in changes:
+            self._check(change, self._true)
+            end_s = None if change.until_s is None else change.until_s + now_s
+            rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self.seed, len(self._damages)))))
+            self._damages.append(_Damage(replace(change, from_s=change.from_s + now_s, until_s=end_s), rng))
+            if change.kind == "delay" and int(change.value or 0) >= self._depth:
+                self._depth = int(change.value or 0) + 1
+                self._past = deque(self._past, maxlen=self._depth)
+        if wire is not None:
+            self._rewire(wire)
+
+    def clear(self) -> None:
+        """End all changes and faults of the wire."""
+        self._damages.clear()
+        self._rewire(NO_FAULTS)
+
+    def _rewire(self, wire: WireFaults) -> None:
+        self._wire = Wire(wire, self.info, self.seed, self._out) if wire.any else None
 
     def read(self, out: Measurement) -> None:
         """Fill `out` with the damaged measurement."""
@@ -249,13 +286,13 @@ class Chaos:
         before = true.bytes.copy()
         self._rack.read(true)
         if self._out is None or not np.array_equal(before, true.bytes):
-            self._measured(true)
+            now_s = float(true.head["time_s"][0])
+            self._measured(true if self._wire is None else self._wire.receive(true), now_s)
         assert self._out is not None
         out.copy_from(self._out)
 
-    def _measured(self, true: Measurement) -> None:
-        """Take a new measurement over."""
-        now_s = float(true.head["time_s"][0])
+    def _measured(self, true: Measurement, now_s: float) -> None:
+        """Take a measurement over that came from the wire at `now_s`."""
         if self._out is None:
             self._start_s = now_s
         time_s = now_s - self._start_s
@@ -277,27 +314,9 @@ class Chaos:
                 damage.apply(time_s, self._out, self._past)
 
     def write(self, command: Command) -> None:
-        """Pass the command on."""
-        self._rack.write(command)
-
-    def close(self) -> None:
-        """Open the contactors and release the device."""
-        self._rack.close()
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __getattr__(self, name: str) -> Any:
-        """What only this kind of rack has."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._rack, name)
+        """Pass the command on, unless the wire loses it."""
+        if self._wire is None or self._wire.passes_command():
+            self._rack.write(command)
 
 
 def open_chaos(
@@ -313,17 +332,59 @@ def open_chaos(
     url = keys.pop("rack")
     rest = "&".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in keys.items())
     url += ("&" if "?" in url else "?") + rest if rest else ""
+    return _chaos(open_rack(url, clock=clock, options=options), _file(address), address)
+
+
+def wrap(rack: Rack, *, keys: Mapping[str, str], clock: Clock | None, options: Mapping[str, Any], url: str) -> Chaos:
+    """`rack` under the faults of the keys `chaos.*`, the file `chaos.file` and the table `[chaos]`.
+
+    Raises `ConfigError`.
+    """
+    given = dict(keys)
+    tables = {**options, **(_file(given.pop("file")) if "file" in given else {})}
+    known = {field.name for field in fields(WireFaults)}
+    wire = dict(tables.get("wire", {})) if isinstance(tables.get("wire", {}), Mapping) else tables["wire"]
+    for key, text in given.items():
+        if key not in (*known, "seed"):
+            raise ConfigError(f"rack URL '{url}': unknown key 'chaos.{key}'{nearest(key, (*known, 'seed', 'file'))}")
+        try:
+            number = int(text) if key == "seed" else float(text)
+        except ValueError:
+            kind = "a whole number" if key == "seed" else "a number"
+            raise ConfigError(f"rack URL '{url}': chaos.{key} = {text}: expected {kind}") from None
+        if key == "seed":
+            tables["seed"] = number
+        elif isinstance(wire, dict):
+            wire[key] = number
     try:
-        tables = tomllib.loads(Path(address).read_text(encoding="utf-8"))
+        return _chaos(rack, {**tables, "wire": wire}, keys.get("file", "[chaos]"))
+    except ConfigError as error:
+        raise ConfigError(str(error) if "file" in keys else f"rack URL '{url}': {error}") from None
+
+
+def _file(address: str) -> dict[str, Any]:
+    """The tables of a file. Raises `ConfigError`."""
+    try:
+        return tomllib.loads(Path(address).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{address}: cannot be read: {error}") from error
+
+
+def _chaos(rack: Rack, tables: Mapping[str, Any], where: str) -> Chaos:
+    """`rack` under what `tables` describe. Raises `ConfigError`."""
     for key in tables:
-        if key not in ("seed", "change"):
-            raise ConfigError(f"{address}: unknown key '{key}'{nearest(key, ('seed', 'change'))}")
-    seed = tables.get("seed", 0)
+        if key not in ("seed", "change", "wire"):
+            raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, ('seed', 'change', 'wire'))}")
+    seed, wire = tables.get("seed", 0), tables.get("wire", {})
     if not isinstance(seed, int):
-        raise ConfigError(f"{address}: seed = {seed!r}: expected a whole number")
-    return Chaos(open_rack(url, clock=clock, options=options), _changes(address, tables.get("change", [])), seed)
+        raise ConfigError(f"{where}: seed = {seed!r}: expected a whole number")
+    known = {field.name for field in fields(WireFaults)}
+    if not isinstance(wire, Mapping):
+        raise ConfigError(f"{where}: wire = {wire!r}: expected a table, [wire]")
+    for key in wire:
+        if key not in known:
+            raise ConfigError(f"{where}: [wire] unknown key '{key}'{nearest(key, known)}")
+    return Chaos(rack, _changes(where, tables.get("change", [])), seed, WireFaults(**wire))
 
 
 def _changes(address: str, entries: Any) -> list[Change]:

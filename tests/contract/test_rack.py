@@ -133,11 +133,23 @@ def damaged_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"chaos:{path}?rack=sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
 
 
+def recorded_rack(clock: Time, folder: Path) -> Rack:
+    return open_rack(f"record+sim:lfp_280?n_series=12&record.to={folder}/run.bms", clock=clock, options=OPTIONS)
+
+
+def badly_wired_rack(clock: Time, folder: Path) -> Rack:
+    """The simulated rack behind a wire that will lose everything, a day later, and a recorder."""
+    url = "record+chaos+sim:lfp_280?n_series=12&chaos.drop=1&chaos.from_s=86400"
+    return open_rack(f"{url}&record.to={folder}/run.bms", clock=clock, options=OPTIONS)
+
+
 BACKENDS = {
     "simulated": Subject(simulated_rack),
     "site": Subject(rack_of_site),
     "replay": Subject(replayed_rack, reacts=False),
     "chaos": Subject(damaged_rack),
+    "record": Subject(recorded_rack),
+    "chaos_wire": Subject(badly_wired_rack),
 }
 
 
@@ -333,5 +345,6 @@ def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject
 
 
 def test_every_backend_of_ours_is_here() -> None:
-    """A new backend must join the suite (`twin` is the native program of two of them)."""
-    assert {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin"} == set(BACKENDS)
+    """A new backend must join the suite (`twin` is the native program of two, `wrapper` what wrappers share)."""
+    others = {"__init__", "twin", "wrapper"}
+    assert {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - others == set(BACKENDS)

@@ -135,3 +135,52 @@ def test_every_scheme_of_ours_can_be_imported() -> None:
     for scheme, target in registry.SCHEMES.items():
         module, _, name = target.partition(":")
         assert hasattr(__import__(module, fromlist=[name]), name), scheme
+
+
+# --- prefixes ---------------------------------------------------------------------------------------------------------
+
+
+def test_prefixes_wrap_from_the_inside_out(tmp_path: Any) -> None:
+    from hal.backends.chaos import Chaos
+    from hal.backends.record import Record
+
+    query = f"n_series=4&chaos.drop=0.5&record.to={tmp_path}/a.bms&duty.kind=constant"
+    rack: Any = registry.open_rack(f"record+chaos+sim:lfp_280?{query}")
+    assert isinstance(rack, Record)
+    assert isinstance(rack._rack, Chaos)
+    assert rack.twin.config.n_series == 4
+    other: Any = registry.open_rack(f"chaos+record+sim:lfp_280?{query}")
+    assert isinstance(other, Chaos)
+    assert isinstance(other._rack, Record)
+    assert registry.programs(f"record+chaos+sim:lfp_280?{query}") == registry.programs("sim:lfp_280")
+
+
+def test_keys_and_tables_of_a_prefix_do_not_reach_the_rack(backend: types.ModuleType) -> None:
+    rack: Any = registry.open_rack(
+        "chaos+rec:here?chaos.seed=3&k=v&a.b=c", options={"chaos": {"wire": {}}, "rack": {"x": 1}}
+    )
+    assert rack._rack.given == {"query": {"k": "v", "a.b": "c"}, "clock": None, "options": {"rack": {"x": 1}}}
+    assert rack.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("choas+sim:lfp_280", "unknown prefix 'choas+' (did you mean 'chaos'?)"),
+        ("chaos+chaos+sim:lfp_280", "the prefix 'chaos+' is given twice"),
+        ("chaos+sin:lfp_280", "unknown scheme 'sin' (did you mean 'sim'?)"),
+        ("+sim:lfp_280", "unknown prefix '+'"),
+        ("sim:lfp_280?chaos.drop=0.1", "'chaos.drop' is a key of 'chaos+': write chaos+sim:lfp_280?chaos.drop=0.1"),
+        ("chaos+sim:site?racks=2", "a site of many racks, where one rack is needed"),
+    ],
+)
+def test_prefixes_that_cannot_be_are_refused(url: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        registry.open_rack(url)
+    assert message in str(caught.value)
+    assert f"'{url}'" in str(caught.value)
+
+
+def test_a_site_takes_no_prefix() -> None:
+    with pytest.raises(ConfigError, match=r"a prefix wraps one rack, not a site: leave out 'chaos\+'"):
+        registry.open_site("chaos+sim:site?racks=2")

@@ -102,7 +102,7 @@ def test_another_layout_is_refused(bench, tmp_path: Path) -> None:
 
 def test_what_is_flushed_survives_a_kill(bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `close`, as after SIGKILL: every flushed step can be read, and the file says that it has no end."""
-    monkeypatch.setattr(rec, "FLUSH_BYTES", 1)
+    monkeypatch.setattr("hal.backends.record.FLUSH_BYTES", 1)
     rack, controller, clock = bench()
     path = tmp_path / "killed.bms"
     recorder = rec.Recorder(path, rec.header_of(rack.info, controller, {}), rack.info.n_cells, rack.info.n_sensors)
@@ -124,7 +124,7 @@ def test_the_header_is_written_at_once(bench, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_the_recording_not_the_run(bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rec, "FLUSH_BYTES", 1)
+    monkeypatch.setattr("hal.backends.record.FLUSH_BYTES", 1)
     rack, controller, clock = bench()
     recorder = rec.Recorder(tmp_path / "r.bms", rec.header_of(rack.info, controller, {}), 8, rack.info.n_sensors)
 
