@@ -16,7 +16,7 @@ from bms.runtime import PAGE, SERIES, SITE_SERIES, SUMMARY, engine
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
 from hal.errors import ConfigError, DataError, nearest
-from hal.registry import is_site
+from hal.registry import is_site, unwrapped
 
 if TYPE_CHECKING:
     from bms.cells import CellParameters
@@ -137,8 +137,9 @@ def choose(scenario: str | None, rack: str | None, cell: str | None) -> Scenario
         scenario = scenarios.DEFAULT if scenarios.DEFAULT in fitting else next(iter(fitting), None)
     chosen = scenarios.load(scenario or scenarios.DEFAULT)
     if rack is not None:
+        below = unwrapped(rack)[1]
         if scenario is None:
-            chosen = _recorded(rack) if rack.startswith("replay:") else Scenario(name=rack.partition(":")[0])
+            chosen = _recorded(below.address) if below.scheme == "replay" else Scenario(name=below.scheme)
         chosen = replace(chosen, rack=rack)
     elif cell is not None and chosen.rack.startswith("sim:") and not is_site(chosen.rack):
         from bms import cells
@@ -152,13 +153,22 @@ def choose(scenario: str | None, rack: str | None, cell: str | None) -> Scenario
     return replace(chosen, cell=cell) if cell is not None else chosen
 
 
-def _recorded(url: str) -> Scenario:
-    """The scenario of the recording that `url` plays back, without what only its rack could use."""
+def _recorded(path: str) -> Scenario:
+    """The scenario of a recording that is played back, without what only its rack could use.
+
+    Where none was recorded, the times are those of its steps.
+    """
     from bms.core.machine_table import Request
     from hal.backends.replay import Recording
 
-    recording = Recording(Path(url.removeprefix("replay:")))
-    about = recording.header["about"]["scenario"]
+    recording = Recording(Path(path))
+    about = recording.header["about"].get("scenario")
+    if about is None:
+        times_s = [float(step.measurement["head"]["time_s"][0]) for step in recording]
+        if len(times_s) < 2 or not times_s[-1] > times_s[0]:
+            raise DataError(f"{recording.path}: holds {len(times_s)} steps: too few to be played back; record longer")
+        period_s = float(f"{(times_s[-1] - times_s[0]) / (len(times_s) - 1):.3g}")
+        return Scenario(name="replay", duration_s=times_s[-1] - times_s[0], period_s=period_s)
     return Scenario(
         name="replay",
         description=about["description"],

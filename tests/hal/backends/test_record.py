@@ -159,3 +159,18 @@ def test_a_table_names_the_place_too(tmp_path: Path) -> None:
     options = {"record": {"to": str(tmp_path / "a.bms")}, **DUTY}
     rack: Any = open_rack("record+sim:lfp_280?n_series=4", clock=Time(), options=options)
     assert rack.path == tmp_path / "a.bms"
+
+
+def test_a_recording_without_a_scenario_runs_a_controller(tmp_path: Path) -> None:
+    clock, path = Time(), tmp_path / "run.bms"
+    with open_rack(f"record+sim:lfp_280?n_series=16&record.to={path}", clock=clock, options=DUTY) as rack:
+        m, command = Measurement(16, rack.info.n_sensors), Command(16, rack.info.n_sensors)
+        for _ in range(30):
+            clock.now += 0.5
+            rack.read(m)
+            rack.write(command)
+    words = ["--out", str(tmp_path / "out"), "--no-report", "--quiet"]
+    assert main(["run", "--rack", f"chaos+replay:{path}?chaos.drop=0.01", *words]) in (0, 1)
+    steps = list(Recording(tmp_path / "out"))
+    assert len(steps) >= 29
+    assert {round(step.dt_s, 3) for step in steps[1:]} == {0.5}
