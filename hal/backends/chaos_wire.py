@@ -15,7 +15,7 @@ depends on the seed and the number of the sample alone.
 | `stale` | nothing for `hold_s`: its values stay, and grow older |
 | `freeze` | for `hold_s` the same values, as if they were new |
 | `bus_off` | nothing of any frame for `hold_s`; nor does the rack get a command |
-| `exception` | an answer without values: they are flagged as missing |
+| `exception` | an answer without values: they are flagged as missing; inputs stay as they were |
 | `swap_words` | the two 16-bit words of each value in the wrong order (single bytes stay) |
 
 With `drop` and `exception`, commands are lost at the same rate. A command is never falsified: it is protected on every
@@ -252,12 +252,13 @@ class Wire:
         self._taken_s[k] = now_s
 
     def _refuse(self, k: int, content: list[npt.NDArray[Any]]) -> None:
-        """Turn the content of a frame into an answer without values."""
-        for (name, _), values in zip(self._fields[k], content, strict=True):
+        """Turn the content of a frame into an answer without values; inputs are held, since not all have a quality."""
+        held = self._content(self._shown, k)
+        for (name, _), values, before in zip(self._fields[k], content, held, strict=True):
             if name.endswith("_quality"):
                 values |= np.uint8(Quality.MISSING)
             elif not name.endswith("_age_s"):
-                values[...] = np.nan if values.dtype.kind == "f" else 0
+                values[...] = np.nan if values.dtype.kind == "f" else before
 
     def _frozen(self, k: int, content: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """The content of a frame with the values that were shown before."""

@@ -191,11 +191,12 @@ def test_the_rack_opens_by_itself_where_commands_do_not_come() -> None:
 
 
 def test_an_exception_is_an_answer_without_values() -> None:
-    seen = Bench(exception=1.0).step()
+    bench = Bench(exception=1.0, from_s=0.5)
+    seen = bench.step()
     assert np.isnan(seen.cell_v).all()
     assert (seen.cell_v_quality == Quality.MISSING).all()
     assert seen.head["contactors_quality"][0] == Quality.MISSING
-    assert seen.head["contactors"][0] == 0
+    assert seen.head["interlock_closed"][0] == 1
 
 
 def test_swapped_words_are_swapped_back_to_the_value() -> None:
