@@ -1,8 +1,8 @@
 """What does a bad wire cost, and does it ever keep the contactors closed on what is not so?
 
 Run with `python bench/chaos.py` (a minute). Each fault of `hal.backends.chaos_wire` at 1 %, 10 % and 100 % of the
-frames for two minutes, on a connected twin of each shipped rack under the whole controller. The value is the longest time
-that a cell, the current or the string voltage was old, missing or wrong while the contactors were asked to be closed.
+frames for two minutes, on a connected twin of each shipped rack under the whole controller. The value is the longest
+time that a cell, the current or the string voltage was old, missing or wrong while the contactors were asked to close.
 """
 
 from __future__ import annotations

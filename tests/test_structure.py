@@ -18,6 +18,10 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "bms/cli.py": "tests/test_cli.py",
     "bms/core/power_cells.py": "tests/bms/core/test_power.py",  # the loops over cells of what is tested there
     "sim/link.py": "tests/sim/test_kernels_zero_volt.py",  # and wherever a whole rack draws a current
+    **{
+        f"bms/rig/acceptance/{name}.py": "tests/bms/rig/test_acceptance.py"  # plays them on racks, good and bad
+        for name in ("conftest", *(f"test_{part}" for part in ("measurement", "connect", "reaction", "twin", "bus")))
+    },
     "bms/core/seen.py": "tests/bms/core/test_signals.py",  # names of what the signals write
 }
 """Modules whose tests lie elsewhere than at tests/<folder>/test_<module>*.py, and where."""

@@ -145,8 +145,7 @@ class Loop:
         gc.freeze()  # what exists now stays: a collection during the run need not look at it
         try:
             while not self.stop and self._slot * self.period_s < duration_s * (1 - 1e-12):
-                self._step(self._request())
-                self._wait(lambda: bool(self.stop))
+                self.step(self._request())
             stats.ended_by = signal.Signals(self.stop.signal_number).name if self.stop else "duration"
             self._open_in_order()
         except BaseException as error:
@@ -157,6 +156,21 @@ class Loop:
             if not stats.opened:
                 self._open_at_once()
         return stats
+
+    def step(self, request: Request) -> None:
+        """One step, and the wait for the next; for those who do not `run` but ask step by step, and `finish`."""
+        self._step(request)
+        self._wait(lambda: bool(self.stop))
+
+    def finish(self) -> bool:
+        """Open the contactors, in order where the controller can, else at once. Returns whether they are seen open."""
+        self.stats.opened = False
+        try:
+            self._open_in_order()
+        finally:
+            if not self.stats.opened:
+                self._open_at_once()
+        return self.stats.opened
 
     def _request(self) -> Request:
         """What is asked now."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from bms.core.layout import CONFIG, STATE, Config, State
 from bms.core.step import Controller
-from hal.backends.record import StepWriter
+from hal.backends.record import Listener, StepWriter
 from hal.backends.replay import FORMAT, Recording, info_to_json, layout_digests
 from hal.codec import recording as codec
 from hal.contract import Command, Measurement, RackInfo, Record, Truth
@@ -77,6 +77,20 @@ class Recorder(StepWriter):
     def add(self, dt_s: float, request: int, status: int, controller: Controller, truth: Truth | None) -> None:
         """Append the step that `controller` has just made."""
         self.append(packed_step(self.codec, dt_s, request, status, controller, truth))
+
+
+class Telling:
+    """Tells a rack that records itself who decides and what: the loop's recorder where nothing else is recorded."""
+
+    def __init__(self, rack: object, info: RackInfo, controller: Controller, about: dict[str, Any]) -> None:
+        self._listener = rack if isinstance(rack, Listener) else None
+        if self._listener is not None:
+            self._listener.steered(header_of(info, controller, about))
+
+    def add(self, dt_s: float, request: int, status: int, controller: Controller, truth: Truth | None) -> None:
+        """Tell of the step that `controller` has just made."""
+        if self._listener is not None:
+            self._listener.decided(dt_s, request, status, estimate_crc(controller))
 
 
 def controller_of(recording: Recording) -> Controller:

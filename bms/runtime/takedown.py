@@ -7,8 +7,7 @@ from typing import Any
 
 from bms.core.step import Controller
 from bms.runtime.blackbox import BlackBox
-from bms.runtime.recording import Recorder, estimate_crc, header_of, packed_step
-from hal.backends.record import Listener
+from bms.runtime.recording import Recorder, Telling, header_of, packed_step
 from hal.codec import recording as codec
 from hal.contract import RackInfo, Truth
 from hal.errors import DataError
@@ -33,12 +32,9 @@ class TakeDown:
     ) -> None:
         self._controller = controller
         self.recorder: Recorder | None = None
-        self._listener = rack if isinstance(rack, Listener) else None
-        header = header_of(info, controller, about)
         if recording is not None:
-            self.recorder = Recorder(recording, header, info.n_cells, info.n_sensors)
-        if self._listener is not None:
-            self._listener.steered(header)
+            self.recorder = Recorder(recording, header_of(info, controller, about), info.n_cells, info.n_sensors)
+        self._telling = Telling(rack, info, controller, about)
         self._codec = self.recorder.codec if self.recorder else codec.StepCodec(info.n_cells, info.n_sensors)
         self.box = BlackBox(folder, info, controller, about, period_s, packer=self._codec)
 
@@ -48,8 +44,7 @@ class TakeDown:
         if self.recorder is not None:
             self.recorder.append(step)
         self.box.keep(step, controller.command)
-        if self._listener is not None:
-            self._listener.decided(dt_s, request, status, estimate_crc(controller))
+        self._telling.add(dt_s, request, status, controller, truth)
 
     def close(self, outcome: dict[str, Any]) -> None:
         """Finish all files."""

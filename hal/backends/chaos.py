@@ -214,11 +214,13 @@ class Chaos(Wrapper):
         super().__init__(rack)
         self.seed = seed
         self._wire_faults = wire
+        self._wire_now = wire
         self._wire: Wire | None = None
         self._damages = [
             _Damage(change, np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, number)))))
             for number, change in enumerate(changes)
         ]
+        self._n_own = len(self._damages)
         self._depth = 1 + max((int(d.change.value or 0) for d in self._damages if d.change.kind == "delay"), default=0)
         self._past: deque[Measurement] = deque(maxlen=self._depth)
         self._true: Measurement | None = None
@@ -270,11 +272,13 @@ class Chaos(Wrapper):
             self._rewire(wire)
 
     def clear(self) -> None:
-        """End all changes and faults of the wire."""
-        self._damages.clear()
-        self._rewire(NO_FAULTS)
+        """End what was injected; what it was made with stays."""
+        del self._damages[self._n_own :]
+        if self._wire_now is not self._wire_faults:
+            self._rewire(self._wire_faults)
 
     def _rewire(self, wire: WireFaults) -> None:
+        self._wire_now = wire
         self._wire = Wire(wire, self.info, self.seed, self._out) if wire.any else None
 
     def read(self, out: Measurement) -> None:

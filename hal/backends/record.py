@@ -5,7 +5,8 @@ measurement that it answers, and the truth where the rack is a twin; measurement
 with the command before. A loop that tells who decides (`steered`) and why (`decided`), as `bms run` and the bench do,
 leaves a recording that `bms replay` decides again, bit for bit.
 
-An existing file is replaced when the rack is opened; each further opening writes a file of its own, `FILE-2.bms`, ...
+An existing file is replaced when the rack is opened; each further opening, and each further controller, writes a file
+of its own: `FILE-2.bms`, `FILE-3.bms`, ...
 """
 
 from __future__ import annotations
@@ -107,27 +108,37 @@ class Record(Wrapper):
         super().__init__(rack)
         self.path = path
         self._writer: StepWriter | None = None
-        self._openings = 0
+        self._first: Path | None = None
+        self._files = 1
+        self._steered = False
 
     def open(self) -> None:
         """Reach the device and begin the file."""
         super().open()
         if self._writer is not None:
             return
-        if self._openings:
-            self.path = self.path.with_name(f"{self.path.stem.rstrip('-0123456789')}-{self._openings + 1}.bms")
+        if self._first is None:
+            self._first = self.path
+        else:
+            self._next_file()
         try:
             self._begin({"about": {}})
         except DataError:
             super().close()
             raise
-        self._openings += 1
+
+    def _next_file(self) -> None:
+        """Name the next file: FILE-2.bms, FILE-3.bms, ..."""
+        assert self._first is not None
+        self._files += 1
+        self.path = self._first.with_name(f"{self._first.stem}-{self._files}{self._first.suffix}")
 
     def _begin(self, header: Mapping[str, Any]) -> None:
         info = self.info
         size = info.n_cells, info.n_sensors
         own = {"format": FORMAT, "layouts": layout_digests(), "rack": info_to_json(info)}
         self._writer = StepWriter(self.path, {**header, **own}, *size)
+        self._steered = False
         self._seen, self._command, self._truth = Measurement(*size), Command(*size), Truth(*size)
         self._teller = self._rack if info.capabilities.truth and isinstance(self._rack, HasTruth) else None
         self._before_s: float | None = None
@@ -159,10 +170,19 @@ class Record(Wrapper):
             self._details = (self._passed_s(), 0, 0, 0)
 
     def steered(self, header: Mapping[str, Any]) -> None:
-        """Begin the file again with the controller in it; what was read before is left out."""
-        if self._writer is not None:
+        """Begin the file again with the controller in it; what was read before is left out.
+
+        A second controller gets a file of its own.
+        """
+        if self._writer is None:
+            return
+        if self._steered:
+            self._end()
+            self._next_file()
+        else:
             self._writer.close()
-            self._begin(header)
+        self._begin(header)
+        self._steered = True
 
     def decided(self, dt_s: float, request: int, status: int, estimate_crc: int) -> None:
         """What belongs to the command written last."""
@@ -190,9 +210,13 @@ class Record(Wrapper):
     def close(self) -> None:
         """Open the contactors, release the device and end the file. Raises `DataError` if the file is not complete."""
         super().close()
+        if self._writer is not None:
+            self._end()
+
+    def _end(self) -> None:
+        """Write what is left, and close the file."""
         writer = self._writer
-        if writer is None:
-            return
+        assert writer is not None
         if self._waiting or self._details is not None:
             self._put()
         self._writer = None

@@ -231,6 +231,12 @@ def test_faults_can_be_injected_and_cleared_while_it_runs() -> None:
     bench.chaos.clear()
     assert bench.step().cell_v.tobytes() == bench.true.cell_v.tobytes()
     assert bench.seen.head["current_a"].tobytes() == bench.true.head["current_a"].tobytes()
+    made = Bench(exception=1.0, until_s=1e6)
+    made.chaos.inject(Change("bus_v", "zero"), wire=WireFaults(drop=1.0))
+    made.step()
+    made.chaos.clear()
+    assert (made.step().cell_v_quality == Quality.MISSING).all()  # what it was made with stays
+    assert made.seen.head["bus_v"][0] != 0.0
     with pytest.raises(ConfigError, match=r"index = 12: not in 0\.\.11"):
         bench.chaos.inject(Change("cell_v", "nan", index=12))
     with pytest.raises(LinkError, match="not open"):
