@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trial": ("bms.trial.command", "try a controller against faults, and write the ledger of its reactions"),
     "check": ("bms.runtime.check", "look a rack's configuration over and say what is wrong with it"),
     "build": ("bms.firmware.build", "make a library of the controller, with a C interface and without Python inside"),
+    "doctor": ("bms.rig.doctor", "look a rack over, on whatever wire, and say what is wrong with what it tells"),
     "report": ("bms.runtime.report", "make a self-contained HTML page of a run"),
 }
 """Sub-commands: (module, one line of help)."""

@@ -18,6 +18,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "bms/cli.py": "tests/test_cli.py",
     "bms/core/power_cells.py": "tests/bms/core/test_power.py",  # the loops over cells of what is tested there
     "sim/link.py": "tests/sim/test_kernels_zero_volt.py",  # and wherever a whole rack draws a current
+    "bms/rig/checks_values.py": "tests/bms/rig/test_checks.py",  # tried all together, so that one cause is told once
+    "bms/rig/checks_current.py": "tests/bms/rig/test_checks.py",
     **{
         f"bms/rig/acceptance/{name}.py": "tests/bms/rig/test_acceptance.py"  # plays them on racks, good and bad
         for name in ("conftest", *(f"test_{part}" for part in ("measurement", "connect", "reaction", "twin", "bus")))
