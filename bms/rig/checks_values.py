@@ -39,7 +39,7 @@ def swapped(seen: Seen, out: Doubt, verdict: Verdict) -> None:
         there = seen.flags[name] == 0
         flagged = ~there.any(axis=0)
         outside = ((~((values >= low) & (values <= high)) | _dust(values)) & there).mean(axis=0)
-        suspects = np.flatnonzero((outside > 0.5) & ~flagged)
+        suspects = np.flatnonzero((outside > COMES_AND_GOES) & ~flagged)
         found: dict[str, list[int]] = {}
         for k in suspects:
             told = values[there[:, k], k]
@@ -58,7 +58,9 @@ def swapped(seen: Seen, out: Doubt, verdict: Verdict) -> None:
                 f"change the order of {word} of this signal in the profile",
             )
             out.add(name, at)
-        now_and_then = np.flatnonzero((outside > COMES_AND_GOES) & (outside <= 0.5) & ~flagged)
+        told_apart = [k for at in found.values() for k in at]
+        rest = [int(k) for k in suspects if outside[k] <= 0.5 and k not in told_apart]
+        now_and_then = np.array(rest, int)
         if now_and_then.size:
             share = float(outside[now_and_then].max())
             verdict.add(
