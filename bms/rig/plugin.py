@@ -9,6 +9,7 @@ notice.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,7 +103,10 @@ def _bench(config: pytest.Config) -> Bench:
             _cannot(config, NO_RACK)
         from bms.rig.bench import Bench
 
-        bench = _or_exit(lambda: Bench(_environment(config)))
+        environment = _environment(config)
+        if "PYTEST_XDIST_WORKER" in os.environ and not environment.virtual:
+            pytest.exit(f"{environment.rack}: one rack, one process: leave out -n", pytest.ExitCode.USAGE_ERROR)
+        bench = _or_exit(lambda: Bench(environment))
         config.stash[_BENCH] = bench
     return bench
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -216,3 +217,24 @@ def test_mistakes_are_one_line(options: list[str], message: str, play: Play) -> 
     lines = [line for line in session.out.splitlines() if message in line]
     assert lines
     assert "Traceback" not in session.out
+
+
+# --- the text ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_text_run(play: Play, repository: Path, tmp_path: Path) -> None:
+    text = (repository / "docs" / "bench_rig.md").read_text()
+    (source,) = re.findall(r"```python\n(# test_my_rack.py\n.*?)```", text, re.DOTALL)
+    (env,) = re.findall(r"```toml\n(# rack.toml.*?)```", text, re.DOTALL)
+    (tmp_path / "rack.toml").write_text(env)
+    session = play(source, "--rack-env", "rack.toml")
+    assert session.code == 0, session.out
+    assert "3 passed" in session.last
+
+
+def test_two_processes_do_not_share_a_rack(play: Play) -> None:
+    play.environment["PYTEST_XDIST_WORKER"] = "gw0"
+    assert "1 passed" in play("def test_it(rack): ...\n", "--rack", RACK).last
+    session = play("def test_it(rack): ...\n", "--rack", "modbus:tcp://127.0.0.1:1")
+    assert session.code == 4
+    assert "one rack, one process: leave out -n" in session.out
