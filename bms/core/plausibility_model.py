@@ -35,6 +35,7 @@ from bms.core.signals_layout import (
     HELD_A,
     MISSING_A2,
     MOST_MISSING_A,
+    MOVED_SOC,
     PER_CELL,
     READ_A,
     RESIDUAL_TAU_S,
@@ -58,8 +59,11 @@ _USUAL_V = f4(5e-3)
 _FAR = f4(3)  # deviations of SoC
 _MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
 _PUT_BACK_V = f4(0.02)
+_SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
+_SUNK_SLOWER = f4(6)
+_LOAD_SHARE = f4(0.15)  # of the resistance of a cell, of which the temperature may be wrong by some kelvin
 _FAR_V = f4(0.1)
-_LEAST_SOC = f4(0.03)  # as if so much charge had flowed: near a steep end little is enough
+_LEAST_SOC = f4(0.03)  # as if so much had flowed one way, where it flowed to and fro
 # resistances may be 2.5 times what they are taken for, before a rack that has aged is known, and hardly smaller
 _DOUBT_MORE, _DOUBT_LESS = f4(1.5), f4(0.15)
 _UNKNOWN_STD = f4(0.12)  # relative; what is published of a resistance before anything is known
@@ -152,22 +156,60 @@ def _remembered_doubt(
 
 
 @kernel
+def _near(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1, centre_v: f4, own_centre_v: f4) -> tuple[f4, f4]:
+    """(mean innovation, mean of innovation less residual) of the cells within `_FAR_V` of the centre of each.
+
+    The centre itself where there is none.
+    """
+    total_v, count, own_v, own_count = _ZERO, 0, _ZERO, 0
+    for k in range(use.shape[0]):
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
+        if use[k] & CALM != 0 and known:
+            off_v = innovation[k] - residual[k]
+            if abs(innovation[k] - centre_v) <= _FAR_V:
+                total_v += innovation[k]
+                count += 1
+            if abs(off_v - own_centre_v) <= _FAR_V:
+                own_v += off_v
+                own_count += 1
+    return (
+        total_v / f4(count) if count > 0 else centre_v,
+        own_v / f4(own_count) if own_count > 0 else own_centre_v,
+    )
+
+
+@kernel
 def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tuple[f4, f4, f4, f4, int]:
     """(mean innovation, the same less what is each cell's own, mean SoC, mean deviation, how many) of those to compare.
 
-    Which cells these are changes with what is bled: what is each cell's own must not look like a change of them all.
+    Which cells these are changes with what is bled: what is each cell's own must not look like a change of them all. Of
+    either mean no cell is part that is more than `_FAR_V` from the mean without lowest and highest: what one of few
+    cells does, all would seem to do.
     """
     total_v, own_v, total_soc, total_std, count = _ZERO, _ZERO, _ZERO, _ZERO, 0
+    low_v, high_v, own_low_v, own_high_v = _ABSURD_V, -_ABSURD_V, _ABSURD_V, -_ABSURD_V
     for k in range(use.shape[0]):
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
         if use[k] & CALM != 0 and abs(innovation[k]) < _ABSURD_V and known:
+            off_v = innovation[k] - residual[k]
             total_v += innovation[k]
-            own_v += residual[k]
+            own_v += off_v
             total_soc += soc[k]
             total_std += soc_std[k]
+            low_v, high_v = min(low_v, innovation[k]), max(high_v, innovation[k])
+            own_low_v, own_high_v = min(own_low_v, off_v), max(own_high_v, off_v)
             count += 1
     n = f4(count)
-    return total_v / n, (total_v - own_v) / n, total_soc / n, total_std / n, count
+    mean_v, mean_own_v = total_v / n, own_v / n
+    if count > 2:
+        centre_v, own_centre_v = (
+            (total_v - low_v - high_v) / (n - f4(2)),
+            (own_v - own_low_v - own_high_v) / (n - f4(2)),
+        )
+        far_v = max(max(high_v - centre_v, centre_v - low_v), max(own_high_v - own_centre_v, own_centre_v - own_low_v))
+        if far_v > _FAR_V:
+            mean_v, mean_own_v = _near(innovation, residual, soc, soc_std, use, centre_v, own_centre_v)
+    return mean_v, mean_own_v, total_soc / n, total_std / n, count
 
 
 @kernel
@@ -182,58 +224,6 @@ def _risen(residual: F4, usual: F4, k: int) -> f4:
 
 
 @kernel
-def _unexplained(
-    state: SignalState, nodes: F4, row: int, sag_v: f4, soc: F4, soc_std: F4, k: int, went: f4, cell_mean_v: f4
-) -> f4:
-    """What remains of the sag of cell `k`, less what SoC, a broken wire and a misled filter explain; 0 or less is none.
-
-    On a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows (`went`); and
-    where it may lie beyond the end of the curve nothing can be said.
-    """
-    off = min(_FAR * soc_std[k], _MOST_SOC)
-    if not (soc[k] >= off and soc[k] + off <= f4(1)):
-        return _ZERO
-    sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went))
-    sag_v -= _risen(state.residual_v, state.usual_v, k)
-    # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
-    return min(sag_v, cell_mean_v - state.cell_v[k] + _USUAL_V + _USUAL_V)
-
-
-@kernel
-def _bled_sag(
-    state: SignalState, nodes: F4, row: int, model_v: F4, soc: F4, soc_std: F4, went: f4, cell_mean_v: f4
-) -> tuple[f4, int]:
-    """(largest sag, its cell) of the cells that are bled now, or beside one; NaN and -1 if there are not two of them.
-
-    The filter does not believe their voltages, because what bleeding does to them is put back with some error: alike in
-    all of them, or less than `_PUT_BACK_V`. A hard short cannot wait until they are measured in peace.
-    """
-    mean_v, far_v, count = _ZERO, _ABSURD_V, 0
-    for _ in range(2):  # the second time without what is far from the mean: one cell must not move the others
-        total_v, count = _ZERO, 0
-        for k in range(state.residual_v.shape[0]):
-            off_v = state.cell_v[k] - model_v[k] - mean_v
-            if state.cell_use[k] & (USABLE | CALM) == USABLE and abs(off_v) < far_v:
-                total_v += off_v
-                count += 1
-        if count < 2:
-            return _NAN, -1
-        mean_v += total_v / f4(count)
-        far_v = _FAR_V
-    deepest_v, at = _ZERO, -1
-    for k in range(state.residual_v.shape[0]):
-        off_v = state.cell_v[k] - model_v[k]
-        sag_v = state.usual_v[k] - (off_v - mean_v) - _PUT_BACK_V
-        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
-        if sag_v > _USUAL_V and sag_v > deepest_v and known and state.cell_use[k] & (USABLE | CALM) == USABLE:
-            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, cell_mean_v)
-            if sag_v > deepest_v:
-                deepest_v = sag_v
-                at = k
-    return deepest_v, at
-
-
-@kernel
 def _residual(
     config: SignalConfig,
     state: SignalState,
@@ -243,40 +233,149 @@ def _residual(
     soc: F4,
     soc_std: F4,
     mean_v: f4,
-    went: f4,
-    cell_mean_v: f4,
+    common_v: f4,
     dt_s: f4,
-) -> tuple[f4, int, f4, int]:
-    """(largest residual, its cell, largest sag, its cell), each beyond what the uncertainty of the SoC explains of it.
+) -> tuple[f4, int]:
+    """(largest residual, its cell), beyond what the uncertainty of the SoC explains of it; and its average of minutes.
 
-    The residual is the filtered innovation less the mean one, the sag how far it has sunk below its average of minutes:
-    a short inside draws current from its own cell alone. What is smaller than the errors of sensors and model is 0: the
+    The residual is the filtered innovation less `common_v`, which does not depend on the cells that can be compared
+    just now; over minutes it is centred on `mean_v`. What is smaller than the errors of sensors and model is 0: the
     curve is asked for few cells only.
     """
     gain = dt_s / (config.number[RESIDUAL_TAU_S] + dt_s)
     slow = dt_s / (config.number[SAG_TAU_S] + dt_s)
     residual, usual, use = state.residual_v, state.usual_v, state.cell_use
+    centre_v = slow * (mean_v - common_v)
     for k in range(residual.shape[0]):
         usable = (use[k] & CALM != 0) & (abs(innovation[k]) < _ABSURD_V)
-        residual[k] = residual[k] + gain * (innovation[k] - mean_v - residual[k]) if usable else residual[k]
+        residual[k] = (
+            residual[k] + gain * (innovation[k] - common_v - residual[k]) - centre_v if usable else residual[k]
+        )
         # a cell that read too high for a while does not sink when it reads what it should again
-        usual[k] = usual[k] + slow * (min(residual[k], _USUAL_V) - usual[k]) if usable else usual[k]
-    worst_v, at, deepest_v, sunk_at = _ZERO, -1, _ZERO, -1
+        follow = slow / _SUNK_SLOWER if state.sunk_soc[k] == state.sunk_soc[k] else slow
+        usual[k] = usual[k] + follow * (min(residual[k], _USUAL_V) - usual[k]) if usable else usual[k]
+    worst_v, at = _ZERO, -1
     for k in range(residual.shape[0]):
-        size_v, sag_v = abs(residual[k]), usual[k] - residual[k]
-        candidate = (size_v > _USUAL_V and size_v > worst_v) or (sag_v > _USUAL_V and sag_v > deepest_v)
+        size_v = abs(residual[k])
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
         # of a cell that is bled now, what was seen before still holds
-        if candidate and known and use[k] & USABLE != 0:
-            doubt_v = explained(nodes, row, soc[k], soc_std[k])
-            if size_v - doubt_v > worst_v and size_v > _USUAL_V:
-                worst_v = size_v - doubt_v
+        if size_v > _USUAL_V and size_v > worst_v and known and use[k] & USABLE != 0:
+            size_v -= explained(nodes, row, soc[k], soc_std[k])
+            if size_v > worst_v:
+                worst_v = size_v
                 at = k
-            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, cell_mean_v)
-            if sag_v > deepest_v:
-                deepest_v = sag_v
-                sunk_at = k
-    return worst_v, at, deepest_v, sunk_at
+    return worst_v, at
+
+
+@kernel
+def _bled_mean(state: SignalState, model_v: F4) -> f4:
+    """Mean of measured less expected voltage of the cells that are bled now, or beside one; NaN of fewer than two.
+
+    The filter does not believe these voltages: what bleeding does to them is put back with some error, alike in all of
+    them. Of the mean no cell is part that is more than `_FAR_V` from it.
+    """
+    mean_v, far_v, count = _ZERO, _ABSURD_V, 0
+    for _ in range(2):
+        total_v, count = _ZERO, 0
+        for k in range(model_v.shape[0]):
+            off_v = state.cell_v[k] - model_v[k] - mean_v
+            if state.cell_use[k] & (USABLE | CALM) == USABLE and abs(off_v) < far_v:
+                total_v += off_v
+                count += 1
+        if count < 2:
+            return _NAN
+        mean_v += total_v / f4(count)
+        far_v = _FAR_V
+    return mean_v
+
+
+@kernel
+def _unexplained(
+    state: SignalState,
+    nodes: F4,
+    row: int,
+    sag_v: f4,
+    soc: F4,
+    soc_std: F4,
+    k: int,
+    went: f4,
+    load_v: f4,
+    cell_mean_v: f4,
+) -> f4:
+    """What remains of the sag of cell `k`, less what SoC, load, a broken wire and a misled filter explain; 0: nothing.
+
+    On a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows (`went`); and
+    where it may lie beyond the end of the curve nothing can be said.
+    """
+    off = min(_FAR * soc_std[k], _MOST_SOC)
+    if not (soc[k] >= off and soc[k] + off <= f4(1)):
+        return _ZERO
+    sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went)) + load_v
+    sag_v -= _risen(state.residual_v, state.usual_v, k)
+    # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
+    return min(sag_v, cell_mean_v - state.cell_v[k] + _USUAL_V + _USUAL_V)
+
+
+@kernel
+def _sag(
+    state: SignalState,
+    nodes: F4,
+    row: int,
+    model_v: F4,
+    soc: F4,
+    soc_std: F4,
+    mean_v: f4,
+    went: f4,
+    load_v: f4,
+    cell_mean_v: f4,
+) -> tuple[f4, int]:
+    """(largest sag, its cell): how far one cell has sunk below its average of minutes, less what explains it.
+
+    A short inside draws current from its own cell alone: what a third cell does too is a wrong temperature, or the knee
+    of a curve that the estimates have not foreseen, where the weaker cells go first. It is taken off twice.
+
+    A hard short cannot wait until a cell is measured in peace: while it is bled, what is measured counts less
+    `_PUT_BACK_V` against the others that are, or less `_FAR_V` against `mean_v` of those that are not (NaN where there
+    are none).
+
+    The filter of a shorted cell learns its sag as a loss of charge. Of a cell that has sunk by `_SUNK_V` the SoC that
+    it has lost since, against the mean cell, is not believed until it has risen again.
+    """
+    n = state.residual_v.shape[0]
+    bled_v = _bled_mean(state, model_v[:n])
+    total_soc, count = _ZERO, 0
+    for k in range(n):
+        known = abs(soc[k]) < _ABSURD_SOC
+        total_soc += soc[k] if known else _ZERO
+        count += int(known)
+    mean_soc = total_soc / f4(max(count, 1))
+    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
+    for k in range(n):
+        sag_v = state.usual_v[k] - state.residual_v[k]
+        if state.cell_use[k] & CALM == 0:
+            now_v = state.usual_v[k] - (state.cell_v[k] - model_v[k])
+            if bled_v == bled_v:
+                sag_v = max(sag_v, now_v + bled_v - _PUT_BACK_V)
+            if mean_v == mean_v:
+                sag_v = max(sag_v, now_v + mean_v - _FAR_V)
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC and state.cell_use[k] & USABLE != 0
+        sunk = state.sunk_soc[k] == state.sunk_soc[k]
+        if known and sunk:
+            learnt = max(state.sunk_soc[k] - (soc[k] - mean_soc), _ZERO)
+            sag_v += _ocv(nodes, row, soc[k] + learnt) - _ocv(nodes, row, soc[k])
+        if known and (sunk or (sag_v > _USUAL_V and sag_v > third_v)):
+            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, load_v, cell_mean_v)
+            if not sunk and sag_v > _SUNK_V:
+                state.sunk_soc[k] = soc[k] - mean_soc
+            elif sag_v < _RISEN_AGAIN_V:
+                state.sunk_soc[k] = _NAN
+            if sag_v > first_v:
+                first_v, second_v, third_v, at = sag_v, first_v, second_v, k
+            elif sag_v > second_v:
+                second_v, third_v = sag_v, second_v
+            else:
+                third_v = max(third_v, sag_v)
+    return max(first_v - third_v - third_v, _ZERO), at
 
 
 @kernel
@@ -417,33 +516,34 @@ def judge(
     factor = mean_factor(resistance)
     row = _row_of(estimator, seen.degc_mean)
     mean_v, common_v, mean_soc, mean_std, count = _common(innovation, state.residual_v, soc, soc_std, state.cell_use)
-    missing_a, wrong, residual_v, at, sag_v, sunk_at = _NAN, _NAN, _NAN, -1, _NAN, -1
+    missing_a, wrong, residual_v, at = _NAN, _NAN, _NAN, -1
     number = state.number
     number[COMPARE_S] += dt_s
     gone = -number[HELD_A] * c[PER_CELL] * estimator.scalars[0].rate * dt_s
-    number[WENT_SOC] = (number[WENT_SOC] + gone) * c[SAG_TAU_S] / (c[SAG_TAU_S] + dt_s)
-    went = f4(number[WENT_SOC])
-    went = max(went, _LEAST_SOC) if went >= _ZERO else min(went, -_LEAST_SOC)
+    kept = c[SAG_TAU_S] / (c[SAG_TAU_S] + dt_s)
+    number[WENT_SOC] = (number[WENT_SOC] + gone) * kept
+    number[MOVED_SOC] = (number[MOVED_SOC] + abs(gone)) * kept
+    least = min(number[MOVED_SOC], _LEAST_SOC)
+    went = max(number[WENT_SOC], least) if number[WENT_SOC] >= _ZERO else min(number[WENT_SOC], -least)
+    ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
+    load_v = _LOAD_SHARE * ohm * number[MOVED_SOC] / (c[SAG_TAU_S] * estimator.scalars[0].rate)
+    nodes = estimator.nodes
     if count > 0:
-        nodes = estimator.nodes
-        residual_v, at, sag_v, sunk_at = _residual(
-            config, state, nodes, row, innovation, soc, soc_std, mean_v, went, seen.cell_v_mean, dt_s
-        )
+        residual_v, at = _residual(config, state, nodes, row, innovation, soc, soc_std, mean_v, common_v, dt_s)
         if not np.isnan(seen.current_a):
             # bleeding may leave nothing to compare for most of a minute, in which a model drifts all the same
             since_s = elapsed(number[COMPARE_S])
             number[COMPARE_S] = _ZERO
             doubt_v = _remembered_doubt(config, state, nodes, row, mean_soc, mean_std, since_s)
-            ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
             doubt = _more(resistance, resistance_std)
             missing_a, wrong = _missing_current(config, state, seen.current_a, common_v, doubt_v, ohm, doubt, since_s)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
-    bled_v, bled_at = _bled_sag(state, estimator.nodes, row, model_v, soc, soc_std, went, seen.cell_v_mean)
-    if bled_v > sag_v or np.isnan(sag_v):
-        sag_v, sunk_at = bled_v, bled_at
+    sag_v, sunk_at = _sag(
+        state, nodes, row, model_v, soc, soc_std, mean_v if count > 0 else _NAN, went, load_v, seen.cell_v_mean
+    )
     put(value, where, _CELL_SAG, sag_v, sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)

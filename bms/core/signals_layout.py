@@ -102,8 +102,9 @@ from hal.contract import F4, U1, U2, U4, Field
     BOTH_A2,
     CHANGED_A4,
     WENT_SOC,
+    MOVED_SOC,
     N_STATE_NUMBERS,
-) = range(29)
+) = range(30)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
@@ -127,6 +128,9 @@ STATE_FIELDS = (
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
     Field("signal_usual_v", "f4", "average of that over minutes", "cells"),
+    Field(
+        "signal_sunk_soc", "f4", "SoC less the mean cell's when it was first seen to sink; NaN: it does not", "cells"
+    ),
     Field("signal_cell_degc", "f4", "temperature that each cell is taken to have", "cells"),
     Field("signal_degc", "f4", "last usable value of each sensor", "sensors"),
     Field("signal_degc_lost_s", "f4", "time since it was usable", "sensors"),
@@ -160,6 +164,7 @@ class SignalState(NamedTuple):
     cell_mean_v: F4
     residual_v: F4
     usual_v: F4
+    sunk_soc: F4
     cell_degc: F4
     degc: F4
     degc_lost_s: F4

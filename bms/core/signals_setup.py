@@ -145,7 +145,7 @@ class SignalSettings:
     current_tau_s: float = 5.0  # the cells' common voltage response is averaged over this time, ...
     current_slow_tau_s: float = 30.0  # ... less its average over this: what changes more slowly is the model's error
     current_gain_tau_s: float = 600.0  # what goes missing as the current changes is remembered for so long
-    residual_tau_s: float = 30.0  # and each cell's own over this
+    residual_tau_s: float = 10.0  # and each cell's own over this
     sag_tau_s: float = 600.0  # what a cell's own is usually, is averaged over this time
     current_still_s: float = 10.0  # a reading that stands still for so long is suspect; a live sensor has noise
 

@@ -124,9 +124,9 @@ def _plausibility(t: Table, basis: Basis) -> None:
     # 280 Ah that are shorted by 30 mohm inside sink by 35 mV within a minute
     t.add(
         _F.CELL_SAG,
-        (0.02, 0.013, 20.0, 300.0, R.NONE),
-        (0.03, 0.02, 20.0, 300.0, R.DERATE | R.COOL | R.NO_BALANCING),
-        (0.04, 0.025, 10.0, 300.0, RAMP | R.COOL),
+        (0.016, 0.011, 5.0, 300.0, R.NO_BALANCING),
+        (0.022, 0.015, 5.0, 300.0, R.DERATE | R.COOL | R.NO_BALANCING),
+        (0.03, 0.02, 5.0, 300.0, RAMP | R.COOL),
         120.0,
     )
     # what is out of range is not used: the rows of lost data follow

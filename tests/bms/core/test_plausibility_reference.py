@@ -1,0 +1,224 @@
+"""The comparison of cells against the same in plain numpy: what is common to all, each cell's own, and which has sunk."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bms.core import plausibility_model as p
+from bms.core import signals_layout as y
+from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV
+from bms.core.faults import Fault
+from hal.contract import NO_INDEX, Quality
+
+F = Fault
+F8 = npt.NDArray[np.float64]
+RESIDUAL_S, SAG_S = 10.0, 600.0
+
+
+class Reference:
+    """What `judge` remembers and tells of cells, in float64."""
+
+    def __init__(self, bench: Any) -> None:
+        n = bench.innovation.size
+        self.n = n
+        self.residual_v, self.usual_v, self.sunk_soc = np.zeros(n), np.zeros(n), np.full(n, np.nan)
+        self.went = self.moved = 0.0
+        self.scalars = bench.estimator.scalars[0]
+        self.nodes = bench.estimator.nodes.astype(np.float64).reshape(N_DEGC, N_SOC, NODE)
+        self.numbers = bench.config.number.astype(np.float64)
+
+    def ocv(self, soc: Any) -> Any:
+        return np.interp(soc, np.linspace(0.0, 1.0, N_SOC), self.nodes[self.row, :, OCV])
+
+    def step(self, bench: Any, dt_s: float) -> tuple[tuple[float, int], tuple[float, int]]:
+        """((largest residual, its cell), (largest sag, its cell))."""
+        degc = float(bench.seen.degc_mean)
+        row = (degc - float(self.scalars.degc_first)) * float(self.scalars.nodes_per_kelvin)
+        self.row = int(np.clip(np.floor(row + 0.5), 0, N_DEGC - 1))
+        innovation, soc, std = (x[: self.n].astype(np.float64) for x in (bench.innovation, bench.soc, bench.soc_std))
+        cell_v, model_v = bench.state.cell_v.astype(np.float64), bench.model_v[: self.n].astype(np.float64)
+        usable, calm = bench.state.cell_use & y.USABLE != 0, bench.state.cell_use & y.CALM != 0
+        known = (np.abs(soc) < 10) & (np.abs(std) < 10)
+        per_cell, rate = self.numbers[y.PER_CELL], float(self.scalars.rate)
+
+        gone = -float(bench.state.number[y.HELD_A]) * per_cell * rate * dt_s
+        kept = SAG_S / (SAG_S + dt_s)
+        self.went, self.moved = (self.went + gone) * kept, (self.moved + abs(gone)) * kept
+        least = min(self.moved, 0.03)
+        went = max(self.went, least) if self.went >= 0 else min(self.went, -least)
+        ohm = self.numbers[y.FAST_OHM] * math.exp(self.numbers[y.OHM_PER_KELVIN] * (25.0 - degc))
+        load_v = 0.15 * ohm * self.moved / SAG_S / rate
+
+        compared = calm & (np.abs(innovation) < 100) & known
+        mean_v, worst = math.nan, (math.nan, -1)
+        if compared.any():
+            mean_v, common_v = near_mean(innovation[compared]), near_mean((innovation - self.residual_v)[compared])
+            worst = self.residual(innovation, soc, std, mean_v, common_v, usable & known, calm, dt_s)
+        return worst, self.sag(soc, std, cell_v, model_v, usable & known, usable, calm, mean_v, went, load_v, bench)
+
+    def residual(
+        self, innovation: F8, soc: F8, std: F8, mean_v: float, common_v: float, judged: Any, calm: Any, dt_s: float
+    ) -> tuple[float, int]:
+        gain, slow = dt_s / (RESIDUAL_S + dt_s), dt_s / (SAG_S + dt_s)
+        taken = calm & (np.abs(innovation) < 100)
+        change = gain * (innovation - common_v - self.residual_v) - slow * (mean_v - common_v)
+        self.residual_v = np.where(taken, self.residual_v + change, self.residual_v)
+        follow = np.where(np.isnan(self.sunk_soc), slow, slow / 6)
+        self.usual_v += np.where(taken, follow * (np.minimum(self.residual_v, 5e-3) - self.usual_v), 0.0)
+        size_v = np.abs(self.residual_v)
+        here_v = self.ocv(soc)
+        left_v = size_v - np.maximum(self.ocv(soc + std) - here_v, here_v - self.ocv(soc - std))
+        left_v = np.where(judged & (size_v > 5e-3), left_v, -1.0)
+        at = int(np.argmax(left_v))
+        return (float(left_v[at]), at) if left_v[at] > 0 else (0.0, -1)
+
+    def sag(
+        self,
+        soc: F8,
+        std: F8,
+        cell_v: F8,
+        model_v: F8,
+        judged: Any,
+        usable: Any,
+        calm: Any,
+        mean_v: float,
+        went: float,
+        load_v: float,
+        bench: Any,
+    ) -> tuple[float, int]:
+        off_v = cell_v - model_v
+        bled = usable & ~calm & (np.abs(off_v) < 100)
+        bled_v = math.nan
+        if bled.sum() >= 2:
+            near = bled & (np.abs(off_v - off_v[bled].mean()) < 0.1)
+            bled_v = off_v[near].mean() if near.sum() >= 2 else math.nan
+        soc_known = np.abs(soc) < 10
+        mean_soc = soc[soc_known].sum() / max(soc_known.sum(), 1)
+        told: list[float] = [0.0, 0.0, 0.0]
+        at = -1
+        for k in range(self.n):
+            sag_v = self.usual_v[k] - self.residual_v[k]
+            if not calm[k]:
+                now_v = self.usual_v[k] - off_v[k]
+                sag_v = np.nanmax([sag_v, now_v + bled_v - 0.02, now_v + mean_v - 0.1])
+            if not judged[k]:
+                continue
+            sunk = not math.isnan(self.sunk_soc[k])
+            if sunk:
+                learnt = max(self.sunk_soc[k] - (soc[k] - mean_soc), 0.0)
+                sag_v += self.ocv(soc[k] + learnt) - self.ocv(soc[k])
+            if not sunk and not (sag_v > 5e-3 and sag_v > told[2]):
+                continue
+            sag_v = self.unexplained(k, float(sag_v), soc[k], std[k], cell_v[k], went, load_v, bench)
+            if not sunk and sag_v > 0.018:
+                self.sunk_soc[k] = soc[k] - mean_soc
+            elif sag_v < 0.012:
+                self.sunk_soc[k] = np.nan
+            if sag_v > told[0]:
+                at = k
+            told = sorted([*told, sag_v], reverse=True)[:3]
+        return max(told[0] - 2 * told[2], 0.0), at
+
+    def unexplained(
+        self, k: int, sag_v: float, soc: float, std: float, cell_v: float, went: float, load_v: float, bench: Any
+    ) -> float:
+        off = min(3 * std, 0.1)
+        if not (soc >= off and soc + off <= 1):
+            return 0.0
+        bent = [
+            abs(self.ocv(soc + o) - self.ocv(soc) - self.ocv(soc - went + o) + self.ocv(soc - went))
+            for o in (off, -off)
+        ]
+        risen = self.residual_v - self.usual_v
+        beside = [risen[j] for j in (k - 1, k + 1) if 0 <= j < self.n]
+        sag_v -= max(bent) + load_v + max(0.0, *beside)
+        return min(sag_v, float(bench.seen.cell_v_mean) - cell_v + 0.01)
+
+
+def near_mean(values: F8) -> float:
+    """Mean of those that are not more than 0.1 V from the mean without lowest and highest."""
+    if values.size <= 2:
+        return float(values.mean())
+    centre_v = np.sort(values)[1:-1].mean()
+    near = values[np.abs(values - centre_v) <= 0.1]
+    return float(near.mean() if near.size else centre_v)
+
+
+def disturb(bench: Any, rng: np.random.Generator) -> None:
+    """Now and then a cell sinks, rises, reads nonsense, is lost, or is bled; currents and SoC wander."""
+    n = bench.innovation.size
+    bench.head["current_a"] = bench.current_a = float(np.clip(bench.current_a + rng.normal(0, 40), -280, 280))
+    bench.own_v *= 0.98
+    if rng.random() < 0.15:
+        bench.own_v[rng.integers(n)] += rng.choice([-0.4, -0.08, -0.06, -0.03, -0.02, 0.03, 0.2])
+    bench.innovation[:] = bench.own_v + rng.normal(0, 0.002, n) + rng.normal(0, 0.01)
+    bench.m.cell_v[:] = 3.3 + bench.own_v
+    bench.soc[:] = np.clip(bench.soc + rng.normal(0, 0.003, n), 0.0, 1.0)
+    bench.m.cell_v_quality[:] = 0
+    if rng.random() < 0.3:
+        bench.asked[:] = rng.random(n) < rng.choice([0.0, 0.0, 0.05, 0.3, 1.0], p=[0.2, 0.2, 0.2, 0.2, 0.2])
+    if rng.random() < 0.1:
+        bench.m.cell_v_quality[rng.integers(n)] = Quality.MISSING
+    bench.soc_std[:] = bench.deviation
+    if rng.random() < 0.1:
+        bench.soc_std[rng.integers(n)] = np.nan
+    if rng.random() < 0.1:
+        bench.innovation[rng.integers(n)] = rng.choice([np.nan, 300.0])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cells_are_compared_as_the_reference_does(make_signals: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bench = make_signals(16 if seed % 2 else 5, 4, cells_per_chip=1)
+    n = bench.innovation.size
+    bench.own_v, bench.current_a, bench.deviation = np.zeros(n), 0.0, rng.choice([0.002, 0.01, 0.04])
+    bench.soc[:] = rng.uniform(0.02, 0.98) + rng.normal(0, 0.01, n)
+    bench.m.sensor_degc[:] = rng.uniform(-5, 40)
+    reference = Reference(bench)
+    for k in range(150):
+        dt_s = float(rng.choice([0.1, 1.0, 5.0]))
+        disturb(bench, rng)
+        bench.look(dt_s)
+        bench.judge(dt_s)
+        (residual_v, at), (sag_v, sunk_at) = reference.step(bench, dt_s)
+        text = f"seed {seed}, step {k}"
+        assert bench.state.residual_v == pytest.approx(reference.residual_v, abs=2e-5, rel=1e-4), text
+        assert bench.state.usual_v == pytest.approx(reference.usual_v, abs=2e-5, rel=1e-4), text
+        assert bench.state.sunk_soc == pytest.approx(reference.sunk_soc, abs=2e-5, nan_ok=True), text
+        assert bench.value(F.MODEL_RESIDUAL) == pytest.approx(residual_v, abs=3e-5, rel=1e-4, nan_ok=True), text
+        assert bench.value(F.CELL_SAG) == pytest.approx(sag_v, abs=3e-5, rel=1e-4), text
+        if residual_v > 1e-4:
+            assert bench.where(F.MODEL_RESIDUAL) == at, text
+        if sag_v > 1e-4:
+            assert bench.where(F.CELL_SAG) == sunk_at, text
+
+
+def test_of_two_means_neither_counts_what_is_far_from_it() -> None:
+    zeros, known = np.zeros(6, np.float32), np.full(6, 0.5, np.float32)
+    use = np.full(6, y.USABLE | y.CALM, np.uint8)
+    innovation = np.array([0.01, 0.02, 0.03, 0.02, 0.02, -0.9], np.float32)
+    residual = np.array([0.0, 0.0, 0.0, 0.0, 0.0, -0.91], np.float32)
+    mean_v, own_v, soc, std, count = p._common(innovation, residual, known, zeros, use)
+    assert (mean_v, own_v) == (pytest.approx(0.02, abs=1e-6), pytest.approx((0.1 + 0.01) / 6, abs=1e-6))
+    assert (soc, std, count) == (0.5, 0.0, 6)
+    mean_v, own_v, *_ = p._common(innovation, zeros, known, zeros, use)
+    assert (mean_v, own_v) == (pytest.approx(0.02, abs=1e-6), pytest.approx(0.02, abs=1e-6))
+    # half and half: there is no mean that is near to anything
+    innovation[:] = 0.5, 0.5, 0.5, -0.5, -0.5, -0.5
+    mean_v, own_v, *_ = p._common(innovation, zeros, known, zeros, use)
+    assert (mean_v, own_v) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.0, abs=1e-6))
+
+
+def test_nothing_to_compare_is_told_as_nothing(make_signals: Any) -> None:
+    bench = make_signals(5, 2)
+    bench.m.cell_v_quality[:] = Quality.MISSING
+    bench.look()
+    bench.judge()
+    assert math.isnan(bench.value(F.MODEL_RESIDUAL))
+    assert bench.where(F.MODEL_RESIDUAL) == bench.where(F.CELL_SAG) == NO_INDEX
+    assert bench.value(F.CELL_SAG) == 0.0
