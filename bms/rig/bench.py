@@ -85,11 +85,15 @@ class Bench:
             return dict(self.environment.bus)
         interface, _, channel = self.environment.url.address.partition(":")
         made: dict[str, Any] = {"interface": interface, "channel": channel}
-        for key in ("bitrate", "data_bitrate"):
-            if key in self.environment.url.query:
-                made[key] = int(self.environment.url.query[key])
-        if self.environment.url.query.get("fd") in ("1", "true"):
-            made["fd"] = True
+        for key, text in self.environment.url.query.items():
+            if key in ("bitrate", "data_bitrate", "port"):
+                made[key] = int(text)
+            elif key == "host":
+                made[key] = text
+            elif key == "fd" and text in ("1", "true"):
+                made[key] = True
+            elif key.startswith("bus."):  # handed to the interface as it is
+                made[key.removeprefix("bus.")] = int(text) if text.isdigit() else text
         return made
 
     def properties(self) -> dict[str, str]:

@@ -52,6 +52,16 @@ def test_the_bus_follows_from_the_url() -> None:
         bench.environment = Environment("can:socketcan:can0?bitrate=500000&fd=true&profile=reference")
         assert bench.bus_arguments() == {"interface": "socketcan", "channel": "can0", "bitrate": 500000, "fd": True}
         assert bench.lacks("bus") == ""
+        bench.environment = Environment(
+            "can:socketcand:can0?host=127.0.0.1&port=29536&bus.sleep_after_open=0&n_cells=12"
+        )
+        assert bench.bus_arguments() == {
+            "interface": "socketcand",
+            "channel": "can0",
+            "host": "127.0.0.1",
+            "port": 29536,
+            "sleep_after_open": 0,
+        }
         bench.environment = Environment(RACK, bus={"interface": "virtual"})
         assert bench.bus_arguments() == {"interface": "virtual"}
 
