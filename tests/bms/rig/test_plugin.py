@@ -199,6 +199,23 @@ def test_it(controller, rack):
     assert "the contactors did not open" in session.out
 
 
+def test_contactors_that_do_not_open_at_the_very_end_fail_the_session(play: Play) -> None:
+    source = """
+import pytest
+
+@pytest.fixture(scope="session")
+def late(controller, rack):
+    yield
+    controller.connect()
+    rack._rack.write = lambda command: None
+
+def test_it(late): ...
+"""
+    session = play(source, "--rack", f"{RACK}&rack.watchdog_s=1e9")
+    assert session.code == 1, session.out
+    assert "the contactors did not open at the end of the session" in session.out
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 

@@ -217,6 +217,14 @@ def test_the_rate_is_the_share_of_frames(rate: float) -> None:
     assert abs(hits - n * rate) < 5 * math.sqrt(n * rate * (1 - rate))  # five sigma of a binomial
 
 
+def test_times_of_what_is_injected_count_from_then() -> None:
+    bench = Bench()
+    for _ in range(5):
+        bench.step()
+    bench.chaos.inject(Change("pack_v", "zero", from_s=2.0, until_s=4.0))
+    assert [bool(bench.step().head["pack_v"][0] == 0.0) for _ in range(6)] == [False, True, True, False, False, False]
+
+
 def test_faults_can_be_injected_and_cleared_while_it_runs() -> None:
     bench = Bench()
     bench.step()
@@ -232,11 +240,20 @@ def test_faults_can_be_injected_and_cleared_while_it_runs() -> None:
     assert bench.step().cell_v.tobytes() == bench.true.cell_v.tobytes()
     assert bench.seen.head["current_a"].tobytes() == bench.true.head["current_a"].tobytes()
     made = Bench(exception=1.0, until_s=1e6)
-    made.chaos.inject(Change("bus_v", "zero"), wire=WireFaults(drop=1.0))
+    made.chaos.inject(Change("coolant_in_degc", "zero"), wire=WireFaults(drop=1.0))
     made.step()
     made.chaos.clear()
     assert (made.step().cell_v_quality == Quality.MISSING).all()  # what it was made with stays
-    assert made.seen.head["bus_v"][0] != 0.0
+    assert made.seen.head["coolant_in_degc"][0] != 0.0
+    own = Chaos(made.plain, [Change("pack_v", "zero")])  # changes, too
+    own.open()
+    own.read(made.seen)
+    own.inject(Change("coolant_in_degc", "zero"))
+    own.clear()
+    made.clock.now += 1.0
+    own.read(made.seen)
+    assert made.seen.head["pack_v"][0] == 0.0
+    assert made.seen.head["coolant_in_degc"][0] != 0.0
     with pytest.raises(ConfigError, match=r"index = 12: not in 0\.\.11"):
         bench.chaos.inject(Change("cell_v", "nan", index=12))
     with pytest.raises(LinkError, match="not open"):
