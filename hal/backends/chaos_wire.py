@@ -218,8 +218,18 @@ class Wire:
 
     def _deliver(self, true: Measurement, hit: dict[str, npt.NDArray[np.bool_]], picks: Any, now_s: float) -> bool:
         """Let the frames of `true` arrive. Returns whether any did."""
-        f, heard = self.faults, False
-        for k in range(len(self._frames)):
+        f = self.faults
+        touched = np.any(list(hit.values()), axis=0) | (now_s < np.maximum(*self._until_s.values()))
+        kept = {int(k): self._content(self._shown, int(k)) for k in np.flatnonzero(touched)}
+        heard = not touched.all()
+        if heard:  # most frames come as they were sent: all at once, then those back that do not
+            head = self._shown.head[["time_s", "sequence"]].copy()
+            self._shown.copy_from(true)
+            self._shown.head[["time_s", "sequence"]] = head
+            self._taken_s[~touched] = now_s
+            for k, content in kept.items():
+                self._set(k, content)
+        for k in kept:
             if hit["drop"][k] or now_s < self._until_s["stale"][k]:
                 continue
             if hit["delay"][k] or hit["reorder"][k]:
@@ -247,9 +257,13 @@ class Wire:
 
     def _put(self, k: int, content: list[npt.NDArray[Any]], now_s: float) -> None:
         """Let the receiver take over a frame."""
+        self._set(k, content)
+        self._taken_s[k] = now_s
+
+    def _set(self, k: int, content: list[npt.NDArray[Any]]) -> None:
+        """Show this content of a frame."""
         for (name, array), values in zip(self._fields[k], content, strict=True):
             self._view(self._shown, name, array, self._frames[k].at)[...] = values
-        self._taken_s[k] = now_s
 
     def _refuse(self, k: int, content: list[npt.NDArray[Any]]) -> None:
         """Turn the content of a frame into an answer without values; inputs are held, since not all have a quality."""
