@@ -19,6 +19,7 @@ from bms.core.step import Controller
 from bms.runtime.clock import VirtualClock
 from bms.runtime.run import make_controller
 from bms.runtime.scenario import Scenario
+from hal.backends.alive import Alive
 from hal.backends.chaos import Chaos
 from hal.backends.chaos_wire import KINDS, WireFaults
 from hal.contract import Measurement, Rack, RackState
@@ -34,11 +35,12 @@ OFF = {"cell_v": 0.2, "current_a": 0.35, "pack_v": 0.03}  # V; share of the capa
 class Bench:
     """A controller on a twin behind a wire."""
 
-    def __init__(self, kind: str, seed: int) -> None:
+    def __init__(self, kind: str, seed: int, *, watched: bool) -> None:
         self.clock = VirtualClock()
         options = {"duty": {"kind": "constant", "c_rate": 0.2}}
         self.twin: Rack = open_rack(f"sim:{kind}?n_series=48&seed={seed}", clock=self.clock, options=options)
-        self.rack = Chaos(self.twin, (), seed)
+        self.wire = Chaos(self.twin, (), seed)
+        self.rack: Rack = Alive(self.wire) if watched else self.wire
         self.rack.open()
         self.controller: Controller = make_controller(Scenario(rack=f"sim:{kind}"), self.rack, self.clock)
         self.true = self.controller.measurement.blank()
@@ -90,18 +92,18 @@ def main() -> int:
     args = parser.parse_args()
     table = Table("chaos", "Longest time on bad data with closed contactors, worst of all racks and seeds", "s")
     lost = 0
-    for kind in KINDS:
+    for kind, watched in [*((kind, False) for kind in KINDS), ("freeze", True)]:
         for rate in RATES:
             worst_s, opened_s, causes, ends = 0.0, [], set(), []
             for rack in RACKS:
                 for seed in range(1, args.seeds + 1):
-                    bench = Bench(rack, seed)
+                    bench = Bench(rack, seed, watched=watched)
                     if bench.run(CONNECTED_S) != "CONNECTED":
                         raise SystemExit(f"{rack} did not connect")
                     begun_s, bench.opened_s = bench.now_s, np.nan
-                    bench.rack.inject(wire=WireFaults(**{kind: rate}))
+                    bench.wire.inject(wire=WireFaults(**{kind: rate}))
                     bench.run(FOR_S)
-                    bench.rack.clear()
+                    bench.wire.clear()
                     ends.append(bench.run(AFTER_S))
                     worst_s = max(worst_s, bench.worst_s)
                     if not np.isnan(bench.opened_s):
@@ -114,7 +116,7 @@ def main() -> int:
                 if opened_s
                 else "in use"
             )
-            table.row(f"{kind} {rate:.0%}", worst_s, note)
+            table.row(f"{kind} {rate:.0%}{', behind alive+' if watched else ''}", worst_s, note)
     table.finish(args)
     return 1 if lost else 0
 

@@ -37,6 +37,7 @@ SITES: dict[str, str] = {"sim:site": "hal.backends.site:SimulatedSite"}
 WRAPPERS: dict[str, str] = {
     "record": "hal.backends.record:wrap",
     "chaos": "hal.backends.chaos:wrap",
+    "alive": "hal.backends.alive:wrap",
 }
 """Prefix -> "module:function" that puts a wrapper around a rack."""
 

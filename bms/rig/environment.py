@@ -13,12 +13,12 @@ from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import BACKEND_TABLES, Scenario
 from hal.contract import Capabilities
 from hal.errors import ConfigError, nearest
-from hal.registry import RackUrl, is_site, unwrapped
+from hal.registry import WRAPPERS, RackUrl, is_site, unwrapped
 
 VIRTUAL = ("sim", "replay")
 """Schemes whose time is the bench's own: tests run as fast as the computer can."""
 
-TABLES = (*(name for name in BACKEND_TABLES if name not in ("fault", "site")), "chaos", "record")
+TABLES = (*(name for name in BACKEND_TABLES if name not in ("fault", "site")), *WRAPPERS)
 _KINDS = dict.fromkeys(("rig", "url", "cell", "config", "firmware"), "text") | {"lacks": "list of names"}
 
 
@@ -128,11 +128,10 @@ def load(rack: str | None, path: Path | None) -> Environment:
 
 
 def falsifiable(url: str) -> str:
-    """`url` with `chaos+` in it, so that faults can be injected; a recorder stays outermost, and sees them."""
+    """`url` with `chaos+` in it, below all other prefixes, so that they see the faults that are injected."""
     prefixes, _ = unwrapped(url)
     if "chaos" in prefixes:
         return url
     scheme, _, rest = url.partition(":")
-    words = scheme.split("+")
-    words.insert(1 if words[0] == "record" and len(words) > 1 else 0, "chaos")
-    return f"{'+'.join(words)}:{rest}"
+    *words, below = scheme.split("+")
+    return f"{'+'.join((*words, 'chaos', below))}:{rest}"

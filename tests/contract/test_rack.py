@@ -137,6 +137,10 @@ def recorded_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"record+sim:lfp_280?n_series=12&record.to={folder}/run.bms", clock=clock, options=OPTIONS)
 
 
+def watched_rack(clock: Time, folder: Path) -> Rack:
+    return open_rack("alive+sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
+
+
 def badly_wired_rack(clock: Time, folder: Path) -> Rack:
     """The simulated rack behind a wire that will lose everything, a day later, and a recorder."""
     url = "record+chaos+sim:lfp_280?n_series=12&chaos.drop=1&chaos.from_s=86400"
@@ -150,6 +154,7 @@ BACKENDS = {
     "chaos": Subject(damaged_rack),
     "record": Subject(recorded_rack),
     "chaos_wire": Subject(badly_wired_rack),
+    "alive": Subject(watched_rack),
 }
 
 

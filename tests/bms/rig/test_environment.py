@@ -42,11 +42,12 @@ def test_what_is_below_prefixes_counts() -> None:
         ("sim:lfp_280", "chaos+sim:lfp_280"),
         ("record+sim:lfp_280?record.to=x", "record+chaos+sim:lfp_280?record.to=x"),
         ("chaos+sim:lfp_280", "chaos+sim:lfp_280"),
+        ("record+alive+sim:lfp_280", "record+alive+chaos+sim:lfp_280"),
         ("record+chaos+sim:lfp_280", "record+chaos+sim:lfp_280"),
         ("modbus:tcp://h:502?unit=1", "chaos+modbus:tcp://h:502?unit=1"),
     ],
 )
-def test_faults_come_below_a_recorder(url: str, made: str) -> None:
+def test_faults_come_below_all_other_prefixes(url: str, made: str) -> None:
     assert falsifiable(url) == made
 
 
