@@ -130,11 +130,6 @@ class MbapStream:
             del buffer[:end]
             yield transaction, unit, pdu
 
-    @property
-    def pending(self) -> int:
-        """Bytes that are not handed out yet."""
-        return len(self._buffer)
-
 
 # ----------------------------------------------------------------------------------------------------------------- RTU
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hal.codec.register_profile import ModelSpec, Profile, Spec
 from hal.codec.register_values import F8, KINDS, U2, absent, from_words, text_to_words, to_words
 from hal.codec.sunspec import END, HEADER, MARK, Placed, Point
-from hal.contract import NO_INDEX, Command, Measurement, RackInfo
+from hal.contract import MEASUREMENT, NO_INDEX, Capabilities, Command, Measurement, Quality, RackInfo
 from hal.errors import ConfigError
 
 I8 = npt.NDArray[np.int64]
@@ -68,13 +68,15 @@ def sizes_of(info: RackInfo, cells_per_module: int) -> Sizes:
     return Sizes(np.array([cells_per_module] * full + [rest] * bool(rest), np.int64), info.n_sensors)
 
 
-def chain(profile: Profile, sizes: Sizes, base: int, *, shuttle: bool) -> list[Placed]:
+def chain(profile: Profile, sizes: Sizes, base: int, capabilities: Capabilities) -> list[Placed]:
     """The models of the profile one after another, from `base` (of the mark). Raises `ConfigError`: no room."""
     placed: list[Placed] = []
     address = base + 2
     for one in profile.models:
+        if one.needs and not getattr(capabilities, one.needs):
+            continue
         for k in range(sizes.of("module") if one.each == "module" else 1):
-            counts = {name: _repeats(scope, one, sizes, k, shuttle) for name, (scope, _) in one.groups.items()}
+            counts = {name: _repeats(scope, one, sizes, k) for name, (scope, _) in one.groups.items()}
             placed.append(Placed(one.model, address, counts))
             address = placed[-1].end
     if address + HEADER > 65536:
@@ -85,9 +87,7 @@ def chain(profile: Profile, sizes: Sizes, base: int, *, shuttle: bool) -> list[P
     return placed
 
 
-def _repeats(scope: str, one: ModelSpec, sizes: Sizes, module: int, shuttle: bool) -> int:
-    if scope == "pairs" and not shuttle:
-        return 0
+def _repeats(scope: str, one: ModelSpec, sizes: Sizes, module: int) -> int:
     if one.each == "module" and scope == "cell":
         return int(sizes.modules[module])
     return sizes.of(scope)
@@ -117,8 +117,6 @@ def slots(profile: Profile, placed: Sequence[Placed], words: Mapping[int, int] |
                     raise ConfigError(f"{profile.source}: point {one.model.id}.{name}: type {point.kind} is not fed")
                 scale = [np.full(len(at), _scale(point, one, p, words)) for at, p in zip(starts, instances, strict=True)]
                 at = np.concatenate(starts) + point.offset
-                if not len(at):
-                    continue
                 found.append(Slot(one.model.id, point, spec, scope, at, np.concatenate(scale), group_name))
     return found
 
@@ -136,12 +134,24 @@ def _scale(point: Point, one: ModelSpec, placed: Placed, words: Mapping[int, int
     return 1.0 if spec is None or spec.value is None else float(10.0 ** int(spec.value))
 
 
+def nothing_measured(out: Measurement) -> Measurement:
+    """Fill `out` with what is known of a rack that has not been heard yet: nothing. Returns it."""
+    for f in MEASUREMENT.fields:
+        target = out.raw[f.name] if f.dims else out.head[f.name]
+        if f.name.endswith("_quality"):
+            target[...] = Quality.MISSING
+        else:
+            measured = f.kind == "f4" and not f.name.endswith("_age_s")
+            target[...] = np.nan if measured else 0
+    return out
+
+
 class Source:
     """Values of fields for points: the newest measurement and command, the description, what the server counts."""
 
     def __init__(self, info: RackInfo, sizes: Sizes) -> None:
         self.info, self.sizes = info, sizes
-        self.measurement = Measurement(info.n_cells, info.n_sensors)
+        self.measurement = nothing_measured(Measurement(info.n_cells, info.n_sensors))
         self.command = Command(info.n_cells, info.n_sensors)
         self.commanded = False
         self.count = 0
@@ -218,12 +228,12 @@ class Source:
         if take == "number":
             return np.arange(1.0, n + 1)
         if take in ("modules", "masks", "pairs"):
-            return np.full(n, float(self._repetitions(take)))
+            return np.full(n, float(self.sizes.of({"modules": "module", "masks": "mask", "pairs": "pairs"}[take])))
         values = self.field(slot.spec.channel)
         if slot.scope == "mask":
             return _packed(values, MASK_GROUPS, 1)
         if slot.scope == "pairs":
-            return _packed(values, PAIR_GROUPS, 2)[:n]
+            return _packed(values, PAIR_GROUPS, 2)
         if take == "counter":
             return values % COUNTER
         if take == "below":
@@ -231,11 +241,6 @@ class Source:
         if take in ("value", "bit"):
             return np.repeat(values[slot.spec.index], n) if n == 1 or len(values) == 1 else values
         return self._over_cells(take, values, slot.scope)
-
-    def _repetitions(self, take: str) -> int:
-        if take == "pairs":
-            return self.sizes.of("pairs") if self.info.capabilities.shuttle else 0
-        return self.sizes.of({"modules": "module", "masks": "mask"}[take])
 
     def _over_cells(self, take: str, values: F8, scope: str) -> F8:
         """A maximum, mean, ... over the cells of each module, or of the rack; values that are not there do not count.
@@ -284,7 +289,7 @@ class RegisterMap:
         self.profile, self.info = profile, info
         self.base = profile.base[0]
         sizes = sizes_of(info, cells_per_module or profile.cells_per_module)
-        self.placed = chain(profile, sizes, self.base, shuttle=info.capabilities.shuttle)
+        self.placed = chain(profile, sizes, self.base, info.capabilities)
         self.slots = slots(profile, self.placed)
         self.source = Source(info, sizes)
         self.size = self.placed[-1].end + HEADER - self.base
@@ -346,7 +351,7 @@ class RegisterMap:
 
 
 def _is_info(spec: Spec) -> bool:
-    names = [spec.channel] if spec.channel else list(spec.bits)
+    names = [*([spec.channel] if spec.channel else []), *spec.bits, *spec.product]
     fixed = spec.take in ("count", "number", "modules", "masks", "pairs")
     return fixed or all(name.startswith("info.") for name in names)
 
@@ -358,7 +363,7 @@ def read_command(slot: Slot, words: U2, out: Command) -> None:
     if slot.scope == "mask":
         out.balance[:] = unpacked(values, out.n_cells, MASK_GROUPS, 1)
     elif slot.scope == "pairs":
-        out.shuttle[:] = unpacked(values, out.n_cells, PAIR_GROUPS, 2) if len(values) else 0
+        out.shuttle[:] = unpacked(values, out.n_cells, PAIR_GROUPS, 2)
     else:
         array = getattr(out, name, None)
         target = out.head[name] if array is None else array

@@ -66,11 +66,15 @@ class Spec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model of a profile: `each` says for what the model is repeated, `groups` for what its groups are."""
+    """A model of a profile: `each` says for what the model is repeated, `groups` for what its groups are.
+
+    `needs`: the capability without which a rack does not have it, or ''.
+    """
 
     model: Model
     each: str
     writable: bool
+    needs: str
     points: Mapping[str, Spec]
     groups: Mapping[str, tuple[str, Mapping[str, Spec]]]
 
@@ -161,7 +165,7 @@ def _reference(text: object, profile: Profile, where: str) -> tuple[int, str]:
 
 
 def _model(entry: Mapping[str, Any], folder: Traversable, where: str) -> ModelSpec:
-    _only(entry, ("id", "each", "writable", "points", "groups"), where)
+    _only(entry, ("id", "each", "writable", "needs", "points", "groups"), where)
     if not _whole(entry.get("id"), 1, 65534):
         raise ConfigError(f"{where}: id = {entry.get('id')!r}: expected the number of a model, 1..65534")
     one = model(entry["id"], folder)
@@ -171,6 +175,9 @@ def _model(entry: Mapping[str, Any], folder: Traversable, where: str) -> ModelSp
         raise ConfigError(f"{where}: each = {each!r}: expected rack or module")
     if not isinstance(writable, bool):
         raise ConfigError(f"{where}: writable = {writable!r}: expected true or false")
+    needs, can = entry.get("needs", ""), [f.name for f in fields(Capabilities)]
+    if needs and needs not in can:
+        raise ConfigError(f"{where}: needs = {needs!r}: no capability{nearest(str(needs), can)}")
     points = _specs(entry.get("points", {}), one.fixed.points, each, where)
     groups = {}
     known = {group.name: group for group in one.groups}
@@ -185,7 +192,7 @@ def _model(entry: Mapping[str, Any], folder: Traversable, where: str) -> ModelSp
         groups[name] = scope, _specs(rest, known[name].points, scope, place)
     for name in known.keys() - groups.keys():
         raise ConfigError(f"{where}: the group '{name}' of the model is missing: add [model.groups.{name}] with each")
-    return ModelSpec(one, each, writable, points, groups)
+    return ModelSpec(one, each, writable, needs, points, groups)
 
 
 def _specs(table: Mapping[str, Any], points: Mapping[str, Any], scope: str, where: str) -> dict[str, Spec]:
