@@ -70,6 +70,7 @@ class LinkReport:
     refused: int = 0  # requests that the device answered with an exception
     commands: int = 0  # commands that took effect
     dropped: int = 0  # commands too old when the wire was there again
+    step: float = -1.0  # what the device's step counter says in the newest snapshot
 
 
 class ModbusRack:
@@ -130,7 +131,7 @@ class ModbusRack:
             info = self._known().info
             self._last = Measurement(info.n_cells, info.n_sensors)
             self._snapshot = Measurement(info.n_cells, info.n_sensors)
-            self._received_s, self._new = self._clock.now_s(), False
+            self._received_s = self._clock.now_s()
             self._step, self._shift_s, self._sample = -1.0, 0.0, -1
             if not self._look():
                 raise Down("its values never stand still long enough to be read in one control step")
@@ -339,9 +340,10 @@ class ModbusRack:
             head["time_s"] = device_s + self._shift_s
             head["sequence"] = before["sequence"][0] + (sample != self._sample)
             self._sample, self._step = sample, step
+            self.report.step = step
             self._snapshot.copy_from(self._last)
             self._received_s = now_s
-        self.report.snapshots += 1
+            self.report.snapshots += 1
 
 
 def discover(link: Link, profile: Any, image: Image) -> list[Any]:

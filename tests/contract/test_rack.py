@@ -1,6 +1,7 @@
 """What every rack behind the HAL does, whatever it is. A backend joins by one entry in `BACKENDS`."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -27,6 +28,7 @@ from hal.contract import (
 )
 from hal.errors import LinkError
 from hal.registry import open_rack, open_site
+from hal.serve.modbus import ModbusServer
 
 
 class Time:
@@ -133,11 +135,88 @@ def damaged_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"chaos:{path}?rack=sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
 
 
+class Wired:
+    """A twin offered on a wire, and the rack at its other end.
+
+    What the loops of both sides do by the clock happens here in turn: a command goes to the twin before the next
+    reading, and a reading waits until it has come over the wire.
+    """
+
+    def __init__(self, url: str, clock: Time) -> None:
+        self.clock = clock
+        self.twin = open_rack("sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
+        self.server = ModbusServer(url, self.twin.info, clock)
+        self.sample = Measurement(self.twin.info.n_cells, self.twin.info.n_sensors)
+        self.received = Command(self.twin.info.n_cells, self.twin.info.n_sensors)
+        self.twin.open()
+        self._show()
+        self.server.start()
+        self.rack = open_rack(f"modbus:{self.server.address}", clock=clock)
+
+    @property
+    def info(self) -> RackInfo:
+        return self.rack.info
+
+    def open(self) -> None:
+        self._show()
+        self.rack.open()
+
+    def _show(self) -> None:
+        self.twin.read(self.sample)
+        self.server.publish(self.sample)
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20.0
+        while not condition():
+            assert time.monotonic() < deadline, "nothing came over the wire"
+            time.sleep(0.001)
+
+    def read(self, out: Measurement) -> None:
+        self.rack.read(out)  # raises where the twin would not be asked, either
+        self._show()
+        newest = self.server.registers.map.source.count
+        self._until(lambda: self.rack.report.step == newest)
+        self.rack.read(out)
+
+    def write(self, command: Command) -> None:
+        self.rack.write(command)
+        self._until(lambda: self.server.take(self.received))
+        self.twin.write(self.received)
+
+    def close(self) -> None:
+        self.rack.close()
+        if self.server.take(self.received):
+            self.twin.write(self.received)
+            self.clock.now += 0.1  # contactors take a moment to open
+
+    def end(self) -> None:
+        self.rack.close()
+        self.server.stop()
+        self.twin.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def rack_on_tcp(clock: Time, folder: Path) -> Rack:
+    return Wired("tcp://127.0.0.1:0", clock)
+
+
+def rack_on_serial_line(clock: Time, folder: Path) -> Rack:
+    return Wired("rtu://pty?baud=921600", clock)
+
+
 BACKENDS = {
     "simulated": Subject(simulated_rack),
     "site": Subject(rack_of_site),
     "replay": Subject(replayed_rack, reacts=False),
     "chaos": Subject(damaged_rack),
+    "modbus:tcp": Subject(rack_on_tcp),
+    "modbus:rtu": Subject(rack_on_serial_line),
 }
 
 
@@ -152,8 +231,11 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def rack(subject: Subject, clock: Time, tmp_path: Path) -> Rack:
-    return subject.make(clock, tmp_path)
+def rack(subject: Subject, clock: Time, tmp_path: Path) -> Iterator[Rack]:
+    made = subject.make(clock, tmp_path)
+    yield made
+    if isinstance(made, Wired):
+        made.end()
 
 
 def records(rack: Rack) -> tuple[Measurement, Command]:
@@ -311,9 +393,9 @@ def test_positive_current_discharges(rack: Rack, subject: Subject, clock: Time) 
 
 
 def test_what_the_bleed_switches_do_is_seen(rack: Rack, subject: Subject, clock: Time) -> None:
-    if not (subject.reacts and rack.info.capabilities.bleed_feedback):
-        pytest.skip("has no switches to see")
     with rack:
+        if not (subject.reacts and rack.info.capabilities.bleed_feedback):
+            pytest.skip("has no switches to see")
         m, command = records(rack)
         command.balance[3] = 1
         run(rack, clock, m, command, 0, 2)
@@ -333,5 +415,6 @@ def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject
 
 
 def test_every_backend_of_ours_is_here() -> None:
-    """A new backend must join the suite (`twin` is the native program of two of them)."""
-    assert {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin"} == set(BACKENDS)
+    """A new backend must join the suite (`twin` is the native program of two of them, `modbus_link` a wire)."""
+    ours = {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin", "modbus_link"}
+    assert ours == {name.partition(":")[0] for name in BACKENDS}
