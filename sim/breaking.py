@@ -77,7 +77,9 @@ class Breaking:
         blocks = Y.blocks(bank.n_series)
         grouped = bank.groups[:, : blocks * Y.G_BLOCK].reshape(bank.n_racks, blocks, Y.G_BLOCK)
         self._leak_s = grouped[:, :, Y.G_LEAK_S : Y.G_LEAK_S + Y.LANES]
-        self._healthy_leak_s = self._leak_s.copy() if before is None else before._healthy_leak_s
+        self._healthy_leak_s: npt.NDArray[np.float64] = (
+            self._leak_s.copy() if before is None else before._healthy_leak_s
+        )
         self._heat_w = bank.groups[:, blocks * Y.G_BLOCK :]
         width = bank.n_parallel * Y.B_BLOCK
         burn = bank.burn.reshape(bank.n_racks, blocks, width)

@@ -3,7 +3,7 @@
 | request | |
 | --- | --- |
 | `GET /state` | what the rack does, who controls it, which faults there are |
-| `POST /inject` | `{"kind": "cell_v_missing", "index": [3]}`: a `[[fault]]` entry of a scenario, from now on; `for_s`: so long |
+| `POST /inject` | `{"kind": "cell_v_missing", "index": [3]}`: a `[[fault]]` entry, from now on; `for_s`: so long |
 | `POST /clear` | `{}` ends all faults, `{"kind": "..."}` those of one kind |
 
 Requests are carried out by the loop, between two measurements.

@@ -1,7 +1,7 @@
 """A rack on Modbus: `modbus:tcp://HOST:PORT?unit=1`, `modbus:tls://HOST:PORT?ca=...` or `modbus:rtu://DEVICE?baud=N`.
 
-What lies where is found out by SunSpec discovery, with a profile that says what carries what (`docs/modbus.md`). A thread
-of its own polls: `read` copies the newest coherent snapshot, `write` leaves the newest command for the thread, so that
+What lies where is found out by SunSpec discovery, with a profile that says what carries what (`docs/modbus.md`). A
+thread of its own polls: `read` copies the newest coherent snapshot, `write` leaves the newest command for the thread:
 neither waits for the wire. What the device does not tell is MISSING, what is older than `stale` seconds is STALE.
 
 | option | |
@@ -12,7 +12,7 @@ neither waits for the wire. What the device does not tell is MISSING, what is ol
 | `timeout` | seconds that an answer may take, 1 |
 | `stale` | seconds after which values are marked as stale, and queued commands dropped, 2 |
 | `baud`, `parity`, `stop` | serial line: 19200, N, 1 |
-| `ca`, `cert`, `key`, `name` | TLS: who signs the server, our certificate and key, the server's name in its certificate |
+| `ca`, `cert`, `key`, `name` | TLS: who signs the server, our certificate and key, the server's name in its own |
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ import numpy as np
 from hal.backends.modbus_link import TLS_OPTIONS, Down, Link, RefusedError
 from hal.backends.simulated import MonotonicClock
 from hal.codec.modbus_url import parse
-from hal.codec.register_profile import load
+from hal.codec.register_profile import Profile, load
 from hal.codec.register_reader import Image, Reader
+from hal.codec.sunspec import END, MARK, Placed, place
 from hal.contract import MEASUREMENT, Clock, Command, Contactor, Measurement, Quality, RackInfo, RackState
 from hal.errors import ConfigError, LinkError
 
@@ -92,14 +93,14 @@ class ModbusRack:
         for table, content in (options or {}).items():
             if content:
                 raise ConfigError(f"rack URL '{self._text}': a device on a wire has no table [{table}]: leave it out")
-        self.place = place = parse(address, query or {}, f"rack URL '{self._text}'")
-        place.check(_OPTIONS[place.wire])
+        self.place = where = parse(address, query or {}, f"rack URL '{self._text}'")
+        where.check(_OPTIONS[where.wire])
         self._clock: Clock = clock if clock is not None else MonotonicClock()
-        self._profile = load(place.query.get("profile", "sunspec"))
-        self._poll_s = place.number("poll", 0.05, 0.0, 3600.0)
-        self._stale_s = place.number("stale", 2.0, 0.0, 3600.0)
-        timeout_s = place.number("timeout", 1.0, 0.01, 60.0)
-        self._link = Link(place, place.whole("unit", 1, 1, 247), timeout_s)
+        self._profile = load(where.query.get("profile", "sunspec"))
+        self._poll_s = where.number("poll", 0.05, 0.0, 3600.0)
+        self._stale_s = where.number("stale", 2.0, 0.0, 3600.0)
+        timeout_s = where.number("timeout", 1.0, 0.01, 60.0)
+        self._link = Link(where, where.whole("unit", 1, 1, 247), timeout_s)
         self._closing_s = CLOSING_S + 4 * timeout_s
         self.report = LinkReport()
         self.troubles: list[str] = []
@@ -346,13 +347,11 @@ class ModbusRack:
             self.report.snapshots += 1
 
 
-def discover(link: Link, profile: Any, image: Image) -> list[Any]:
+def discover(link: Link, profile: Profile, image: Image) -> list[Placed]:
     """The models of the device that the profile knows, with what their registers hold now put into `image`.
 
     Raises `Down`, `RefusedError`, or `ValueError`: not a SunSpec device, or a chain that cannot be followed.
     """
-    from hal.codec.sunspec import END, MARK, place
-
     base = None
     for address in profile.base:
         try:
@@ -364,7 +363,8 @@ def discover(link: Link, profile: Any, image: Image) -> list[Any]:
             break
     if base is None:
         raise ValueError(f"no SunSpec mark at {', '.join(map(str, profile.base))}")
-    found, at = [], base + 2
+    found: list[Placed] = []
+    at = base + 2
     for _ in range(LONGEST_CHAIN):
         model_id = link.read(at, 1)[0]
         if model_id == END:

@@ -115,7 +115,9 @@ def slots(profile: Profile, placed: Sequence[Placed], words: Mapping[int, int] |
                 point = points[name]
                 if point.kind not in KINDS and point.kind != "string":
                     raise ConfigError(f"{profile.source}: point {one.model.id}.{name}: type {point.kind} is not fed")
-                scale = [np.full(len(at), _scale(point, one, p, words)) for at, p in zip(starts, instances, strict=True)]
+                scale = [
+                    np.full(len(at), _scale(point, one, p, words)) for at, p in zip(starts, instances, strict=True)
+                ]
                 at = np.concatenate(starts) + point.offset
                 found.append(Slot(one.model.id, point, spec, scope, at, np.concatenate(scale), group_name))
     return found

@@ -22,8 +22,8 @@ TAKES = (
     *("max", "min", "mean", "sum", "max_at", "min_at"),
     *("count", "number", "modules", "masks", "pairs"),
 )
-"""How a value comes out of a field: as it is, its lowest bit, by how much it is below 0, modulo 65535; over the cells of
-a module or rack; how many cells, number of the module, how many modules, how many words of a mask."""
+"""How a value comes out of a field: as it is, its lowest bit, by how much it is below 0, modulo 65535; over the cells
+of a module or rack; how many cells, number of the module, how many modules, how many words of a mask."""
 
 SCOPES = ("rack", "module", "cell", "sensor", "mask", "pairs")
 """What a model or group is repeated for."""

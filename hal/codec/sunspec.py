@@ -33,7 +33,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Point:
-    """One point: `offset` in registers from the start of its model or group, `sf` the scale factor (point or number)."""
+    """One point: `offset` in registers from the start of its model or group, `sf` a scale factor (point or number)."""
 
     name: str
     kind: str
@@ -153,10 +153,8 @@ def place(one: Model, address: int, length: int, values: Mapping[str, int]) -> P
     rest = length + HEADER - one.fixed.size
     counts = {}
     for group in one.groups:
-        if isinstance(group.count, str):
-            number = values[group.count]
-        else:
-            number = group.count or rest // group.size
+        left = rest // group.size  # what a count of 0 means
+        number = values.get(group.count, 0) if isinstance(group.count, str) else group.count or left
         counts[group.name] = number
         rest -= number * group.size
     if rest < 0:

@@ -19,7 +19,7 @@ class Server(Protocol):
         ...
 
     def take(self, out: Command) -> bool:
-        """Fill `out` with the newest command received since the last call. False, and `out` as it was: there is none."""
+        """Fill `out` with the newest command since the last call. False, and `out` as it was: there is none."""
         ...
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@
 | `hold` | longest age of a walk in s: 2 on TCP, 30 on a serial line |
 | `control` | silence in s of the rack's clock after which another connection may take control, 5 |
 | `connections`, `idle` | TCP: most connections, 32; silence in s after which one is closed, 60 |
-| `cert`, `key`, `ca` | TLS: files of the server, and of those who sign clients |
+| `cert`, `key`, `ca`, `roles` | TLS: files of the server, of those who sign clients, and what each role may do |
 | `baud`, `parity`, `stop` | serial line: 19200, N, 1 |
 | `link` | pseudo-terminal (`rtu://pty`): a symbolic link to its name |
 """
@@ -22,11 +22,13 @@ from hal.contract import Clock, Command, Measurement, RackInfo
 from hal.registry import parse_url
 from hal.serve.modbus_rtu import RtuWire
 from hal.serve.modbus_tcp import Counts, TcpWire
+from hal.serve.modbus_tls import TLS_OPTIONS, Roles, server_context
 from hal.serve.registers import ServedRegisters
 
 _COMMON = ("unit", "profile", "cells_per_module", "hold", "control")
 _OPTIONS = {
     "tcp": (*_COMMON, "connections", "idle"),
+    "tls": (*_COMMON, "connections", "idle", *TLS_OPTIONS),
     "rtu": (*_COMMON, "baud", "parity", "stop", "link"),
 }
 
@@ -54,6 +56,7 @@ class ModbusServer:
         if place.wire == "rtu":
             link = place.query.get("link", "")
             return RtuWire(place.text, place.where, place.line(), self.registers, unit=unit, link=link)
+        secured = place.wire == "tls"
         return TcpWire(
             place.text,
             place.where,
@@ -62,6 +65,8 @@ class ModbusServer:
             unit=unit,
             most=place.whole("connections", 32, 1, 10_000),
             idle_s=place.number("idle", 60.0, 0.05, 86400.0),
+            context=server_context(place) if secured else None,
+            rules=Roles.of(place) if secured else None,
         )
 
     @property
@@ -74,7 +79,7 @@ class ModbusServer:
         """Where it can be reached, as the address of a rack URL: `modbus:` and this."""
         if isinstance(self.wire, RtuWire):
             return f"rtu://{self.wire.device}?baud={self.wire.line.baud}"
-        return f"tcp://{self.wire.host}:{self.wire.port}"
+        return f"{'tls' if self.wire.secured else 'tcp'}://{self.wire.host}:{self.wire.port}"
 
     def start(self) -> None:
         """Begin to serve. Raises `LinkError`."""

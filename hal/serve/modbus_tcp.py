@@ -17,6 +17,7 @@ from hal.serve.registers import ServedRegisters
 STARTING_S = 10.0
 STOPPING_S = 5.0
 BACKLOG = 128
+HANDSHAKE_S = 5.0
 ANY_UNIT = (0, 255)
 """Units by which a Modbus/TCP device itself is addressed (Messaging Implementation Guide, 4.4.2.1)."""
 
@@ -148,6 +149,7 @@ class TcpWire:
         self.counts = Counts()
         self.open: set[_Connection] = set()
         self._context = context
+        self.secured = context is not None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -156,7 +158,9 @@ class TcpWire:
             return
         started = threading.Event()
         failed: list[OSError] = []
-        self._thread = threading.Thread(target=self._run, args=(started, failed), name=f"modbus {self.text}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(started, failed), name=f"modbus {self.text}", daemon=True
+        )
         self._thread.start()
         if not started.wait(STARTING_S) or failed:
             why = failed[0].strerror or str(failed[0]) if failed else "no answer from the system"
@@ -177,7 +181,12 @@ class TcpWire:
     async def _serve(self, started: threading.Event) -> None:
         self.loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         server = await self.loop.create_server(
-            lambda: _Connection(self), self.host, self.port, ssl=self._context, backlog=BACKLOG
+            lambda: _Connection(self),
+            self.host,
+            self.port,
+            ssl=self._context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_S if self.secured else None,
         )
         self.port = server.sockets[0].getsockname()[1]
         started.set()
