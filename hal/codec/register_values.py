@@ -62,7 +62,8 @@ def from_words(kind: str, words: U2) -> F8:
     """Numbers (n,) out of registers (n, size); NaN where there is no value."""
     raw = np.ascontiguousarray(words.astype(">u2"))
     if kind in _FLOATS:
-        return raw.view(_FLOATS[kind]).reshape(-1).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN of any pattern is a NaN
+            return raw.view(_FLOATS[kind]).reshape(-1).astype(np.float64)
     code, _, _, nothing = _INTEGERS[kind]
     numbers = raw.view(code).reshape(-1)
     values = numbers.astype(np.float64)
