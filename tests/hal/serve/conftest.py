@@ -42,7 +42,8 @@ class Wire:
         data = b""
         while len(data) < count:
             more = self.socket.recv(count - len(data))
-            assert more, f"closed after {data!r}"
+            if not more:
+                raise ConnectionError(f"closed after {data!r}")
             data += more
         return data
 
