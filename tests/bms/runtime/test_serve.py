@@ -259,15 +259,9 @@ def test_decisions_over_the_wire_are_those_of_the_twin() -> None:
     assert len(direct) == len(wired)
     states = [int(command.head["state"][0]) for command in direct]
     assert {RackState.PRECHARGE, RackState.CONNECTED, RackState.FAULT} <= set(states)
-    for number, (a, b) in enumerate(zip(direct, wired, strict=True)):
-        for name in a.head.dtype.names or ():
-            one, two = a.head[name], b.head[name]
-            if one.dtype.kind == "u":
-                assert one == two, f"step {number}: {name}"
-            else:
-                assert one == pytest.approx(two, rel=1e-4, abs=1e-4), f"step {number}: {name}"
-        for name in ("fault_info", "fault_warning", "fault_fatal", "balance", "reason"):
-            assert np.array_equal(getattr(a, name), getattr(b, name)), f"step {number}: {name}"
+    # to the bit: the wire's 0.1 mV and 0.1 degC are those of the twin's sensors, all else is carried as it is
+    different = [k for k, (a, b) in enumerate(zip(direct, wired, strict=True)) if a.bytes.tobytes() != b.bytes.tobytes()]
+    assert different == []
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
