@@ -81,7 +81,10 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Profile:
-    """A register map as data. `step` and `commit` are points, as (model, point)."""
+    """A register map as data. `commit` is a point, as (model, point), `step` those that count control steps.
+
+    Two of them are the first and the last that is read of a step; one alone is read again at the end.
+    """
 
     source: str
     base: tuple[int, ...]
@@ -140,8 +143,10 @@ def parse(table: Mapping[str, Any], folder: Traversable, where: str) -> Profile:
     models = tuple(_model(entry, folder, f"{where}: [[model]] number {n}") for n, entry in enumerate(entries, 1))
     profile = Profile(where, tuple(base), per, models, (), None)
     step = tuple(_reference(text, profile, f"{where}: step") for text in table.get("step", []))
-    if len(step) not in (0, 2):
-        raise ConfigError(f"{where}: step = {table['step']!r}: expected two points, the first and the last to be read")
+    if len(step) > 2:
+        raise ConfigError(
+            f"{where}: step = {table['step']!r}: expected one point, or the first and the last to be read"
+        )
     commit = _reference(table["commit"], profile, f"{where}: commit") if "commit" in table else None
     return Profile(where, tuple(base), per, models, step, commit)
 

@@ -138,7 +138,8 @@ class Reader:
     def steps(self, image: Image) -> tuple[float, float]:
         """What the step counters at both ends say, modulo 65535; NaN where there is none."""
         told = [float(image.numbers(s)[0]) % COUNTER if s is not None else np.nan for s in self.step]
-        return (told[0], told[1]) if told else (np.nan, np.nan)
+        first, last = [*told, np.nan, np.nan][:2]
+        return first, last
 
     def decode(self, image: Image, out: Measurement) -> None:
         """Fill `out` with what was read. Ages are the device's; what it does not tell has the quality MISSING."""

@@ -16,7 +16,9 @@ class Still:
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "rtu://pty?baud=9600"])
-def test_starting_and_stopping_twice_is_harmless(url: str, info_of: Callable[..., RackInfo], measured: Any, commanded: Any) -> None:
+def test_starting_and_stopping_twice_is_harmless(
+    url: str, info_of: Callable[..., RackInfo], measured: Any, commanded: Any
+) -> None:
     info = info_of()
     server: Server = ModbusServer(url, info, Still())
     server.start()

@@ -111,7 +111,10 @@ def test_a_web_page_cannot_reach_it_by_another_name(loop: Loop) -> None:
 def test_a_rack_that_is_no_twin_cannot_be_broken() -> None:
     loop = Loop(object())
     try:
-        assert loop.ask("POST", "/inject", '{"kind": "a"}') == (400, {"error": "this rack is no twin: faults cannot be injected"})
+        assert loop.ask("POST", "/inject", '{"kind": "a"}') == (
+            400,
+            {"error": "this rack is no twin: faults cannot be injected"},
+        )
     finally:
         loop.end()
 

@@ -260,7 +260,9 @@ def test_decisions_over_the_wire_are_those_of_the_twin() -> None:
     states = [int(command.head["state"][0]) for command in direct]
     assert {RackState.PRECHARGE, RackState.CONNECTED, RackState.FAULT} <= set(states)
     # to the bit: the wire's 0.1 mV and 0.1 degC are those of the twin's sensors, all else is carried as it is
-    different = [k for k, (a, b) in enumerate(zip(direct, wired, strict=True)) if a.bytes.tobytes() != b.bytes.tobytes()]
+    different = [
+        k for k, (a, b) in enumerate(zip(direct, wired, strict=True)) if a.bytes.tobytes() != b.bytes.tobytes()
+    ]
     assert different == []
 
 
@@ -332,7 +334,10 @@ def test_a_controller_in_another_process_runs_the_twin(tmp_path: Path) -> None:
         (["--modbus", "tcp://127.0.0.1:0", "--rack", "sim:site?racks=2"], "one rack is served at a time"),
         (["--modbus", "udp://127.0.0.1:0"], "expected tcp://HOST:PORT"),
         (["--modbus", "tcp://203.0.113.1:5020", "--duration", "1"], "cannot listen on 203.0.113.1:5020"),
-        (["--modbus", "rtu:///dev/no_such_port", "--duration", "1"], "the serial port /dev/no_such_port cannot be opened"),
+        (
+            ["--modbus", "rtu:///dev/no_such_port", "--duration", "1"],
+            "the serial port /dev/no_such_port cannot be opened",
+        ),
         (["--modbus", "tcp://127.0.0.1:0", "--period", "x"], "--period"),
         (["--modbus", "tcp://127.0.0.1:0", "--control", "70000"], "--control 70000"),
         (["--modbus", "tcp://127.0.0.1:0", "--rack", "sim:lpf_280"], "lpf_280"),

@@ -86,7 +86,9 @@ def test_an_exception_is_a_refusal_and_the_connection_stays(peer: Callable[..., 
         lambda request: b"\xff\xff" + words(request, 7, 8)[2:],
     ],
 )
-def test_an_answer_that_cannot_be_used_gives_the_connection_up(peer: Callable[..., Link], reply: Callable[[bytes], bytes | None]) -> None:
+def test_an_answer_that_cannot_be_used_gives_the_connection_up(
+    peer: Callable[..., Link], reply: Callable[[bytes], bytes | None]
+) -> None:
     link = peer(reply)
     with pytest.raises(Down):
         link.read(100, 2)

@@ -25,7 +25,9 @@ def test_addresses(address: str, wire: str, where: str, port: int) -> None:
     assert (place.wire, place.where, place.port) == (wire, where, port)
 
 
-@pytest.mark.parametrize("address", ["", "tcp", "tcp:", "tcp://", "udp://a:1", "tcp://a:b", "tcp://a:70000", "tcp://:1"])
+@pytest.mark.parametrize(
+    "address", ["", "tcp", "tcp:", "tcp://", "udp://a:1", "tcp://a:b", "tcp://a:70000", "tcp://:1"]
+)
 def test_what_is_no_address_is_told_with_an_example(address: str) -> None:
     with pytest.raises(ConfigError, match="expected"):
         parse(address, {}, f"modbus:{address}")

@@ -38,7 +38,9 @@ class Device:
             at, one = placed.start(group) + k * spec.size, spec.points[point]
         else:
             at, one = placed.address, placed.model.fixed.points[point]
-        code = {"float32": "f", "float64": "d", "int16": "h", "sunssf": "h", "uint32": "I", "bitfield32": "I"}.get(one.kind, "H")
+        code = {"float32": "f", "float64": "d", "int16": "h", "sunssf": "h", "uint32": "I", "bitfield32": "I"}.get(
+            one.kind, "H"
+        )
         return struct.unpack_from(f">{code}", self.data, 2 * (at + one.offset - self.map.base))[0]
 
 

@@ -139,7 +139,9 @@ def test_steps_are_compared_at_both_ends(info_of: Callable[..., RackInfo]) -> No
     assert [b.start for b in reader.blocks] == sorted(b.start for b in reader.blocks)
 
 
-@pytest.mark.parametrize(("n_cells", "shuttle", "requests"), [(20, False, 1), (416, False, 1), (416, True, 2), (2000, False, 2)])
+@pytest.mark.parametrize(
+    ("n_cells", "shuttle", "requests"), [(20, False, 1), (416, False, 1), (416, True, 2), (2000, False, 2)]
+)
 def test_a_command_is_written_with_the_commit_point_last(
     n_cells: int,
     shuttle: bool,

@@ -94,9 +94,7 @@ class Site:
 
     def requests(self, command: Command) -> list[bytes]:
         """PDUs that pass a command on."""
-        return [
-            struct.pack(f">BHHB{len(v)}H", 16, at, len(v), 2 * len(v), *v) for at, v in self.reader.writes(command)
-        ]
+        return [struct.pack(f">BHHB{len(v)}H", 16, at, len(v), 2 * len(v), *v) for at, v in self.reader.writes(command)]
 
     def server(self, **options: Any) -> ModbusServer:
         query = "&".join(f"{key}={value}" for key, value in options.items())

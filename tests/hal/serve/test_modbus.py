@@ -79,9 +79,7 @@ def test_pysunspec2_reads_a_coherent_refresh(serving: Callable[..., ModbusServer
         device.disconnect()
 
 
-def test_pysunspec2_writes_a_heart_beat(
-    serving: Callable[..., ModbusServer], site: Any, own_models: None
-) -> None:
+def test_pysunspec2_writes_a_heart_beat(serving: Callable[..., ModbusServer], site: Any, own_models: None) -> None:
     server = serving()
     device = scanned(server)
     device.connect()

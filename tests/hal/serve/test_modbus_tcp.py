@@ -1,5 +1,6 @@
 """Modbus/TCP on real sockets: portions, coalescing, too many and silent clients, and a hundred thousand damaged requests."""
 
+import contextlib
 import random
 import struct
 from collections.abc import Callable
@@ -25,7 +26,9 @@ def server(serving: Callable[..., ModbusServer]) -> ModbusServer:
     return serving()
 
 
-def test_every_coalesced_request_has_its_answer_and_every_write_is_applied(site: Any, server: ModbusServer, wire: Any) -> None:
+def test_every_coalesced_request_has_its_answer_and_every_write_is_applied(
+    site: Any, server: ModbusServer, wire: Any
+) -> None:
     one, command = wire(server), site.commanded(site.info)
     (whole,) = site.requests(command)
     at = site.address(64802, "Cause")
@@ -56,7 +59,9 @@ def test_requests_may_be_split_at_every_byte(site: Any, server: ModbusServer, wi
     assert [one.frame() for _ in range(2)] == [(1, write[:5]), (2, MARK)]
 
 
-@pytest.mark.parametrize(("unit", "reply"), [(1, MARK), (0, MARK), (255, MARK), (2, bytes((0x83, Refused.NO_SUCH_UNIT)))])
+@pytest.mark.parametrize(
+    ("unit", "reply"), [(1, MARK), (0, MARK), (255, MARK), (2, bytes((0x83, Refused.NO_SUCH_UNIT)))]
+)
 def test_the_unit_is_looked_at(server: ModbusServer, wire: Any, unit: int, reply: bytes) -> None:
     assert wire(server).ask(READ_MARK, unit=unit) == reply
 
@@ -64,16 +69,16 @@ def test_the_unit_is_looked_at(server: ModbusServer, wire: Any, unit: int, reply
 def test_what_is_no_modbus_is_cut_off_after_the_answers_that_are_due(server: ModbusServer, wire: Any) -> None:
     one = wire(server)
     one.send(mbap(9, 1, READ_MARK) + b"GET / HTTP/1.1\r\n\r\n")
-    try:
+    with contextlib.suppress(ConnectionError):  # the system may drop what was sent when a connection is cut
         assert one.frame() == (9, MARK)
-    except ConnectionError:
-        pass  # the system may drop what was sent when a connection is cut
     assert one.closed()
     assert wire(server).ask(READ_MARK) == MARK
     assert server.counts.damaged == 1
 
 
-def test_too_many_connections_are_refused_and_the_old_ones_served(serving: Callable[..., ModbusServer], wire: Any) -> None:
+def test_too_many_connections_are_refused_and_the_old_ones_served(
+    serving: Callable[..., ModbusServer], wire: Any
+) -> None:
     server = serving(connections=3)
     old = [wire(server) for _ in range(3)]
     for one in old:
@@ -118,7 +123,9 @@ def test_nine_hundred_idle_connections(serving: Callable[..., ModbusServer], wir
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_who_asks_nothing_is_closed_and_half_a_request_is_nothing(serving: Callable[..., ModbusServer], wire: Any) -> None:
+def test_who_asks_nothing_is_closed_and_half_a_request_is_nothing(
+    serving: Callable[..., ModbusServer], wire: Any
+) -> None:
     server = serving(idle=0.2)
     silent, half = wire(server), wire(server)
     half.send(mbap(1, 1, READ_MARK)[:7])
@@ -133,8 +140,7 @@ def test_who_does_not_read_is_not_waited_for(server: ModbusServer, wire: Any) ->
     greedy.socket.settimeout(0.3)
     many = mbap(1, 1, struct.pack(">BHH", 3, 40000, 125)) * 2000
     with pytest.raises(TimeoutError):
-        for _ in range(2000):
-            greedy.send(many)
+        greedy.send(2000 * many)
     assert wire(server).ask(READ_MARK) == MARK
     assert server.counts.requests < 2000 * 2000
     greedy.socket.settimeout(10.0)
@@ -251,7 +257,9 @@ def test_a_hundred_thousand_damaged_requests(site: Any, server: ModbusServer, wi
         for unit, pdu in pdus:
             _, reply = one.frame()
             accepted = reply[0] in (6, 16)
-            assert accepted == (unit in (0, 1, 255) and oracle.wrote(pdu)), f"seed {seed}, number {number}: {data.hex()}"
+            assert accepted == (unit in (0, 1, 255) and oracle.wrote(pdu)), (
+                f"seed {seed}, number {number}: {data.hex()}"
+            )
         if oracle.commands > expected:
             assert server.take(received), f"seed {seed}, number {number}"
             assert received.bytes.tobytes() == oracle.newest.bytes.tobytes(), f"seed {seed}, number {number}"

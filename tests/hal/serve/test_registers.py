@@ -163,7 +163,8 @@ def test_the_newest_command_wins(site: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "point"), [(802, "SetOp"), (802, "AlmRst"), (802, "CtrlHb"), (804, "SetEna"), (64802, "NMask"), (805, "NCell")]
+    ("model", "point"),
+    [(802, "SetOp"), (802, "AlmRst"), (802, "CtrlHb"), (804, "SetEna"), (64802, "NMask"), (805, "NCell")],
 )
 def test_the_rest_is_for_reading_only(site: Any, model: int, point: str) -> None:
     served = site.served()
@@ -185,7 +186,13 @@ def test_a_write_across_the_border_writes_nothing(site: Any) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("contactors", 8), ("limit_discharge_a", -1), ("limit_charge_w", np.nan), ("cooling_degc", np.inf), ("state", None)],
+    [
+        ("contactors", 8),
+        ("limit_discharge_a", -1),
+        ("limit_charge_w", np.nan),
+        ("cooling_degc", np.inf),
+        ("state", None),
+    ],
 )
 def test_a_command_that_no_rack_could_follow_is_refused(site: Any, field: str, value: float | None) -> None:
     served = site.served()
