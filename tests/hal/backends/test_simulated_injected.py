@@ -87,6 +87,22 @@ def test_a_short_that_is_cleared_leaves_no_leak_behind() -> None:
     assert np.ptp(breaking._healthy_leak_s[:, 0, 1:4]) < 1e-3
 
 
+def test_what_has_burnt_stays_burnt_and_is_counted_once() -> None:
+    bench = Bench()
+    bench.rack.inject({"kind": "gas_alarm"})
+    first = bench.rack.site._breaking
+    assert first is not None
+    healthy = first._healthy_leak_s.copy()
+    first._added_s[0, 0, 2] += 0.5  # a cell that has burnt
+    for _ in range(3):
+        bench.rack.inject({"kind": "interlock_open"})
+        bench.run(1.0)
+    last = bench.rack.site._breaking
+    assert last is not None
+    assert np.array_equal(last._healthy_leak_s, healthy)
+    assert last._leak_s[0, 0, 2] == pytest.approx(healthy[0, 0, 2] + 0.5)
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [

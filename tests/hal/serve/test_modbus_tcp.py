@@ -137,12 +137,14 @@ def test_who_asks_nothing_is_closed_and_half_a_request_is_nothing(
 def test_who_does_not_read_is_not_waited_for(server: ModbusServer, wire: Any) -> None:
     """A client that only asks fills its own buffers, not the server's memory; others are served meanwhile."""
     greedy = wire(server)
-    greedy.socket.settimeout(0.3)
+    greedy.socket.settimeout(1.0)
     many = mbap(1, 1, struct.pack(">BHH", 3, 40000, 125)) * 2000
     with pytest.raises(TimeoutError):
         greedy.send(2000 * many)
     assert wire(server).ask(READ_MARK) == MARK
     assert server.counts.requests < 2000 * 2000
+    assert isinstance(server.wire, TcpWire)
+    assert max(len(one._stream._buffer) for one in server.wire.open) < 2**20
     greedy.socket.settimeout(10.0)
     assert greedy.frame()[1][:2] == b"\x03\xfa"
 

@@ -39,11 +39,13 @@ def test_going_back_to_where_the_walk_began_begins_a_new_one(site: Any) -> None:
     served = site.served()
     publish(served, site)
     session = served.session()
+    low_half = site.address(64801, "Snap") + 1
     session.read(40070, 4)
     publish(served, site)
     assert step_of(session, site) == 1
+    assert session.read(low_half, 1) == b"\0\1"
     session.read(40050, 4)
-    assert step_of(session, site) == 2
+    assert session.read(low_half, 2)[:2] == b"\0\2", "asked in another way: it is not this request that begins a walk"
 
 
 def test_a_scan_that_reads_headers_before_the_models_sees_one_step(site: Any) -> None:
