@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import select
 import threading
@@ -17,6 +19,8 @@ from hal.codec.modbus_url import Line
 from hal.errors import LinkError
 from hal.serve.modbus_tcp import Counts
 from hal.serve.registers import ServedRegisters
+
+log = logging.getLogger(__name__)
 
 PTY = "pty"
 """Device name that asks for a new pseudo-terminal."""
@@ -119,8 +123,8 @@ class RtuWire:
     def _run(self) -> None:
         try:
             self._serve()
-        except OSError:
-            pass  # the port was unplugged: there is nobody left to answer
+        except OSError as error:
+            log.warning("%s: the serial port is gone, nobody is served there any more: %s", self.text, _reason(error))
         finally:
             self._session.close()
 
@@ -137,6 +141,8 @@ class RtuWire:
                 break
             if fd in ready:
                 data = os.read(fd, 4096)
+                if not data:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))  # it would be ready for ever
                 if paced:
                     pace.passed(len(data))
                 found, waiting = stream.feed(data), True

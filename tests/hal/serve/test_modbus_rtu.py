@@ -153,6 +153,21 @@ def test_a_port_that_does_not_exist_is_told_in_one_line(site: Any, tmp_path: Pat
         ModbusServer("rtu://pty?baud=5", site.info, site.clock)
 
 
+def test_a_port_that_is_pulled_out_is_told(site: Any, caplog: pytest.LogCaptureFixture) -> None:
+    master, slave = os.openpty()
+    server = ModbusServer(f"rtu://{os.ttyname(slave)}?baud=115200", site.info, site.clock)
+    server.start()
+    try:
+        os.close(slave)
+        os.close(master)
+        deadline = time.monotonic() + 10.0
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "the serial port is gone" in caplog.text
+    finally:
+        server.stop()
+
+
 def test_a_real_port_is_opened_through_pyserial(site: Any, line: Serve) -> None:
     """The far end of a pseudo-terminal of our own stands in for the port."""
     master, slave = os.openpty()
