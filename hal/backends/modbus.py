@@ -27,7 +27,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from hal.backends.modbus_link import TLS_OPTIONS, Down, Link, RefusedError
 from hal.backends.simulated import MonotonicClock
 from hal.codec.modbus_url import parse
 from hal.codec.register_profile import Profile, load
@@ -35,6 +34,7 @@ from hal.codec.register_reader import Image, Reader
 from hal.codec.sunspec import END, MARK, Placed, place
 from hal.contract import MEASUREMENT, Clock, Command, Contactor, Measurement, Quality, RackInfo, RackState
 from hal.errors import ConfigError, LinkError
+from hal.links.modbus_link import TLS_OPTIONS, Down, Link, RefusedError
 
 log = logging.getLogger(__name__)
 

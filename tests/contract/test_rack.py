@@ -1,6 +1,5 @@
 """What every rack behind the HAL does, whatever it is. A backend joins by one entry in `BACKENDS`."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Self
 
 import numpy as np
 import pytest
+from modbus_wire import Wired
 
 from hal.backends import replay
 from hal.codec import recording as codec
@@ -28,7 +28,6 @@ from hal.contract import (
 )
 from hal.errors import LinkError
 from hal.registry import open_rack, open_site
-from hal.serve.modbus import ModbusServer
 
 
 class Time:
@@ -39,6 +38,9 @@ class Time:
 
     def now_s(self) -> float:
         return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @dataclass
@@ -58,8 +60,11 @@ OPTIONS = {
 }
 
 
+TWIN = "sim:lfp_280?n_series=12"
+
+
 def simulated_rack(clock: Time, folder: Path) -> Rack:
-    return open_rack("sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
+    return open_rack(TWIN, clock=clock, options=OPTIONS)
 
 
 def replayed_rack(clock: Time, folder: Path) -> Rack:
@@ -135,79 +140,12 @@ def damaged_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"chaos:{path}?rack=sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
 
 
-class Wired:
-    """A twin offered on a wire, and the rack at its other end.
-
-    What the loops of both sides do by the clock happens here in turn: a command goes to the twin before the next
-    reading, and a reading waits until it has come over the wire.
-    """
-
-    def __init__(self, url: str, clock: Time) -> None:
-        self.clock = clock
-        self.twin = open_rack("sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
-        self.server = ModbusServer(url, self.twin.info, clock)
-        self.sample = Measurement(self.twin.info.n_cells, self.twin.info.n_sensors)
-        self.received = Command(self.twin.info.n_cells, self.twin.info.n_sensors)
-        self.twin.open()
-        self._show()
-        self.server.start()
-        self.rack = open_rack(f"modbus:{self.server.address}", clock=clock)
-
-    @property
-    def info(self) -> RackInfo:
-        return self.rack.info
-
-    def open(self) -> None:
-        self._show()
-        self.rack.open()
-
-    def _show(self) -> None:
-        self.twin.read(self.sample)
-        self.server.publish(self.sample)
-
-    def _until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20.0
-        while not condition():
-            assert time.monotonic() < deadline, "nothing came over the wire"
-            time.sleep(0.001)
-
-    def read(self, out: Measurement) -> None:
-        self.rack.read(out)  # raises where the twin would not be asked, either
-        self._show()
-        newest = self.server.registers.map.source.count
-        self._until(lambda: self.rack.report.step == newest)
-        self.rack.read(out)
-
-    def write(self, command: Command) -> None:
-        self.rack.write(command)
-        self._until(lambda: self.server.take(self.received))
-        self.twin.write(self.received)
-
-    def close(self) -> None:
-        self.rack.close()
-        if self.server.take(self.received):
-            self.twin.write(self.received)
-            self.clock.now += 0.1  # contactors take a moment to open
-
-    def end(self) -> None:
-        self.rack.close()
-        self.server.stop()
-        self.twin.close()
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
 def rack_on_tcp(clock: Time, folder: Path) -> Rack:
-    return Wired("tcp://127.0.0.1:0", clock)
+    return Wired("tcp://127.0.0.1:0", clock, open_rack(TWIN, clock=clock, options=OPTIONS))
 
 
 def rack_on_serial_line(clock: Time, folder: Path) -> Rack:
-    return Wired("rtu://pty?baud=921600", clock)
+    return Wired("rtu://pty?baud=921600", clock, open_rack(TWIN, clock=clock, options=OPTIONS))
 
 
 BACKENDS = {
@@ -415,6 +353,6 @@ def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject
 
 
 def test_every_backend_of_ours_is_here() -> None:
-    """A new backend must join the suite (`twin` is the native program of two of them, `modbus_link` a wire)."""
-    ours = {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin", "modbus_link"}
+    """A new backend must join the suite (`twin` is the native program of two of them)."""
+    ours = {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin"}
     assert ours == {name.partition(":")[0] for name in BACKENDS}

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
+from modbus_wire import Wired
 
 from bms import cli
 from bms.runtime.clock import VirtualClock
@@ -23,9 +24,8 @@ from bms.runtime.run import make_controller
 from bms.runtime.scenario import Scenario
 from bms.runtime.serve import ServeLoop
 from hal.backends.replay import Recording
-from hal.contract import Command, Measurement, Rack, RackInfo, RackState
+from hal.contract import Command, Measurement, Rack, RackState
 from hal.registry import open_rack
-from hal.serve.modbus import ModbusServer
 
 
 class Shelf:
@@ -167,59 +167,11 @@ def test_the_state_can_be_written_as_json(bench: Bench) -> None:
 # -------------------------------------------------------------------------------------------------- the same decisions
 
 
-class Wired:
-    """A twin behind Modbus/TCP and the rack at the other end; both loops take their steps in turn."""
+class Passing(VirtualClock):
+    """A clock that a loop waits on and a test moves."""
 
-    def __init__(self, twin: Rack, clock: Any) -> None:
-        self.twin = twin
-        twin.open()
-        self.server = ModbusServer("tcp://127.0.0.1:0", twin.info, clock)
-        self.sample = Measurement(twin.info.n_cells, twin.info.n_sensors)
-        self.received = Command(twin.info.n_cells, twin.info.n_sensors)
-        self.show()
-        self.server.start()
-        self.rack: Any = open_rack(f"modbus:{self.server.address}?poll=0.001", clock=clock)
-
-    def show(self) -> None:
-        self.twin.read(self.sample)
-        self.server.publish(self.sample)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20.0
-        while not condition():
-            assert time.monotonic() < deadline, "nothing came over the wire"
-            time.sleep(0.0005)
-
-    @property
-    def info(self) -> RackInfo:
-        info: RackInfo = self.rack.info
-        return info
-
-    def open(self) -> None:
-        self.rack.open()
-
-    def read(self, out: Measurement) -> None:
-        self.show()
-        newest = self.server.registers.map.source.count % 65535
-        self.until(lambda: self.rack.report.step == newest)
-        self.rack.read(out)
-
-    def write(self, command: Command) -> None:
-        self.rack.write(command)
-        self.until(lambda: self.server.take(self.received))
-        self.twin.write(self.received)
-
-    def close(self) -> None:
-        self.rack.close()
-        self.server.stop()
-        self.twin.close()
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def move(self, seconds: float) -> None:
+        self.wait_until(self.now_s() + seconds, lambda: False)
 
 
 SCENARIO = Scenario(
@@ -254,8 +206,10 @@ def decisions(rack: Rack, clock: VirtualClock, period_s: float = 0.5) -> list[Co
 def test_decisions_over_the_wire_are_those_of_the_twin() -> None:
     clock = VirtualClock()
     direct = decisions(open_rack(SCENARIO.rack, clock=clock, options=SCENARIO.tables), clock)
-    clock = VirtualClock()
-    wired = decisions(Wired(open_rack(SCENARIO.rack, clock=clock, options=SCENARIO.tables), clock), clock)
+    clock = Passing()
+    wire = Wired("tcp://127.0.0.1:0", clock, open_rack(SCENARIO.rack, clock=clock, options=SCENARIO.tables))
+    wired = decisions(wire, clock)
+    wire.end()
     assert len(direct) == len(wired)
     states = [int(command.head["state"][0]) for command in direct]
     assert {RackState.PRECHARGE, RackState.CONNECTED, RackState.FAULT} <= set(states)

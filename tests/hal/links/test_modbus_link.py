@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hal.backends.modbus_link import Down, Link, RefusedError
 from hal.codec.modbus_url import parse
+from hal.links.modbus_link import Down, Link, RefusedError
 
 
 class Peer:
