@@ -21,10 +21,10 @@ class Wired:
     """A twin offered on a wire, and the rack at its other end.
 
     What the loops of both sides do by the clock happens here in turn: a command goes to the twin before the next
-    reading, and a reading waits until it has come over the wire.
+    reading, and a reading waits until it has come over the wire. `options` are more of the client's.
     """
 
-    def __init__(self, url: str, clock: Moved, twin: Rack) -> None:
+    def __init__(self, url: str, clock: Moved, twin: Rack, options: str = "") -> None:
         self.clock, self.twin = clock, twin
         twin.open()
         self.server = ModbusServer(url, twin.info, clock)
@@ -33,7 +33,7 @@ class Wired:
         self._show()
         self.server.start()
         joint = "&" if "?" in self.server.address else "?"
-        self.rack: Any = open_rack(f"modbus:{self.server.address}{joint}poll=0.001", clock=clock)
+        self.rack: Any = open_rack(f"modbus:{self.server.address}{joint}poll=0.001{options}", clock=clock)
 
     @property
     def info(self) -> RackInfo:

@@ -148,12 +148,25 @@ def rack_on_serial_line(clock: Time, folder: Path) -> Rack:
     return Wired("rtu://pty?baud=921600", clock, open_rack(TWIN, clock=clock, options=OPTIONS))
 
 
+def rack_over_tls(clock: Time, folder: Path) -> Rack:
+    pytest.importorskip("cryptography", reason="certificates are made with it")
+    from certificates import Authority, utf8
+
+    authority = Authority(folder, "authority")
+    cert, key = authority.issue("server")
+    url = f"tls://127.0.0.1:0?cert={cert}&key={key}&ca={authority.path}"
+    cert, key = authority.issue("loop", utf8("controller"))
+    options = f"&ca={authority.path}&cert={cert}&key={key}&name=rack"
+    return Wired(url, clock, open_rack(TWIN, clock=clock, options=OPTIONS), options)
+
+
 BACKENDS = {
     "simulated": Subject(simulated_rack),
     "site": Subject(rack_of_site),
     "replay": Subject(replayed_rack, reacts=False),
     "chaos": Subject(damaged_rack),
     "modbus:tcp": Subject(rack_on_tcp),
+    "modbus:tls": Subject(rack_over_tls),
     "modbus:rtu": Subject(rack_on_serial_line),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import ssl
 import struct
 from collections.abc import Callable, Iterator
@@ -12,68 +11,19 @@ from typing import Any
 
 import pytest
 
-x509 = pytest.importorskip("cryptography.x509")
-from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
+pytest.importorskip("cryptography")
+from certificates import Authority, utf8
 
-from hal.backends.modbus import ModbusRack  # noqa: E402
-from hal.codec.modbus import Refused  # noqa: E402
-from hal.codec.modbus_url import parse  # noqa: E402
-from hal.contract import Command, Measurement  # noqa: E402
-from hal.errors import ConfigError, LinkError  # noqa: E402
-from hal.serve.modbus import ModbusServer  # noqa: E402
-from hal.serve.modbus_tls import CONTROLLING, READING, ROLE_OID, Roles, role  # noqa: E402
+from hal.backends.modbus import ModbusRack
+from hal.codec.modbus import Refused
+from hal.codec.modbus_url import parse
+from hal.contract import Command, Measurement
+from hal.errors import ConfigError, LinkError
+from hal.serve.modbus import ModbusServer
+from hal.serve.modbus_tls import CONTROLLING, READING, Roles, role
 
 READ_MARK = struct.pack(">BHH", 3, 40000, 2)
 MARK = b"\x03\x04SunS"
-
-
-def utf8(text: str) -> bytes:
-    data = text.encode()
-    return bytes((0x0C, len(data))) + data
-
-
-class Authority:
-    """Signs certificates for one test."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._sign(name, self.key.public_key(), None, ca=True)
-        self.path = folder / f"{name}.pem"
-        self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
-
-    def _sign(self, name: str, key: Any, extension: bytes | None, *, ca: bool = False) -> Any:
-        now = datetime.datetime.now(datetime.UTC)
-        issuer = name if ca else self.name
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("rack")]), critical=False)
-        )
-        if extension is not None:
-            other = x509.UnrecognizedExtension(x509.ObjectIdentifier(ROLE_OID), extension)
-            builder = builder.add_extension(other, critical=False)
-        return builder.sign(self.key, hashes.SHA256())
-
-    def issue(self, name: str, extension: bytes | None = None) -> tuple[Path, Path]:
-        """Files of a certificate and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(name, key.public_key(), extension)
-        cert, private = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return cert, private
 
 
 @pytest.fixture
