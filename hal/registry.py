@@ -25,6 +25,7 @@ SCHEMES: dict[str, str] = {
     "sim": "hal.backends.simulated:SimulatedRack",
     "replay": "hal.backends.replay:ReplayRack",
     "chaos": "hal.backends.chaos:open_chaos",
+    "modbus": "hal.backends.modbus:ModbusRack",
 }
 """Scheme -> "module:Class", or a function that makes the rack."""
 
@@ -120,6 +121,16 @@ def programs(url: str) -> tuple[Program, ...]:
     _, backend = _backend(url)
     found: tuple[Program, ...] = getattr(backend, "programs", ())
     return found
+
+
+def is_live(url: str) -> bool:
+    """Whether real time passes for the rack of `url`, or for the one that it wraps, whatever the loop's clock says.
+
+    Raises `ConfigError`.
+    """
+    parts, backend = _backend(url)
+    wrapped = parts.query.get("rack", "")
+    return bool(getattr(backend, "live", False)) or (":" in wrapped and is_live(wrapped))
 
 
 def _backend(url: str) -> tuple[RackUrl, Any]:

@@ -1,12 +1,13 @@
 """What every rack behind the HAL does, whatever it is. A backend joins by one entry in `BACKENDS`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pytest
+from modbus_wire import Wired
 
 from hal.backends import replay
 from hal.codec import recording as codec
@@ -38,6 +39,9 @@ class Time:
     def now_s(self) -> float:
         return self.now
 
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @dataclass
 class Subject:
@@ -56,8 +60,11 @@ OPTIONS = {
 }
 
 
+TWIN = "sim:lfp_280?n_series=12"
+
+
 def simulated_rack(clock: Time, folder: Path) -> Rack:
-    return open_rack("sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
+    return open_rack(TWIN, clock=clock, options=OPTIONS)
 
 
 def replayed_rack(clock: Time, folder: Path) -> Rack:
@@ -133,11 +140,34 @@ def damaged_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"chaos:{path}?rack=sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
 
 
+def rack_on_tcp(clock: Time, folder: Path) -> Rack:
+    return Wired("tcp://127.0.0.1:0", clock, open_rack(TWIN, clock=clock, options=OPTIONS))
+
+
+def rack_on_serial_line(clock: Time, folder: Path) -> Rack:
+    return Wired("rtu://pty?baud=921600", clock, open_rack(TWIN, clock=clock, options=OPTIONS))
+
+
+def rack_over_tls(clock: Time, folder: Path) -> Rack:
+    pytest.importorskip("cryptography", reason="certificates are made with it")
+    from certificates import Authority, utf8
+
+    authority = Authority(folder, "authority")
+    cert, key = authority.issue("server")
+    url = f"tls://127.0.0.1:0?cert={cert}&key={key}&ca={authority.path}"
+    cert, key = authority.issue("loop", utf8("controller"))
+    options = f"&ca={authority.path}&cert={cert}&key={key}&name=rack"
+    return Wired(url, clock, open_rack(TWIN, clock=clock, options=OPTIONS), options)
+
+
 BACKENDS = {
     "simulated": Subject(simulated_rack),
     "site": Subject(rack_of_site),
     "replay": Subject(replayed_rack, reacts=False),
     "chaos": Subject(damaged_rack),
+    "modbus:tcp": Subject(rack_on_tcp),
+    "modbus:tls": Subject(rack_over_tls),
+    "modbus:rtu": Subject(rack_on_serial_line),
 }
 
 
@@ -152,8 +182,11 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def rack(subject: Subject, clock: Time, tmp_path: Path) -> Rack:
-    return subject.make(clock, tmp_path)
+def rack(subject: Subject, clock: Time, tmp_path: Path) -> Iterator[Rack]:
+    made = subject.make(clock, tmp_path)
+    yield made
+    if isinstance(made, Wired):
+        made.end()
 
 
 def records(rack: Rack) -> tuple[Measurement, Command]:
@@ -311,9 +344,9 @@ def test_positive_current_discharges(rack: Rack, subject: Subject, clock: Time) 
 
 
 def test_what_the_bleed_switches_do_is_seen(rack: Rack, subject: Subject, clock: Time) -> None:
-    if not (subject.reacts and rack.info.capabilities.bleed_feedback):
-        pytest.skip("has no switches to see")
     with rack:
+        if not (subject.reacts and rack.info.capabilities.bleed_feedback):
+            pytest.skip("has no switches to see")
         m, command = records(rack)
         command.balance[3] = 1
         run(rack, clock, m, command, 0, 2)
@@ -334,4 +367,5 @@ def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject
 
 def test_every_backend_of_ours_is_here() -> None:
     """A new backend must join the suite (`twin` is the native program of two of them)."""
-    assert {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin"} == set(BACKENDS)
+    ours = {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin"}
+    assert ours == {name.partition(":")[0] for name in BACKENDS}

@@ -1,0 +1,1 @@
+"""What racks look like on the wire, as data: one folder for each profile."""
