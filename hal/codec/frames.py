@@ -394,7 +394,6 @@ class Outbox:
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-        self._multiplexers = []
         n = len(codec.rows)
         self.counter: U1 = np.full(n, COUNTER_VALUES - 1, np.uint8)
         self._at: I4 = (np.arange(n) * codec.stride).astype(np.int32)
