@@ -307,10 +307,11 @@ class Verdict(IntEnum):
 
 
 class Inbox:
-    """Takes frames as they arrive: what is wrong changes nothing but the count of it.
+    """Takes frames as they arrive, into an image of its own: what is wrong changes nothing but the count of it.
 
-    `arrived_s` f8[n_rows] is when the frame of each row was accepted last, `counts[verdict]` how many frames had that
-    verdict, `lost` how many the counters tell never came. `counter` is that of the newest frame of each row.
+    `snapshot` brings them to the codec. `arrived_s` f8[n_rows] is when the frame of each row was accepted last, `counts[verdict]` how many frames had that
+    verdict, `lost` how many the counters tell never came. `counter` is that of the newest frame of each row, `fresh` tells
+    whether one was accepted since whoever uses it set it to False.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -319,7 +320,9 @@ class Inbox:
         self.counts = [0] * len(Verdict)
         self.lost = 0
         self.counter = [-1] * len(codec.rows)
-        self._bytes = memoryview(codec.image)  # type: ignore[arg-type]
+        self.fresh = [False] * len(codec.rows)
+        self._image = np.zeros_like(codec.image)
+        self._bytes = memoryview(self._image)  # type: ignore[arg-type]
         self._rows: dict[int, int] = {row.message.key: r for r, row in enumerate(codec.rows) if row.page is None}
         self._pages: dict[int, tuple[Signal, dict[int, int]]] = {}
         for r, row in enumerate(codec.rows):
@@ -373,6 +376,11 @@ class Inbox:
         at = row * self.codec.stride
         self._bytes[at : at + len(data)] = data
         self.arrived_s[row] = now_s
+        self.fresh[row] = True
+
+    def snapshot(self) -> None:
+        """Put what has arrived into the image of the codec, to be decoded."""
+        self.codec.image[...] = self._image
 
     def forget_counters(self) -> None:
         """Take the next frame of every row whatever its counter: after the link was away."""
