@@ -14,13 +14,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from hal.codec import can_profile
+from hal.codec.can_wire import LIMITS, CommandWire, MeasurementWire, impossible
 from hal.codec.frames import Codec, Inbox, Outbox
 from hal.codec.jit import CAN
 from hal.contract import Clock, Command, Contactor, Measurement, RackInfo
 from hal.errors import ConfigError, LinkError
 from hal.links.can_link import CanLink, parse_address
-from hal.profiles import can_profile
-from hal.profiles.can_wire import LIMITS, CommandWire, MeasurementWire, impossible
 
 CLOSING_FRAMES = 3  # the command to open is repeated: it is the last one
 SEQUENCE_MASK = 0xFFFFFFFF
@@ -43,7 +43,7 @@ class CanRack:
         clock: Clock | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Read the profile; nothing is opened yet. Raises `ConfigError` for anything unknown in `query` or `options`."""
+        """Read the profile; nothing is opened yet. Raises `ConfigError` for what is unknown in `query` or `options`."""
         self.address = parse_address(address, query or {})
         for name in (table for table, content in (options or {}).items() if content):
             raise ConfigError(f"rack URL '{self.address.url}': a rack on a bus has no table [{name}]; take it out")
@@ -97,7 +97,9 @@ class CanRack:
         inbox, until_s = self.inbox, time.monotonic() + self.address.timeout_s
         messages = [row.message for row in self._received.rows]
         identity = {self._received.place(name): key for key, name in self.profile.identity.items()}
-        telling = {r for r, row in enumerate(self._received.rows) for k in identity if 0 <= k - row.first < len(row.signals)}
+        telling = {
+            r for r, row in enumerate(self._received.rows) for k in identity if 0 <= k - row.first < len(row.signals)
+        }
         with self.link.lock:
             while True:
                 here = np.isfinite(inbox.arrived_s)
@@ -118,8 +120,8 @@ class CanRack:
         elif not here.any():
             came = f"{sum(counts)} frames came, and none of them was good"
         raise LinkError(
-            f"{self.address.url}: {came} in {self.address.timeout_s:g} s, not {first.name} ({first.identifier:#x}); is the "
-            f"rack on, does it speak '{self.address.profile}', is the bit rate right?"
+            f"{self.address.url}: {came} in {self.address.timeout_s:g} s, not {first.name} ({first.identifier:#x}); is "
+            f"the rack on, does it speak '{self.address.profile}', is the bit rate right?"
         )
 
     def _identify(self) -> None:

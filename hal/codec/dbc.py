@@ -1,9 +1,9 @@
 """The part of the DBC format that says where values lie in CAN frames, read from text. No file access.
 
-Read: `BO_` (messages), `SG_` (byte order, sign, scale, offset, range, unit, one multiplexer), `BA_` and `BA_DEF_DEF_` of
-`GenMsgCycleTime`, `VAL_` (names of values). Everything else of the format is skipped. Numbering of bits: bit 8 i + j is
-bit j (0 the lowest) of byte i. A little-endian signal (`@1`) starts at its lowest bit and goes up through the bytes; a
-big-endian one (`@0`) starts at its highest bit and goes down, on to bit 7 of the next byte.
+Read: `BO_` (messages), `SG_` (byte order, sign, scale, offset, range, unit, one multiplexer), `BA_` and `BA_DEF_DEF_`
+of `GenMsgCycleTime`, `VAL_` (names of values). Everything else of the format is skipped. Numbering of bits: bit 8 i + j
+is bit j (0 the lowest) of byte i. A little-endian signal (`@1`) starts at its lowest bit and goes up through the bytes;
+a big-endian one (`@0`) starts at its highest bit and goes down, on to bit 7 of the next byte.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """CAN frames to arrays and back, with the tables of a DBC: all signals of a scan in one call. No sockets.
 
-The frames of a scan lie in an image, one row of whole 64-bit words for each frame: a message has a row, and one more for
-each page of its multiplexer. The image is followed by room for the same words with their bytes reversed, where a
+The frames of a scan lie in an image, one row of whole 64-bit words for each frame: a message has a row, and one more
+for each page of its multiplexer. The image is followed by room for the same words with their bytes reversed, where a
 big-endian signal is a run of bits as a little-endian one is in the image itself.
 
 A protected frame carries an alive counter 0..14 and a CRC-8 (SAE J1850: polynomial 0x1D, start 0xFF, inverted) over the
-two low bytes of its identifier, low byte first, and all of its bytes but the CRC itself: what AUTOSAR, *Specification of
-SW-C End-to-End Communication Protection Library* (profile 1), asks for, with the identifier as data ID.
+two low bytes of its identifier, low byte first, and all of its bytes but the CRC itself: what AUTOSAR, *Specification
+of SW-C End-to-End Communication Protection Library* (profile 1), asks for, with the identifier as data ID.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def decode(
 ) -> None:
     """Take all signals out of the image: `raw` u8[n] with the sign extended, `value` f8[n] = raw * scale + offset.
 
-    `words` u8[2 n_words]: the image, then room for the reversed words, filled here if `swapped`. A signal has its lowest
-    bit at `shift` of the word `low`, and what does not fit there in the word `high`.
+    `words` u8[2 n_words]: the image, then room for the reversed words, filled here if `swapped`. A signal has its
+    lowest bit at `shift` of the word `low`, and what does not fit there in the word `high`.
     """
     half = words.size // 2
     if swapped != 0:
@@ -189,8 +189,8 @@ class Protection:
 class Codec:
     """Tables and image of some messages of a database.
 
-    `words` u8 is the image (see the module), `rows` its rows, `stride` the bytes of a row, `raw` u8[n] and `value` f8[n]
-    the signals in the order of the rows; `index` finds a signal by its name, or by `Message.Signal` where several
+    `words` u8 is the image (see the module), `rows` its rows, `stride` the bytes of a row, `raw` u8[n] and `value`
+    f8[n] the signals in the order of the rows; `index` finds a signal by its name, or by `Message.Signal` where several
     messages have one of that name. Raises `ConfigError` for a protected message whose signals cannot hold it.
     """
 
@@ -218,9 +218,7 @@ class Codec:
         self.protected = self._protected(protection)
         swapped = int(any(not s.little_endian for s in self.signals))
         places = self._low, self._high, self._shift, self._length
-        self._decode = decode.bind(
-            self.words, *places, self._signed, self._scale, self._offset, self.raw, self.value
-        )
+        self._decode = decode.bind(self.words, *places, self._signed, self._scale, self._offset, self.raw, self.value)
         self._encode = encode.bind(
             self.words, *places, self._scale, self._offset, self._smallest, self._largest, self.absent, self.value
         )
@@ -309,9 +307,9 @@ class Verdict(IntEnum):
 class Inbox:
     """Takes frames as they arrive, into an image of its own: what is wrong changes nothing but the count of it.
 
-    `snapshot` brings them to the codec. `arrived_s` f8[n_rows] is when the frame of each row was accepted last, `counts[verdict]` how many frames had that
-    verdict, `lost` how many the counters tell never came. `counter` is that of the newest frame of each row, `fresh` tells
-    whether one was accepted since whoever uses it set it to False.
+    `snapshot` brings them to the codec. `arrived_s` f8[n_rows] is when the frame of each row was accepted last,
+    `counts[verdict]` how many frames had that verdict, `lost` how many the counters tell never came. `counter` is that
+    of the newest frame of each row, `fresh` tells whether one was accepted since whoever uses it set it to False.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -410,7 +408,7 @@ class Outbox:
         places = np.array([codec.protected.get(r, (255, 0, 0)) for r in range(n)], np.uint8).reshape(n, 3)
         self._protection = places
         self._table = np.frombuffer(CRC_TABLE, np.uint8).copy()
-        for r, row in enumerate(codec.rows):
+        for row in codec.rows:
             if row.page is not None:
                 raise ConfigError(f"{codec.database.source}: message {row.message.name} has pages, and cannot be sent")
 
@@ -421,9 +419,7 @@ class Outbox:
             self.counter[at] = (self.counter[at] + 1) % COUNTER_VALUES
             crc_at, counter_at, shift = (np.ascontiguousarray(self._protection[at, k]) for k in range(3))
             keys, lengths, counters = self._key[at], self._length[at], self.counter[at]
-            seal(
-                self.codec.image, self._at[at], keys, lengths, crc_at, counter_at, shift, counters, self._table
-            )
+            seal(self.codec.image, self._at[at], keys, lengths, crc_at, counter_at, shift, counters, self._table)
         image, stride = self.codec.image.tobytes(), self.codec.stride
         found = ((r, self.codec.rows[r].message) for r in rows)
         return [(message.key, image[r * stride : r * stride + message.length]) for r, message in found]

@@ -1,8 +1,8 @@
 """A CAN bus through python-can: opened, read in the background, watched, and opened again when it was lost.
 
 python-can tells little of a bus that has gone: its socketcand interface returns nothing for ever once its server has
-died, and spins. Here every interface is watched for what it does tell (exceptions, error frames, bus-off), and socketcand
-for a server that has gone or fallen silent.
+died, and spins. Here every interface is watched for what it does tell (exceptions, error frames, bus-off), and
+socketcand for a server that has gone or fallen silent.
 """
 
 from __future__ import annotations
@@ -296,7 +296,9 @@ class CanLink:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{address.url}: {_first_line(error)}; look at the keys of the URL") from None
         except Exception as error:  # drivers raise what they like
-            raise LinkError(f"{address.url}: cannot be opened: {_first_line(error)}; is the device there, and up?") from None
+            raise LinkError(
+                f"{address.url}: cannot be opened: {_first_line(error)}; is the device there, and up?"
+            ) from None
 
 
 def _socketcand(address: CanAddress) -> Any:
@@ -318,6 +320,8 @@ def _socketcand(address: CanAddress) -> Any:
                 raise CanOperationError("the server has closed the connection")
             return message, filtered
 
+    # it would warn of every message that comes in two pieces
+    logging.getLogger(SocketCanDaemonBus.__module__).setLevel(logging.CRITICAL)
     host, port = str(address.options["host"]), int(address.options["port"])
     try:
         socket.create_connection((host, port), timeout=2.0).close()

@@ -1,7 +1,7 @@
 """A rack offered as a device on a CAN bus: its measurements as the profile's messages, commands back.
 
-The bus is paced as the medium is: so many seconds of bus time pass for each second of the clock, and a message that finds
-no room waits for the next call. At most one scan goes out at once.
+The bus is paced as the medium is: so many seconds of bus time pass for each second of the clock, and a message that
+finds no room waits for the next call. At most one scan goes out at once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import asdict
 
 import numpy as np
 
+from hal.codec import can_profile
+from hal.codec.can_wire import CommandWire, MeasurementWire, impossible
 from hal.codec.dbc import Message
 from hal.codec.frames import Codec, Inbox, Outbox
 from hal.contract import Clock, Command, Measurement, RackInfo
 from hal.errors import ConfigError
 from hal.links.can_link import CanLink, parse_address
-from hal.profiles import can_profile
-from hal.profiles.can_wire import CommandWire, MeasurementWire, impossible
 from hal.registry import parse_url
 
 DUE_S = 1e-4  # a message goes out this long before its time rather than one call later
@@ -130,8 +130,8 @@ class CanServer:
 def frame_s(message: Message, bitrate: int, data_bitrate: int | None) -> float:
     """Bus time of a frame of `message` with the most stuff bits and the pause after it; `data_bitrate` for CAN FD.
 
-    ISO 11898-1: a classic frame has 44 (29-bit identifier: 64) bits beside its data, 34 (54) of which and the data can be
-    stuffed, and 3 of pause. A CAN FD frame switches its rate after 17 (36) bits of arbitration.
+    ISO 11898-1: a classic frame has 44 (29-bit identifier: 64) bits beside its data, 34 (54) of which and the data can
+    be stuffed, and 3 of pause. A CAN FD frame switches its rate after 17 (36) bits of arbitration.
     """
     data = 8 * message.length
     if data_bitrate is None:

@@ -1,8 +1,8 @@
 """A CAN bus between processes, for machines whose kernel has none: `python -m hal.serve.hub --port 29536`.
 
-It speaks the ASCII protocol of socketcand in raw mode (github.com/linux-can/socketcand, doc/protocol.md) on the loopback
-interface: `< open BUS >`, `< rawmode >`, `< send ID LENGTH BYTES >` in, `< frame ID TIME BYTES >` out to every other client
-of the same bus. No pace and no arbitration: that is the business of who sends.
+It speaks the ASCII protocol of socketcand in raw mode (github.com/linux-can/socketcand, doc/protocol.md) on the
+loopback interface: `< open BUS >`, `< rawmode >`, `< send ID LENGTH BYTES >` in, `< frame ID TIME BYTES >` out to every
+other client of the same bus. No pace and no arbitration: that is the business of who sends.
 """
 
 from __future__ import annotations

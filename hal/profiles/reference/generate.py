@@ -113,7 +113,11 @@ def frames(n_cells: int, n_sensors: int, fd: bool = False) -> list[Frame]:
             ),
         ),
         Frame(
-            "RackStatus", STATUS, RACK, ("ContactorsValid", "GasAlarmValid", "InsulationValid", "BleedingValid"), switches
+            "RackStatus",
+            STATUS,
+            RACK,
+            ("ContactorsValid", "GasAlarmValid", "InsulationValid", "BleedingValid"),
+            switches,
         ),
         Frame(
             "RackCurrent",

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hal.codec.can_profile import CanProfile, Channel
 from hal.codec.frames import Codec
 from hal.contract import COMMAND, MEASUREMENT, Capabilities, Command, Contactor, Measurement, Quality, RackInfo
-from hal.profiles.can_profile import CanProfile, Channel
 
 F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]
@@ -129,7 +129,8 @@ class MeasurementWire:
     def fill(self, arrived_s: F8, now_s: float) -> None:
         """Fill `record` from the decoded codec; `arrived_s` f8[n_rows] is when each row came, `now_s` the time now.
 
-        What never came, or comes without a value, is MISSING; what is late STALE; what has validity bit 0 DEVICE_INVALID.
+        What never came, or comes without a value, is MISSING; what is late STALE; what has validity bit 0
+        DEVICE_INVALID.
         """
         flat, codec = self._flat, self.codec
         values = flat.values()

@@ -1,7 +1,7 @@
 """A rack's CAN profile: a DBC, and a TOML file beside it that says which signal feeds which field of the contract.
 
-`load("reference")` is ours, for a rack of any size; `load("FOLDER/profile.toml")` is a user's own. See `docs/can.md` for
-the tables of the file.
+`load("reference")` is ours, for a rack of any size; `load("FOLDER/profile.toml")` is a user's own. See `docs/can.md`
+for the tables of the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hal.contract import COMMAND, MEASUREMENT, Capabilities, RackInfo
 from hal.errors import ConfigError, nearest
 from hal.profiles.reference import generate
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent.parent / "profiles"
 REFERENCE = "reference"
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -80,7 +80,9 @@ class CanProfile:
         found = self._carrying(self.command)
         last = tuple(m for m in found if m.name == self.commit)
         if not last:
-            raise ConfigError(f"{self.source}: [can] commit = {self.commit!r}: a message of [command] signals is needed")
+            raise ConfigError(
+                f"{self.source}: [can] commit = {self.commit!r}: a message of [command] signals is needed"
+            )
         return tuple(m for m in found if m.name != self.commit) + last
 
     def _carrying(self, channels: Mapping[str, Channel], *more: str) -> tuple[Message, ...]:
@@ -88,13 +90,13 @@ class CanProfile:
         for channel in channels.values():
             names.update(channel.signals, channel.valid)
         return tuple(
-            m for m in self.database.messages if any(s.name in names or f"{m.name}.{s.name}" in names for s in m.signals)
+            m
+            for m in self.database.messages
+            if any(s.name in names or f"{m.name}.{s.name}" in names for s in m.signals)
         )
 
 
-def load(
-    name: str, *, fd: bool = False, rack: Mapping[str, Any] | None = None, address: str = "can"
-) -> CanProfile:
+def load(name: str, *, fd: bool = False, rack: Mapping[str, Any] | None = None, address: str = "can") -> CanProfile:
     """The profile `name`: 'reference', or the path of a TOML file. Raises `ConfigError`.
 
     `rack` changes the table [rack] (of a user's profile all but the sizes); `address` is what the rack is called. `fd`
@@ -165,7 +167,9 @@ class _Reader:
         texts = [self.typed(f"{where} {key}", entry.get(key, ""), str) for key in ("signal", "valid")]
         signals, valid = (tuple(self._names(where, text, first, size)) for text in texts)
         if len(signals) != size:
-            raise ConfigError(f"{self.source}: {where}: {size} signals are needed; write {{}} where their number stands")
+            raise ConfigError(
+                f"{self.source}: {where}: {size} signals are needed; write {{}} where their number stands"
+            )
         return Channel(name, signals, valid, factor)
 
     def _names(self, where: str, text: str, first: int, size: int) -> Iterator[str]:
@@ -188,7 +192,9 @@ def _profile(
     shipped = dict(reader.tables.get("rack", {}))
     for key in changes:
         if key in ("n_cells", "n_sensors") and not generated and changes[key] != shipped.get(key):
-            raise ConfigError(f"{source}: {key} = {changes[key]}: the DBC is for {shipped.get(key)}; change the profile")
+            raise ConfigError(
+                f"{source}: {key} = {changes[key]}: the DBC is for {shipped.get(key)}; change the profile"
+            )
     reader.tables = {**reader.tables, "rack": {**shipped, **changes}}
     n_cells, n_sensors = (reader.get("rack", key, int) for key in ("n_cells", "n_sensors"))
     if not (1 <= n_cells <= 65535 and 1 <= n_sensors <= 65535):
@@ -244,7 +250,9 @@ def _info(reader: _Reader, n_cells: int, n_sensors: int, address: str) -> RackIn
                 f"{reader.source}: [rack] sensor_of_cell: {n_cells} numbers from 0 to {n_sensors - 1}, each of them "
                 "used, or 'even'"
             )
-    has = {key: reader.typed(f"[capabilities] {key}", v, bool) for key, v in reader.tables.get("capabilities", {}).items()}
+    has = {
+        key: reader.typed(f"[capabilities] {key}", v, bool) for key, v in reader.tables.get("capabilities", {}).items()
+    }
     return RackInfo(
         name=address,
         n_cells=n_cells,
