@@ -123,6 +123,16 @@ def programs(url: str) -> tuple[Program, ...]:
     return found
 
 
+def in_real_time(url: str) -> bool:
+    """Whether the rack of `url`, or the one inside a wrapper, goes on by itself and needs a real clock.
+
+    Raises `ConfigError`.
+    """
+    parts, backend = _backend(url)
+    inside = parts.query.get("rack")
+    return bool(getattr(backend, "real_time", False)) or (inside is not None and in_real_time(inside))
+
+
 def _backend(url: str) -> tuple[RackUrl, Any]:
     """The parts of `url` and the class that it names. Raises `ConfigError`."""
     parts = parse_url(url)

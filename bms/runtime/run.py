@@ -16,7 +16,7 @@ from bms.runtime import PAGE, SERIES, SITE_SERIES, SUMMARY, engine
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
 from hal.errors import ConfigError, DataError, nearest
-from hal.registry import is_site
+from hal.registry import in_real_time, is_site
 
 if TYPE_CHECKING:
     from bms.cells import CellParameters
@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration", metavar="TIME", help="for example 90, 30min, 1h, 1d (default: the scenario's)")
     parser.add_argument("--period", metavar="TIME", help="time between two steps (default: the scenario's)")
     parser.add_argument(
-        "--speed", default="max", help="max: as fast as it can, the default; 1: real time; 10: ten times real time"
+        "--speed",
+        help="max: as fast as it can; 1: real time; 10: ten times real time (default: max, or 1 for a rack on a bus)",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder for recording and report (default: runs/...)")
     parser.add_argument(
@@ -76,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `bms run`. Returns 0, 1 if it ended in a fault or a contactor did not open, 128 + n after signal n."""
-    speed = _speed(args.speed)
     scenario = choose(args.scenario, args.rack, args.cell)
+    speed = _speed(args.speed, scenario.rack)
     if args.duration is not None:
         scenario = replace(scenario, duration_s=scenarios.seconds(args.duration, "--duration"))
     if args.config is not None:
@@ -112,9 +113,14 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def _speed(text: str) -> float:
-    """Times real time; infinite for `max`."""
+def _speed(text: str | None, rack: str) -> float:
+    """Times real time; infinite for `max`. Raises `ConfigError`."""
+    real = in_real_time(rack)
+    if text is None:
+        text = "1" if real else "max"
     if text == "max":
+        if real:
+            raise ConfigError(f"--speed max: the rack {rack} does not wait; leave it out, or give 1")
         return math.inf
     try:
         speed = float(text)

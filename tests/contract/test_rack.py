@@ -1,12 +1,15 @@
 """What every rack behind the HAL does, whatever it is. A backend joins by one entry in `BACKENDS`."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pytest
+from can_bus import OPTIONS, BusRack, Far, FarProcess, hub_process
 
 from hal.backends import replay
 from hal.codec import recording as codec
@@ -43,27 +46,18 @@ class Time:
 class Subject:
     """One backend under test: how to make it, and what it can be asked."""
 
-    make: Callable[[Time, Path], Rack]
+    make: Callable[[Time, Path, ExitStack], Rack]
     reacts: bool = True  # follows commands; a recording cannot
 
 
-OPTIONS = {
-    "duty": {"kind": "constant", "c_rate": 0.3},
-    "fault": [
-        {"kind": "cell_v_missing", "index": [1], "at_s": 20.0},
-        {"kind": "sensor_missing", "index": [0], "at_s": 20.0},
-    ],
-}
-
-
-def simulated_rack(clock: Time, folder: Path) -> Rack:
+def simulated_rack(clock: Time, folder: Path, after: ExitStack) -> Rack:
     return open_rack("sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
 
 
-def replayed_rack(clock: Time, folder: Path) -> Rack:
+def replayed_rack(clock: Time, folder: Path, after: ExitStack) -> Rack:
     """A recording of half a minute of the simulated rack."""
     then = Time()
-    with simulated_rack(then, folder) as rack:
+    with simulated_rack(then, folder, after) as rack:
         info = rack.info
         m, command = records(rack)
         truth = Truth(info.n_cells, info.n_sensors)
@@ -122,15 +116,35 @@ class FirstOfSite:
         self.close()
 
 
-def rack_of_site(clock: Time, folder: Path) -> Rack:
+def rack_of_site(clock: Time, folder: Path, after: ExitStack) -> Rack:
     return FirstOfSite(open_site("sim:site?racks=3&n_series=12", clock=clock, options=OPTIONS))
 
 
-def damaged_rack(clock: Time, folder: Path) -> Rack:
+def damaged_rack(clock: Time, folder: Path, after: ExitStack) -> Rack:
     """The simulated rack behind a wrapper that will damage it, a day later."""
     path = folder / "changes.toml"
     path.write_text("[[change]]\nchannel = 'cell_v'\nkind = 'nan'\nfrom_s = 86400.0\n")
     return open_rack(f"chaos:{path}?rack=sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
+
+
+BUSES = itertools.count()
+
+
+def rack_on_virtual_bus(clock: Time, folder: Path, after: ExitStack) -> Rack:
+    url = f"can:virtual:contract{next(BUSES)}?n_cells=12&n_sensors=3"
+    return BusRack(url, Far(url), clock)
+
+
+def rack_on_virtual_fd_bus(clock: Time, folder: Path, after: ExitStack) -> Rack:
+    url = f"can:virtual:contract{next(BUSES)}?n_cells=12&n_sensors=3&fd=1"
+    return BusRack(url, Far(url), clock)
+
+
+def rack_in_another_process(clock: Time, folder: Path, after: ExitStack) -> Rack:
+    url = f"can:socketcand:can0?{after.enter_context(hub_process())}&n_cells=12&n_sensors=3"
+    far = FarProcess(url)
+    after.callback(far.end)
+    return BusRack(url, far, clock)
 
 
 BACKENDS = {
@@ -138,6 +152,9 @@ BACKENDS = {
     "site": Subject(rack_of_site),
     "replay": Subject(replayed_rack, reacts=False),
     "chaos": Subject(damaged_rack),
+    "can": Subject(rack_on_virtual_bus),
+    "can, fd": Subject(rack_on_virtual_fd_bus),
+    "can, two processes": Subject(rack_in_another_process),
 }
 
 
@@ -152,8 +169,9 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def rack(subject: Subject, clock: Time, tmp_path: Path) -> Rack:
-    return subject.make(clock, tmp_path)
+def rack(subject: Subject, clock: Time, tmp_path: Path) -> Iterator[Rack]:
+    with ExitStack() as after:
+        yield subject.make(clock, tmp_path, after)
 
 
 def records(rack: Rack) -> tuple[Measurement, Command]:
@@ -334,4 +352,5 @@ def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject
 
 def test_every_backend_of_ours_is_here() -> None:
     """A new backend must join the suite (`twin` is the native program of two of them)."""
-    assert {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin"} == set(BACKENDS)
+    stems = {p.stem for p in Path(replay.__file__).parent.glob("*.py")}
+    assert stems - {"__init__", "twin"} == {name.partition(",")[0] for name in BACKENDS}
