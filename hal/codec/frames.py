@@ -247,7 +247,7 @@ class Codec:
                 self._low[k] = base + r * n_words + lowest // _WORD
                 self._high[k] = base + r * n_words + highest // _WORD
                 low, high = signal.raw_range()
-                self.absent[k] = (1 << (signal.length - 1)) if signal.signed else high
+                self.absent[k] = low % (1 << 64) if signal.signed else high  # as `raw` has it
                 if signal.minimum < signal.maximum:
                     ends = ((edge - signal.offset) / signal.scale for edge in (signal.minimum, signal.maximum))
                     bottom, top = sorted(round(end) for end in ends)

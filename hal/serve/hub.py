@@ -29,7 +29,7 @@ MAX_UNREAD = 1 << 20  # a client that lets so many bytes wait is cut off
 MAX_LINE = 256  # a client that opens a bracket and goes on for so long does not speak socketcand
 QUIET_S = 0.02  # python-can takes frames right behind the answer to rawmode for a part of it
 
-_SEND = re.compile(r"< send ([0-9A-Fa-f]{3}|[0-9A-Fa-f]{8}) ([0-8])((?: [0-9A-Fa-f]{1,2}){0,8}) >")
+_SEND = re.compile(r"< send ([0-9A-Fa-f]{3}|[0-9A-Fa-f]{8}) ([0-8])((?: [0-9A-Fa-f]{1,2}){0,8}) {1,2}>")
 _OPEN = re.compile(r"< open (\S{1,32}) >")
 
 
