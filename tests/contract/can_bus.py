@@ -1,11 +1,12 @@
 """A twin behind a CAN bus, for the suite: both sides move in step, on a clock that the suite moves.
 
 `python can_bus.py URL` is the side of the rack as a process of its own: it obeys the methods of `Far`, one line of JSON
-for each call.
+for each call. `python can_bus.py URL TWIN` serves a twin in real time, until its standard input is closed.
 """
 
 import contextlib
 import json
+import select
 import subprocess
 import sys
 import threading
@@ -198,5 +199,18 @@ def main(url: str) -> None:
         print(json.dumps(getattr(far, name)(*values)), flush=True)
 
 
+def serve(url: str, twin: str) -> None:
+    """Print "ready", serve in turns of 10 ms, and print what the link and the inbox have counted."""
+    far, began_s = Far(url, twin, {"duty": {"kind": "constant", "c_rate": 0.3}}), time.monotonic()
+    far.start(0.0)
+    print("ready", flush=True)
+    while not select.select([sys.stdin], [], [], 0.01)[0]:
+        now_s = time.monotonic() - began_s
+        far.publish(now_s)
+        far.take(now_s, 0)
+    far.stop()
+    print(json.dumps({"counts": far.server.inbox.counts, "lost": far.server.inbox.lost, "refused": far.server.refused}))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1]) if len(sys.argv) == 2 else serve(*sys.argv[1:])

@@ -71,7 +71,7 @@ def frames(n_cells: int, n_sensors: int, fd: bool = False) -> list[Frame]:
         Value("EmergencyStop", 1),
         Value("GasAlarm", 1),
         Value("InsulationRail", 2, comment="the rail of the value: 1 positive, 2 negative, 0 not told"),
-        measured("Insulation", 22, "100", "Ohm"),
+        measured("Insulation", 30, "1", "Ohm"),
     )
     found = [
         Frame(

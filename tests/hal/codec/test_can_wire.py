@@ -21,7 +21,7 @@ STEPS = {
     "current_a": (0.01, -80_000.0, 80_000.0),
     "pack_v": (0.01, -80_000.0, 80_000.0),
     "bus_v": (0.01, -80_000.0, 80_000.0),
-    "insulation_ohm": (100.0, 0.0, 4.19e8),
+    "insulation_ohm": (1.0, 0.0, 1.07e9),
     "coolant_in_degc": (0.05, -100.0, 719.0),
     "coolant_out_degc": (0.05, -100.0, 719.0),
     "coolant_flow_lpm": (0.1, 0.0, 1638.2),
@@ -127,7 +127,7 @@ def test_what_is_beyond_the_wire_becomes_its_end() -> None:
     out = WIRES.over(m)
     assert out.cell_v[:2].tolist() == pytest.approx([-1.5, 5.0534])
     assert out.sensor_degc.tolist() == pytest.approx([349.4] * 3)
-    assert out.head["insulation_ohm"][0] == pytest.approx(((1 << 22) - 2) * 100.0)
+    assert out.head["insulation_ohm"][0] == pytest.approx((1 << 30) - 2)
     assert not out.cell_v_quality.any()
 
 

@@ -90,7 +90,13 @@ def test_it_says_what_cantools_says(database: Database) -> None:
         assert m.cycle_s * 1e3 == other.cycle_time
         for s in m.signals:
             o = other.get_signal_by_name(s.name)
-            assert (s.start, s.length, s.signed, s.scale, s.offset) == (o.start, o.length, o.is_signed, o.scale, o.offset)
+            assert (s.start, s.length, s.signed, s.scale, s.offset) == (
+                o.start,
+                o.length,
+                o.is_signed,
+                o.scale,
+                o.offset,
+            )
             assert s.little_endian == (o.byte_order == "little_endian")
             assert s.unit == (o.unit or "")
             assert ([s.page] if s.page is not None else None) == o.multiplexer_ids

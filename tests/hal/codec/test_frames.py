@@ -233,7 +233,9 @@ def test_pages_of_a_multiplexer_are_kept_apart() -> None:
         frame = bytearray(8)
         frame[0], frame[1] = page >> 1 & 3, (page & 1) << 7
         frame[2], frame[3] = data, page
-        assert peer.get_message_by_name("M").decode(bytes(frame), allow_truncated=True)["p"] == page if page < 2 else True
+        assert (
+            peer.get_message_by_name("M").decode(bytes(frame), allow_truncated=True)["p"] == page if page < 2 else True
+        )
         assert inbox.accept(1, frame, float(page)) is Verdict.ACCEPTED
     inbox.snapshot()
     codec.decode()

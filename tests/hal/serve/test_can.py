@@ -138,9 +138,7 @@ def test_what_finds_no_room_goes_first_the_next_time(bench: Bench) -> None:
     assert not {*first} & {*rest}
 
 
-@pytest.mark.parametrize(
-    ("identifier", "length", "bits"), [(0x100, 8, 135), (0x100, 0, 55), (EXTENDED | 5, 8, 160)]
-)
+@pytest.mark.parametrize(("identifier", "length", "bits"), [(0x100, 8, 135), (0x100, 0, 55), (EXTENDED | 5, 8, 160)])
 def test_a_frame_takes_its_bits_at_the_most(identifier: int, length: int, bits: int) -> None:
     """Davis, Burns, Bril, Lukkien, Controller Area Network (CAN) schedulability analysis, 2007, equations 1 and 2."""
     (message,) = parse(f"BO_ {identifier} M: {length} A\n", "x").messages
@@ -252,6 +250,8 @@ def test_wrong_urls_are_told() -> None:
     ):
         with pytest.raises(ConfigError, match=complaint):
             CanServer(url, size)
-    with pytest.raises(ConfigError, match=r"the messages of 1000 cells need \d+% of a bus of 500000 bit/s; raise bitrate"):
+    with pytest.raises(
+        ConfigError, match=r"the messages of 1000 cells need \d+% of a bus of 500000 bit/s; raise bitrate"
+    ):
         CanServer("can:virtual:a", info(1000, 250))
     CanServer("can:virtual:a?fd=1", info(1000, 250))

@@ -93,7 +93,15 @@ def test_frames_wait_until_a_new_client_has_read_the_answer(hub: Hub) -> None:
 
 @pytest.mark.parametrize(
     "nonsense",
-    [b"< send 123 2 1 >", b"< send 12 0 >", b"< send 123 9 1 >", b"< send 123 1 1FF >", b"< x >", b"\xff\xfe >", b">>>"],
+    [
+        b"< send 123 2 1 >",
+        b"< send 12 0 >",
+        b"< send 123 9 1 >",
+        b"< send 123 1 1FF >",
+        b"< x >",
+        b"\xff\xfe >",
+        b">>>",
+    ],
 )
 def test_nonsense_is_answered_and_passed_to_no_one(hub: Hub, nonsense: bytes) -> None:
     with bus(hub) as other:

@@ -20,7 +20,9 @@ FOLDER = can_profile.FOLDER / can_profile.REFERENCE
 
 @pytest.mark.parametrize(("name", "fd"), [("reference_416.dbc", False), ("reference_416_fd.dbc", True)])
 def test_the_shipped_file_is_what_the_generator_writes(name: str, fd: bool) -> None:
-    assert (FOLDER / name).read_text() == dbc_text(416, 104, fd), "python -m hal.profiles.reference.generate --cells 416"
+    assert (FOLDER / name).read_text() == dbc_text(416, 104, fd), (
+        "python -m hal.profiles.reference.generate --cells 416"
+    )
 
 
 @pytest.mark.parametrize("fd", [False, True])
