@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import can_bus
 import numpy as np
 import numpy.typing as npt
 import pytest
 from can_bus import BusRack, Far, hub_process
 
-import can_bus
 from bms.cli import main
 from bms.runtime import SUMMARY
 from bms.runtime.clock import VirtualClock
