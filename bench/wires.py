@@ -1,9 +1,9 @@
 """What does a scan of a 416-cell rack cost on the wire, and how does that compare with cantools?
 
 Run with `python bench/wires.py` (a quarter of a minute). A scan is every message of the reference profile once: 178
-classic frames, or 24 of CAN FD. Rows of the codec are the tables alone; cantools decodes and encodes the same frames with
-the same DBC in the same run (it knows no alive counters and checksums). The other rows are what a rack or a server spends
-on a scan, python-can's virtual bus not counted.
+classic frames, or 24 of CAN FD. Rows of the codec are the tables alone; cantools decodes and encodes the same frames
+with the same DBC in the same run (it knows no alive counters and checksums). The other rows are what a rack or a server
+spends on a scan, python-can's virtual bus not counted.
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ class CanServer:
         messages = [row.message for row in self._sent.rows]
         self.frame_s = np.array([frame_s(m, bitrate, data_bitrate if profile.fd else None) for m in messages])
         self._cycle_s = np.array([m.cycle_s for m in messages])
+        orders = [row.message for row in self._received.rows]
         load = float((self.frame_s / self._cycle_s).sum())
+        load += sum(frame_s(m, bitrate, data_bitrate if profile.fd else None) / m.cycle_s for m in orders)
         if load > 1.0:
             raise ConfigError(
                 f"'{url}': the messages of {info.n_cells} cells need {load:.0%} of a bus of {bitrate} bit/s; "
