@@ -100,10 +100,12 @@ class CanRack:
         telling = {
             r for r, row in enumerate(self._received.rows) for k in identity if 0 <= k - row.first < len(row.signals)
         }
+        needed = self._measurement.sendable
         with self.link.lock:
             while True:
-                here = np.isfinite(inbox.arrived_s)
-                if telling and here[list(telling)].all():
+                came_here = np.isfinite(inbox.arrived_s)
+                here = came_here[needed]
+                if telling and came_here[list(telling)].all():
                     self._identify()
                     telling = set()
                 if here.all():
@@ -113,7 +115,7 @@ class CanRack:
                     break
                 self.link.heard.wait(rest_s)
             counts = inbox.counts
-        first = messages[int(np.argmin(here))]
+        first = messages[needed[int(np.argmin(here))]]
         came = f"{int(here.sum())} of {len(here)} messages came"
         if not self.link.counters.received:
             came = "no frame came"
@@ -192,7 +194,7 @@ class CanRack:
 
     def _send(self) -> None:
         self._sent.encode()
-        self.link.send(self._outbox.frames(range(len(self._sent.rows))))
+        self.link.send(self._outbox.frames(self._commands.sendable))
 
     def close(self) -> None:
         """Send the command that opens the contactors, and close the bus."""

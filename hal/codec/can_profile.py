@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent.parent / "profiles"
 REFERENCE = "reference"
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "can": ("dbc", "fd_dbc", "bitrate", "data_bitrate", "layout", "commit", "stale_cycles", "protection"),
+    "can": ("dbc", "fd_dbc", "bitrate", "data_bitrate", "layout", "commit", "stale_cycles", "cycle_ms", "protection"),
     "rack": ("cell", "n_cells", "n_sensors", "n_parallel", "capacity_ah", "sensor_of_cell"),
     "capabilities": tuple(f.name for f in fields(Capabilities) if f.name != "truth"),
     "identity": ("layout", "n_cells", "n_sensors", "n_parallel", "capacity_ah"),
@@ -35,21 +35,25 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """Tables of a profile, and their keys."""
 
-_CHANNEL_KEYS = ("signal", "valid", "factor", "constant", "first")
+_CHANNEL_KEYS = ("signal", "bits", "valid", "invalid", "factor", "offset", "constant", "first")
 
 
 @dataclass(frozen=True)
 class Channel:
     """Where a field of the contract comes from: the signals `signals` (one, or one for each place of an array).
 
-    value = signal * `factor`. `valid` names the signals that are 1 where the value is good; it is empty where there are
-    none. A field with a `constant` has no signal.
+    value = signal * `factor` + `offset`. `bits`: signal k is bit k of a whole number. `valid` names the signals that
+    are 1 where the value is good, or with `inverted` 0; it is empty where there are none. A field with a `constant` has
+    no signal.
     """
 
     name: str
     signals: tuple[str, ...]
     valid: tuple[str, ...] = ()
+    inverted: bool = False
+    bits: bool = False
     factor: float = 1.0
+    offset: float = 0.0
     constant: float | None = None
 
 
@@ -89,11 +93,15 @@ class CanProfile:
         names = {*more}
         for channel in channels.values():
             names.update(channel.signals, channel.valid)
-        return tuple(
-            m
-            for m in self.database.messages
-            if any(s.name in names or f"{m.name}.{s.name}" in names for s in m.signals)
-        )
+        return tuple(filter(None, (_part_of(message, names) for message in self.database.messages)))
+
+
+def _part_of(message: Message, names: set[str]) -> Message | None:
+    """`message` with the pages that hold a signal of `names`, and what they share; None if it has none of those."""
+    pages = {s.page for s in message.signals if s.name in names or f"{message.name}.{s.name}" in names}
+    if not pages:
+        return None
+    return replace(message, signals=tuple(s for s in message.signals if s.page is None or s.page in pages))
 
 
 def load(name: str, *, fd: bool = False, rack: Mapping[str, Any] | None = None, address: str = "can") -> CanProfile:
@@ -145,32 +153,42 @@ class _Reader:
 
     def channels(self, table: str, sizes: Mapping[str, int], layout: Any) -> dict[str, Channel]:
         """The channels of [measurement] or [command]."""
-        dims = {f.name: f.dims for f in layout.fields}
-        return {
-            name: self._channel(f"[{table}] {name}", name, entry, sizes.get(dims[name], 1))
-            for name, entry in self.tables.get(table, {}).items()
-        }
+        found = {}
+        for name, entry in self.tables.get(table, {}).items():
+            field = next(f for f in layout.fields if f.name == name)
+            may_be_bits = field.kind[0] == "u" and not field.dims
+            found[name] = self._channel(f"[{table}] {name}", name, entry, sizes.get(field.dims, 1), may_be_bits)
+        return found
 
-    def _channel(self, where: str, name: str, entry: Any, size: int) -> Channel:
+    def _channel(self, where: str, name: str, entry: Any, size: int, may_be_bits: bool) -> Channel:
         self.typed(where, entry, dict)
         for key in entry:
             if key not in _CHANNEL_KEYS:
                 raise ConfigError(f"{self.source}: {where} has no key '{key}'{nearest(key, _CHANNEL_KEYS)}")
         if "constant" in entry:
             return Channel(name, (), constant=self.typed(f"{where} constant", entry["constant"], float))
-        if "signal" not in entry:
-            raise ConfigError(f"{self.source}: {where}: name its signal, or give a constant")
+        if ("signal" in entry) == ("bits" in entry):
+            raise ConfigError(f"{self.source}: {where}: name its signal, or its bits, or give a constant")
+        if "valid" in entry and "invalid" in entry:
+            raise ConfigError(f"{self.source}: {where}: valid or invalid, not both")
         factor = self.typed(f"{where} factor", entry.get("factor", 1.0), float)
         if factor == 0.0:
             raise ConfigError(f"{self.source}: {where} factor = 0: give the size of one unit, or -1 to turn a sign")
         first = self.typed(f"{where} first", entry.get("first", 0), int)
-        texts = [self.typed(f"{where} {key}", entry.get(key, ""), str) for key in ("signal", "valid")]
+        offset = self.typed(f"{where} offset", entry.get("offset", 0.0), float)
+        guard = "invalid" if "invalid" in entry else "valid"
+        texts = [self.typed(f"{where} {key}", entry.get(key, ""), str) for key in ("signal", guard)]
         signals, valid = (tuple(self._names(where, text, first, size)) for text in texts)
-        if len(signals) != size:
+        bits = self.typed(f"{where} bits", entry.get("bits", []), list)
+        if "bits" in entry:
+            if not may_be_bits or not bits:
+                raise ConfigError(f"{self.source}: {where} bits: a list of signals, for one whole number")
+            signals = tuple(self.typed(f"{where} bits", bit, str) for bit in bits)
+        elif len(signals) != size:
             raise ConfigError(
                 f"{self.source}: {where}: {size} signals are needed; write {{}} where their number stands"
             )
-        return Channel(name, signals, valid, factor)
+        return Channel(name, signals, valid, guard == "invalid", bool(bits), factor, offset)
 
     def _names(self, where: str, text: str, first: int, size: int) -> Iterator[str]:
         """The names that a template stands for."""
@@ -206,6 +224,7 @@ def _profile(
         database = parse(text if text is not None else file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{source}: [can] dbc = {file}: cannot be read: {error}") from error
+    database = _timed(reader, database)
     sizes = {"cells": n_cells, "sensors": n_sensors}
     guard = reader.get("can", "protection", dict, {})
     if guard and set(guard) != {"crc", "counter"}:
@@ -234,9 +253,22 @@ def _profile(
         if message.cycle_s <= 0:
             raise ConfigError(
                 f'{database.source}: message {message.name} has no cycle time; add BA_ "GenMsgCycleTime" BO_ '
-                f"{message.key} MILLISECONDS;"
+                f"{message.key} MILLISECONDS; or [can.cycle_ms] {message.name} to {source}"
             )
     return profile
+
+
+def _timed(reader: _Reader, database: Database) -> Database:
+    """The database with the cycle times that the profile gives."""
+    cycles = reader.get("can", "cycle_ms", dict, {})
+    known = [m.name for m in database.messages]
+    for name, cycle_ms in cycles.items():
+        if name not in known:
+            raise ConfigError(f"{reader.source}: [can.cycle_ms] {name}: no such message{nearest(name, known)}")
+        if reader.typed(f"[can.cycle_ms] {name}", cycle_ms, float) <= 0:
+            raise ConfigError(f"{reader.source}: [can.cycle_ms] {name} = {cycle_ms}: a time in ms, above 0")
+    messages = (replace(m, cycle_s=cycles[m.name] * 1e-3) if m.name in cycles else m for m in database.messages)
+    return replace(database, messages=tuple(messages))
 
 
 def _info(reader: _Reader, n_cells: int, n_sensors: int, address: str) -> RackInfo:

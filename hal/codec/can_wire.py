@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ class _Part:
     hi: int
     array: bool
     real: bool
+    bits: bool
 
 
 class _Flat:
@@ -70,6 +71,8 @@ class _Flat:
         places: list[int] = []
         valid: list[int] = []
         factor: list[float] = []
+        offset: list[float] = []
+        inverted: list[bool] = []
         self.parts: list[_Part] = []
         for channel in channels.values():
             if channel.constant is not None:
@@ -79,24 +82,40 @@ class _Flat:
             guards = [codec.place(name) for name in channel.valid] or [-1]
             valid += guards if len(guards) == len(channel.signals) else guards * len(channel.signals)
             factor += [channel.factor] * len(channel.signals)
+            offset += [channel.offset] * len(channel.signals)
+            inverted += [channel.inverted] * len(channel.signals)
             name = channel.name
-            self.parts.append(_Part(name, lo, len(places), bool(_DIMS[name]), _KINDS[name][0] == "f"))
+            self.parts.append(_Part(name, lo, len(places), bool(_DIMS[name]), _KINDS[name][0] == "f", channel.bits))
         self.places: I8 = np.array(places, np.int64)
         self.factor: F8 = np.array(factor)
+        self.offset: F8 = np.array(offset)
         self.valid: I8 = np.array(valid, np.int64)
         self.guarded = self.valid >= 0
         self.valid[~self.guarded] = 0
+        self.good = np.where(np.array(inverted, bool), 0, 1).astype(np.uint64)  # what a guard says of a good value
         self.rows: I8 = row_of[self.places]
         self.absent = codec.absent[self.places]
+        self.needed = sorted({*self.rows.tolist(), *row_of[self.valid[self.guarded]].tolist()})
+        self.row_of = row_of
 
     def values(self) -> F8:
         """Values of all channels, decoded before."""
-        values: F8 = self.codec.value[self.places] * self.factor
+        values: F8 = self.codec.value[self.places] * self.factor + self.offset
         return values
+
+    def sendable(self, more: Sequence[int] = ()) -> list[int]:
+        """Rows that something is in, and those of the signals `more`; of a message with pages these alone."""
+        rows = self.codec.rows
+        paged = {row.message.key for row in rows if row.page is not None}
+        wanted = sorted({*self.needed, *(int(self.row_of[place]) for place in more)})
+        return [r for r in wanted if rows[r].page is not None or rows[r].message.key not in paged]
 
 
 class MeasurementWire:
-    """Measurements to and from the signals of `codec`. `limit_s` f8[n_rows] is when a row becomes stale."""
+    """Measurements to and from the signals of `codec`.
+
+    `sendable` are the rows that make a scan, `limit_s` f8[n_rows] is when a row becomes stale.
+    """
 
     def __init__(self, profile: CanProfile, codec: Codec) -> None:
         self.codec = codec
@@ -105,7 +124,10 @@ class MeasurementWire:
         self._flat = _Flat(codec, channels)
         self._sequence = None if sequence is None else codec.place(sequence.signals[0])
         self._bits = 0 if self._sequence is None else codec.signals[self._sequence].length
-        cycles_s = np.array([row.message.cycle_s for row in codec.rows])
+        self.sendable = self._flat.sendable(
+            [codec.place(name) for name in (*profile.identity.values(), *(sequence.signals if sequence else ()))]
+        )
+        cycles_s = np.array([row.cycle_s for row in codec.rows])
         self.limit_s: F8 = cycles_s * profile.stale_cycles
         self._limit_s = self.limit_s[self._flat.rows]
         info = profile.info
@@ -136,7 +158,7 @@ class MeasurementWire:
         values = flat.values()
         age_s = now_s - arrived_s[flat.rows]
         never = np.isinf(age_s)
-        invalid = flat.guarded & (codec.raw[flat.valid] == 0) & ~never
+        invalid = flat.guarded & (codec.raw[flat.valid] != flat.good) & ~never
         gone = invalid & (codec.raw[flat.places] == flat.absent)
         quality = np.where(age_s > self._limit_s, np.uint8(Quality.STALE), np.uint8(0))
         quality[invalid & ~gone] |= np.uint8(Quality.DEVICE_INVALID)
@@ -154,6 +176,9 @@ class MeasurementWire:
                 continue
             q = quality[part.lo]
             value = values[part.lo]
+            if part.bits:
+                q = np.bitwise_or.reduce(quality[part.lo : part.hi])
+                value = sum(int(bit) << k for k, bit in enumerate(np.nan_to_num(values[part.lo : part.hi])))
             if not part.real:
                 value = 0 if np.isnan(value) or (q != 0 and part.name in _NOT_KNOWN_TO_BE_SAFE) else int(value) & 0xFF
             head[part.name] = value
@@ -172,19 +197,20 @@ class MeasurementWire:
         values = np.empty(len(flat.places))
         quality = np.zeros(len(flat.places), np.uint8)
         for part in flat.parts:
-            values[part.lo : part.hi] = measurement.raw[part.name][0] if part.array else head[part.name]
+            values[part.lo : part.hi] = _spread(part, measurement.raw[part.name][0] if part.array else head[part.name])
             if part.name in _GUARDED:
                 guard = f"{part.name}_quality"
                 quality[part.lo : part.hi] = measurement.raw[guard][0] if _DIMS[guard] else head[guard]
         values[quality & Quality.MISSING != 0] = np.nan
-        codec.value[flat.places] = values / flat.factor
-        codec.value[flat.valid[flat.guarded]] = ((quality == 0) & ~np.isnan(values))[flat.guarded]
+        codec.value[flat.places] = (values - flat.offset) / flat.factor
+        good = (quality == 0) & ~np.isnan(values)
+        codec.value[flat.valid[flat.guarded]] = np.where(good, flat.good, 1 - flat.good)[flat.guarded]
         if self._sequence is not None:
             codec.value[self._sequence] = int(head["sequence"][0]) % (1 << self._bits)
 
 
 class CommandWire:
-    """Commands to and from the signals of `codec`."""
+    """Commands to and from the signals of `codec`; `sendable` are the rows that make one."""
 
     def __init__(self, profile: CanProfile, codec: Codec) -> None:
         self.codec = codec
@@ -194,22 +220,27 @@ class CommandWire:
         raw = [s.raw_range() for s in signals]
         ends = np.array([[end * s.scale + s.offset for end in r] for s, r in zip(signals, raw, strict=True)])
         self._low, self._high = ends.min(axis=1), ends.max(axis=1)
-        self._limit_s = profile.stale_cycles * np.array([codec.rows[r].message.cycle_s for r in self._flat.rows])
+        self._limit_s = profile.stale_cycles * np.array([codec.rows[r].cycle_s for r in self._flat.rows])
+        self.sendable = self._flat.sendable()
 
     def load(self, command: Command) -> None:
         """Put `command` into the values of the codec. Raises `ValueError` for a value that the wire cannot carry."""
         flat = self._flat
         values = np.empty(len(flat.places))
         for part in flat.parts:
-            values[part.lo : part.hi] = command.raw[part.name][0] if part.array else command.head[part.name]
+            values[part.lo : part.hi] = _spread(
+                part, command.raw[part.name][0] if part.array else command.head[part.name]
+            )
             if part.name == "heartbeat":
                 values[part.lo] %= 1.0 + self._high[part.lo]
-        values /= flat.factor
+        values = (values - flat.offset) / flat.factor
         outside = (values < self._low) | (values > self._high)
         if outside.any():
             k = int(np.argmax(outside))
             name = next(part.name for part in flat.parts if part.lo <= k < part.hi)
-            raise ValueError(f"{name} = {values[k] * flat.factor[k]:g}: the profile carries up to {self._high[k]:g}")
+            raise ValueError(
+                f"{name} = {values[k] * flat.factor[k] + flat.offset[k]:g}: the profile carries up to {self._high[k]:g}"
+            )
         self.codec.value[flat.places] = values
 
     def store(self, out: Command, arrived_s: F8, committed_s: float) -> None:
@@ -225,6 +256,8 @@ class CommandWire:
             value = values[part.lo : part.hi]
             if part.name != "cooling_degc":
                 value = np.where(late[part.lo : part.hi], 0.0, value)
+            if part.bits:
+                value = np.array([sum(int(bit) << k for k, bit in enumerate(value))])
             if not part.real:
                 top = float(np.iinfo(np.dtype(_KINDS[part.name])).max)
                 value = np.clip(value, 0.0, top)
@@ -235,6 +268,11 @@ class CommandWire:
 def _put(record: Measurement, name: str, value: Any) -> None:
     target = record.raw[name] if _DIMS[name] else record.head[name]
     target[...] = value
+
+
+def _spread(part: _Part, value: Any) -> Any:
+    """The value of a field as its signals have it: bit by bit, where each has one."""
+    return (int(value[0]) >> np.arange(part.hi - part.lo)) & 1 if part.bits else value
 
 
 def _typed(values: F8, real: bool) -> Any:

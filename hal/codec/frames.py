@@ -170,12 +170,16 @@ def seal(
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the image: the frame of `message`, or what only page `page` of it has. `signals` begin at `first`."""
+    """A row of the image: the frame of `message`, or what only page `page` of it has. `signals` begin at `first`.
+
+    `cycle_s` is how often it comes: the pages of a message take turns.
+    """
 
     message: Message
     page: int | None
     first: int
     signals: tuple[Signal, ...]
+    cycle_s: float
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,8 @@ class Codec:
             pages = sorted({s.page for s in message.signals if s.page is not None})
             for page in (None, *pages):
                 signals = tuple(s for s in message.signals if s.page == page)
-                rows.append(Row(message, page, count, signals))
+                turns = 1 if page is None else len(pages)
+                rows.append(Row(message, page, count, signals, turns * message.cycle_s))
                 count += len(signals)
         self.rows = tuple(rows)
         n_words = max((-(-message.length // 8) for message in messages), default=1)
@@ -395,6 +400,16 @@ def _multiplexed(signal: Signal, data: bytes | bytearray) -> int:
     return bits & ((1 << signal.length) - 1)
 
 
+def _mark(row: Row, stride: int) -> list[int]:
+    """The bytes of a frame of which only the multiplexer is set, to the page of `row`."""
+    found, multiplexer = [0] * stride, row.message.multiplexer
+    assert multiplexer is not None
+    bits = list(multiplexer.bits())
+    for weight, bit in enumerate(bits if multiplexer.little_endian else reversed(bits)):
+        found[bit // 8] |= ((row.page or 0) >> weight & 1) << bit % 8
+    return found
+
+
 class Outbox:
     """Makes frames of the values of a codec, each with the next alive counter of its row."""
 
@@ -408,12 +423,23 @@ class Outbox:
         places = np.array([codec.protected.get(r, (255, 0, 0)) for r in range(n)], np.uint8).reshape(n, 3)
         self._protection = places
         self._table = np.frombuffer(CRC_TABLE, np.uint8).copy()
-        for row in codec.rows:
-            if row.page is not None:
-                raise ConfigError(f"{codec.database.source}: message {row.message.name} has pages, and cannot be sent")
+        self._image = codec.image.reshape(n, codec.stride)
+        bases = {row.message.key: r for r, row in enumerate(codec.rows) if row.page is None}
+        self._pages = [r for r, row in enumerate(codec.rows) if row.page is not None]
+        self._bases = [bases[codec.rows[r].message.key] for r in self._pages]
+        self._marks = np.array([_mark(codec.rows[r], codec.stride) for r in self._pages], np.uint8)
+        for base in self._bases:
+            if base in codec.protected:
+                name = codec.rows[base].message.name
+                raise ConfigError(f"{codec.database.source}: message {name} has pages and a CRC, and cannot be sent")
 
     def frames(self, rows: Sequence[int]) -> list[tuple[int, bytes]]:
-        """(identifier with its mark, bytes) of the frames of `rows`, after `Codec.encode`."""
+        """(identifier with its mark, bytes) of the frames of `rows`, after `Codec.encode`.
+
+        The row of a page is sent with what all pages of its message share.
+        """
+        if self._pages:
+            self._image[self._pages] |= self._image[self._bases] | self._marks
         at = np.array([r for r in rows if r in self.codec.protected], np.int64)
         if len(at):
             self.counter[at] = (self.counter[at] + 1) % COUNTER_VALUES

@@ -52,19 +52,24 @@ class CanServer:
         self._taken = Command(info.n_cells, info.n_sensors)
         bitrate = self.address.bitrate or profile.bitrate
         data_bitrate = self.address.data_bitrate or profile.data_bitrate
-        messages = [row.message for row in self._sent.rows]
-        self.frame_s = np.array([frame_s(m, bitrate, data_bitrate if profile.fd else None) for m in messages])
-        self._cycle_s = np.array([m.cycle_s for m in messages])
-        orders = [row.message for row in self._received.rows]
+        fast = data_bitrate if profile.fd else None
+        self._rows = np.array(self._measurement.sendable)
+        rows = [self._sent.rows[r] for r in self._rows]
+        self.frame_s = np.array([frame_s(row.message, bitrate, fast) for row in rows])
+        self._cycle_s = np.array([row.cycle_s for row in rows])
+        orders = [self._received.rows[r] for r in self._commands.sendable]
         load = float((self.frame_s / self._cycle_s).sum())
-        load += sum(frame_s(m, bitrate, data_bitrate if profile.fd else None) / m.cycle_s for m in orders)
+        load += sum(frame_s(row.message, bitrate, fast) / row.cycle_s for row in orders)
+        self._commit = next(
+            r for r, row in enumerate(self._received.rows) if row.page is None and row.message.name == profile.commit
+        )
         if load > 1.0:
             raise ConfigError(
                 f"'{url}': the messages of {info.n_cells} cells need {load:.0%} of a bus of {bitrate} bit/s; "
                 "raise bitrate, or use fd=1"
             )
         self.bus_load = load
-        self._due_s = np.full(len(messages), -np.inf)
+        self._due_s = np.full(len(rows), -np.inf)
         self._credit_s = float(self.frame_s.sum())
         self._last_s = 0.0
         told = {**asdict(info), "layout": profile.layout}
@@ -100,7 +105,7 @@ class CanServer:
         self._due_s[due] = np.where(after > now_s, after, now_s + self._cycle_s[due])
         self._measurement.load(measurement)
         self._sent.encode()
-        self.link.send(self._outbox.frames(due.tolist()))
+        self.link.send(self._outbox.frames(self._rows[due].tolist()))
 
     def take(self, out: Command) -> bool:
         """The newest command since the last call, if its last frame came and is good: fills `out`, returns whether.
@@ -108,11 +113,11 @@ class CanServer:
         Frames with a wrong CRC, counter or length are as good as never sent. What a command repeats is taken from the
         newest good frame; limits and masks that are not repeated become 0.
         """
-        commit = len(self._received.rows) - 1
+        commit = self._commit
         with self.link.lock:
             arrived_s = self.inbox.arrived_s.copy()
             committed_s = float(arrived_s[commit])
-            if not np.isfinite(arrived_s).all() or not self.inbox.fresh[commit]:
+            if not np.isfinite(arrived_s[self._commands.sendable]).all() or not self.inbox.fresh[commit]:
                 return False
             self.inbox.fresh[commit] = False
             self.inbox.snapshot()

@@ -91,9 +91,15 @@ def test_a_users_own_is_read(tmp_path: Path) -> None:
         ("Cell{}", "Cell", "[measurement] cell_v: 2 signals are needed; write {} where their number stands"),
         ("Cell{}", "Cell{a}", "[measurement] cell_v: 'Cell{a}' is no template"),
         ("first", "frist", "[measurement] cell_v has no key 'frist' (did you mean 'first'?)"),
-        ('{ signal = "Degc" }', "{ }", "[measurement] sensor_degc: name its signal, or give a constant"),
+        ('{ signal = "Degc" }', "{ }", "[measurement] sensor_degc: name its signal, or its bits, or"),
         ('sensor_degc = { signal = "Degc" }', "", "[measurement] sensor_degc is missing; a controller cannot do without"),
         ('contactors = { signal = "Close" }', "", "[command] contactors is missing; a controller must be able to open"),
+        ('{ signal = "Degc" }', '{ signal = "Degc", bits = ["a"] }', "[measurement] sensor_degc: name its signal, or its"),
+        ('{ signal = "Degc" }', '{ bits = ["Degc"] }', "[measurement] sensor_degc bits: a list of signals, for one whole"),
+        ('{ signal = "Close" }', "{ bits = [] }", "[command] contactors bits: a list of signals, for one whole number"),
+        ('"Degc" }', '"Degc", valid = "a", invalid = "b" }', "[measurement] sensor_degc: valid or invalid, not both"),
+        ("[rack]", "cycle_ms = { Ordr = 1 }\n[rack]", "[can.cycle_ms] Ordr: no such message (did you mean 'Order'?)"),
+        ("[rack]", "cycle_ms = { Order = 0 }\n[rack]", "[can.cycle_ms] Order = 0: a time in ms, above 0"),
         ("factor = -1", "factor = 0", "[measurement] current_a factor = 0: give the size of one unit"),
         ("[measurement]", "[capabilities]\ngas = 1\n[measurement]", "[capabilities] gas = 1: expected bool"),
         ("[can]", "= 3", "cannot be read"),
@@ -111,10 +117,12 @@ def test_a_mistake_in_one_is_told(tmp_path: Path, old: str, new: str, complaint:
     assert "\n" not in str(caught.value)
 
 
-def test_a_message_without_a_cycle_is_told(tmp_path: Path) -> None:
+def test_a_message_without_a_cycle_is_told_and_the_profile_may_give_it(tmp_path: Path) -> None:
     path = write(tmp_path, dbc=DBC.replace('BA_ "GenMsgCycleTime" BO_ 10 100;', ""))
     with pytest.raises(ConfigError, match=r'message Measured has no cycle time; add BA_ "GenMsgCycleTime" BO_ 10'):
         load(path)
+    Path(path).write_text(TOML.replace("[rack]", "cycle_ms = { Measured = 250, Order = 50 }\n[rack]"))
+    assert [m.cycle_s for m in load(path).database.messages] == [0.25, 0.05]
 
 
 @pytest.mark.parametrize(

@@ -241,9 +241,30 @@ def test_pages_of_a_multiplexer_are_kept_apart() -> None:
     codec.decode()
     assert {n: codec.value[codec.place(n)] for n in "pabc"} == {"p": 5, "a": 200, "b": 201 - 256, "c": 5}
     assert inbox.arrived_s.tolist() == [5.0, 0.0, 1.0]
-    with pytest.raises(ConfigError, match="message M has pages, and cannot be sent"):
-        Outbox(codec)
     assert database.messages[0].multiplexer is not None
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_pages_are_sent_with_their_number_and_what_they_share(order: int) -> None:
+    start = (4, 6)[order]
+    text = f'BO_ 1 M: 8 A\n SG_ p M : {start if order else 1}|6@{1 - order}+ (1,0) [0|0] "" B\n'
+    text += ' SG_ a m9 : 16|8@1+ (1,0) [0|0] "" B\n SG_ b m33 : 16|8@1- (1,0) [0|0] "" B\n SG_ c : 63|8@0+ (1,0) [0|0] "" B\n'
+    codec, _, peer = load(text + 'BA_DEF_ BO_ "GenMsgCycleTime" INT 0 9;\nBA_DEF_DEF_ "GenMsgCycleTime" 5;\n')
+    assert [row.cycle_s for row in codec.rows] == [0.005, 0.01, 0.01], "pages take turns"
+    codec.value[[codec.place(n) for n in "abc"]] = 200, -7, 77
+    outbox = Outbox(codec)
+    for _ in range(2):
+        codec.encode()
+        for (key, data), page in zip(outbox.frames([1, 2]), (9, 33), strict=True):
+            found = peer.decode_message(key, data)
+            assert found == {"p": page, "c": 77} | ({"a": 200} if page == 9 else {"b": -7})
+
+
+def test_pages_with_a_checksum_are_not_sent() -> None:
+    text = f'BO_ 1 M: 8 A\n{GUARD} SG_ p M : 16|8@1+ (1,0) [0|0] "" B\n SG_ a m0 : 24|8@1+ (1,0) [0|0] "" B\n'
+    codec, _, _ = load(text, PROTECTION)
+    with pytest.raises(ConfigError, match="message M has pages and a CRC, and cannot be sent"):
+        Outbox(codec)
 
 
 def test_names_and_mistakes() -> None:
