@@ -272,9 +272,13 @@ class CanLink:
 
     def _connect(self) -> Any:
         import can
+        from can.util import cast_from_string
 
         address = self.address
-        options: dict[str, Any] = {"bitrate": self._bitrate, **address.options}
+        given = {
+            key: cast_from_string(value) if isinstance(value, str) else value for key, value in address.options.items()
+        }
+        options: dict[str, Any] = {"bitrate": self._bitrate, **given}
         if address.fd:
             options |= {"fd": True, "data_bitrate": self._data_bitrate}
         try:

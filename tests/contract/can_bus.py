@@ -6,6 +6,7 @@ for each call. `python can_bus.py URL TWIN` serves a twin in real time, until it
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
@@ -190,6 +191,38 @@ def hub_process() -> Iterator[str]:
             yield f"host={host}&port={port}"
         finally:
             process.terminate()
+
+
+class SlcanPair:
+    """Two serial CAN adapters on one bus: what comes out of one pseudo-terminal as a frame goes into the other."""
+
+    def __init__(self) -> None:
+        import tty
+
+        pairs = [os.openpty() for _ in range(2)]
+        self._masters, self._slaves = ([pair[k] for pair in pairs] for k in range(2))
+        for slave in self._slaves:
+            tty.setraw(slave)
+        self.names = [os.ttyname(slave) for slave in self._slaves]
+        self._woken, self._wake = os.pipe()
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
+        self._thread.start()
+
+    def _pass_on(self) -> None:
+        unread = dict.fromkeys(self._masters, b"")
+        others = dict(zip(self._masters, reversed(self._masters), strict=True))
+        while self._woken not in (ready := select.select([*self._masters, self._woken], [], [])[0]):
+            for master in ready:
+                *lines, unread[master] = (unread[master] + os.read(master, 65536)).split(b"\r")
+                frames = b"".join(line + b"\r" for line in lines if line[:1] in (b"t", b"T"))
+                while frames:
+                    frames = frames[os.write(others[master], frames) :]
+
+    def close(self) -> None:
+        os.write(self._wake, b"x")
+        self._thread.join()
+        for end in (*self._masters, *self._slaves, self._woken, self._wake):
+            os.close(end)
 
 
 def main(url: str) -> None:

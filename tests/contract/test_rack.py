@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 import pytest
-from can_bus import OPTIONS, BusRack, Far, FarProcess, hub_process
+from can_bus import OPTIONS, BusRack, Far, FarProcess, SlcanPair, hub_process
 
 from hal.backends import replay
 from hal.codec import recording as codec
@@ -147,6 +147,13 @@ def rack_in_another_process(clock: Time, folder: Path, after: ExitStack) -> Rack
     return BusRack(url, far, clock)
 
 
+def rack_on_serial_adapters(clock: Time, folder: Path, after: ExitStack) -> Rack:
+    pair = SlcanPair()
+    after.callback(pair.close)
+    ours, theirs = (f"can:slcan:{name}?n_cells=12&n_sensors=3&bus.sleep_after_open=0" for name in pair.names)
+    return BusRack(ours, Far(theirs), clock)
+
+
 BACKENDS = {
     "simulated": Subject(simulated_rack),
     "site": Subject(rack_of_site),
@@ -154,6 +161,7 @@ BACKENDS = {
     "chaos": Subject(damaged_rack),
     "can": Subject(rack_on_virtual_bus),
     "can, fd": Subject(rack_on_virtual_fd_bus),
+    "can, serial adapters": Subject(rack_on_serial_adapters),
     "can, two processes": Subject(rack_in_another_process),
 }
 

@@ -240,12 +240,12 @@ def test_an_unknown_interface_is_told() -> None:
 @pytest.mark.parametrize("error", [ValueError("bitrate 3\nof many"), TypeError("no such keyword")])
 def test_an_option_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def refuse(**given: Any) -> None:
-        assert given["x"] == "1"
+        assert (given["x"], given["y"], given["z"]) == (1, "text", True)
         raise error
 
     monkeypatch.setattr(can, "Bus", refuse)
     with pytest.raises(ConfigError, match=r"^can:pcan:usb1: (bitrate 3|no such keyword); look at the keys of the URL$"):
-        make("pcan:usb1", **{"bus.x": "1"}).open()
+        make("pcan:usb1", **{"bus.x": "1", "bus.y": "text", "bus.z": "true"}).open()
 
 
 def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
