@@ -121,6 +121,7 @@ def test_no_more_goes_out_than_the_bus_can_carry() -> None:
         assert sent_s > 0.9 * load * bench.clock.now
         bench.clock.now += 100.0
         assert len(bench.published()) * bench.server.frame_s[0] <= whole + 1e-9, "no burst after a pause"
+        assert bench.server._credit_s < whole, "time that nobody used is not kept"
     finally:
         bench.close()
 
