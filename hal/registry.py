@@ -123,14 +123,14 @@ def programs(url: str) -> tuple[Program, ...]:
     return found
 
 
-def in_real_time(url: str) -> bool:
-    """Whether the rack of `url`, or the one inside a wrapper, goes on by itself and needs a real clock.
+def is_live(url: str) -> bool:
+    """Whether real time passes for the rack of `url`, or for the one that it wraps, whatever the loop's clock says.
 
     Raises `ConfigError`.
     """
     parts, backend = _backend(url)
-    inside = parts.query.get("rack")
-    return bool(getattr(backend, "real_time", False)) or (inside is not None and in_real_time(inside))
+    wrapped = parts.query.get("rack", "")
+    return bool(getattr(backend, "live", False)) or (":" in wrapped and is_live(wrapped))
 
 
 def _backend(url: str) -> tuple[RackUrl, Any]:

@@ -16,7 +16,7 @@ from bms.runtime import PAGE, SERIES, SITE_SERIES, SUMMARY, engine
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
 from hal.errors import ConfigError, DataError, nearest
-from hal.registry import in_real_time, is_site
+from hal.registry import is_live, is_site
 
 if TYPE_CHECKING:
     from bms.cells import CellParameters
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--period", metavar="TIME", help="time between two steps (default: the scenario's)")
     parser.add_argument(
         "--speed",
-        help="max: as fast as it can; 1: real time; 10: ten times real time (default: max, or 1 for a rack on a bus)",
+        help="max: as fast as it can; 1: real time; 10: ten times real time (default: max, and 1 for a rack on a wire)",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder for recording and report (default: runs/...)")
     parser.add_argument(
@@ -78,13 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run `bms run`. Returns 0, 1 if it ended in a fault or a contactor did not open, 128 + n after signal n."""
     scenario = choose(args.scenario, args.rack, args.cell)
-    speed = _speed(args.speed, scenario.rack)
     if args.duration is not None:
         scenario = replace(scenario, duration_s=scenarios.seconds(args.duration, "--duration"))
     if args.config is not None:
         scenario = replace(scenario, config=args.config)
     if args.period is not None:
         scenario = replace(scenario, period_s=scenarios.seconds(args.period, "--period"))
+    speed = _paced(args.speed, scenario.rack)
     folder = _folder(args.out, scenario.name)
     if is_site(scenario.rack):
         if args.store is not None or args.record != "all":
@@ -113,14 +113,19 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def _speed(text: str | None, rack: str) -> float:
+def _paced(text: str | None, rack: str) -> float:
+    """Times real time for `rack`: what was asked for, else as fast as it can, or real time for one on a wire."""
+    if not is_live(rack):
+        return speed_of(text or "max")
+    speed = speed_of(text or "1")
+    if math.isinf(speed):
+        raise ConfigError(f"--speed {text}: the rack {rack} lives in real time: leave it out")
+    return speed
+
+
+def speed_of(text: str) -> float:
     """Times real time; infinite for `max`. Raises `ConfigError`."""
-    real = in_real_time(rack)
-    if text is None:
-        text = "1" if real else "max"
     if text == "max":
-        if real:
-            raise ConfigError(f"--speed max: the rack {rack} does not wait; leave it out, or give 1")
         return math.inf
     try:
         speed = float(text)

@@ -32,8 +32,8 @@ class CanRack:
     programs = (CAN,)
     """Native programs that this rack runs; whoever opens it may prepare them before."""
 
-    real_time = True
-    """The other side does not wait: the clock of the loop must be a real one."""
+    live = True
+    """The other side does not wait: real time passes."""
 
     def __init__(
         self,

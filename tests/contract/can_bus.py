@@ -116,17 +116,19 @@ class FarProcess:
     def end(self) -> None:
         self.process.kill()
         self.process.communicate()
+        self.process.wait()
 
 
 class BusRack:
     """A `CanRack` whose other side moves along: what was sent is waited for, so that nothing depends on timing."""
 
-    def __init__(self, url: str, far: FarSide, clock: Clock) -> None:
+    def __init__(self, url: str, far: FarSide, clock: Clock, *at_the_end: Callable[[], object]) -> None:
         rack = open_rack(url, clock=clock)
         assert isinstance(rack, CanRack)
         self.rack, self.far, self.clock = rack, far, clock
         self._running = False
         self._missed = 0  # frames sent while this side was not there
+        self._at_the_end = at_the_end
 
     @property
     def info(self) -> RackInfo:
@@ -171,6 +173,11 @@ class BusRack:
             assert self.far.take(self.clock.now_s(), self.rack.link.counters.sent)
             self.far.stop()
             self._running = False
+
+    def end(self) -> None:
+        """Take down what is around the rack."""
+        for action in self._at_the_end:
+            action()
 
     def __enter__(self) -> Self:
         self.open()

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 import pytest
-from can_bus import OPTIONS, BusRack, Far, FarProcess, SlcanPair, hub_process
+from can_bus import BusRack, Far, FarProcess, SlcanPair, hub_process
 
 from hal.backends import replay
 from hal.codec import recording as codec
@@ -46,18 +46,27 @@ class Time:
 class Subject:
     """One backend under test: how to make it, and what it can be asked."""
 
-    make: Callable[[Time, Path, ExitStack], Rack]
+    make: Callable[[Time, Path], Rack]
     reacts: bool = True  # follows commands; a recording cannot
 
 
-def simulated_rack(clock: Time, folder: Path, after: ExitStack) -> Rack:
+OPTIONS = {
+    "duty": {"kind": "constant", "c_rate": 0.3},
+    "fault": [
+        {"kind": "cell_v_missing", "index": [1], "at_s": 20.0},
+        {"kind": "sensor_missing", "index": [0], "at_s": 20.0},
+    ],
+}
+
+
+def simulated_rack(clock: Time, folder: Path) -> Rack:
     return open_rack("sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
 
 
-def replayed_rack(clock: Time, folder: Path, after: ExitStack) -> Rack:
+def replayed_rack(clock: Time, folder: Path) -> Rack:
     """A recording of half a minute of the simulated rack."""
     then = Time()
-    with simulated_rack(then, folder, after) as rack:
+    with simulated_rack(then, folder) as rack:
         info = rack.info
         m, command = records(rack)
         truth = Truth(info.n_cells, info.n_sensors)
@@ -116,11 +125,11 @@ class FirstOfSite:
         self.close()
 
 
-def rack_of_site(clock: Time, folder: Path, after: ExitStack) -> Rack:
+def rack_of_site(clock: Time, folder: Path) -> Rack:
     return FirstOfSite(open_site("sim:site?racks=3&n_series=12", clock=clock, options=OPTIONS))
 
 
-def damaged_rack(clock: Time, folder: Path, after: ExitStack) -> Rack:
+def damaged_rack(clock: Time, folder: Path) -> Rack:
     """The simulated rack behind a wrapper that will damage it, a day later."""
     path = folder / "changes.toml"
     path.write_text("[[change]]\nchannel = 'cell_v'\nkind = 'nan'\nfrom_s = 86400.0\n")
@@ -130,28 +139,27 @@ def damaged_rack(clock: Time, folder: Path, after: ExitStack) -> Rack:
 BUSES = itertools.count()
 
 
-def rack_on_virtual_bus(clock: Time, folder: Path, after: ExitStack) -> Rack:
+def rack_on_virtual_bus(clock: Time, folder: Path) -> Rack:
     url = f"can:virtual:contract{next(BUSES)}?n_cells=12&n_sensors=3"
     return BusRack(url, Far(url), clock)
 
 
-def rack_on_virtual_fd_bus(clock: Time, folder: Path, after: ExitStack) -> Rack:
+def rack_on_virtual_fd_bus(clock: Time, folder: Path) -> Rack:
     url = f"can:virtual:contract{next(BUSES)}?n_cells=12&n_sensors=3&fd=1"
     return BusRack(url, Far(url), clock)
 
 
-def rack_in_another_process(clock: Time, folder: Path, after: ExitStack) -> Rack:
-    url = f"can:socketcand:can0?{after.enter_context(hub_process())}&n_cells=12&n_sensors=3"
-    far = FarProcess(url)
-    after.callback(far.end)
-    return BusRack(url, far, clock)
-
-
-def rack_on_serial_adapters(clock: Time, folder: Path, after: ExitStack) -> Rack:
+def rack_on_serial_adapters(clock: Time, folder: Path) -> Rack:
     pair = SlcanPair()
-    after.callback(pair.close)
     ours, theirs = (f"can:slcan:{name}?n_cells=12&n_sensors=3&bus.sleep_after_open=0" for name in pair.names)
-    return BusRack(ours, Far(theirs), clock)
+    return BusRack(ours, Far(theirs), clock, pair.close)
+
+
+def rack_in_another_process(clock: Time, folder: Path) -> Rack:
+    hub = ExitStack()
+    url = f"can:socketcand:can0?{hub.enter_context(hub_process())}&n_cells=12&n_sensors=3"
+    far = FarProcess(url)
+    return BusRack(url, far, clock, far.end, hub.close)
 
 
 BACKENDS = {
@@ -159,10 +167,10 @@ BACKENDS = {
     "site": Subject(rack_of_site),
     "replay": Subject(replayed_rack, reacts=False),
     "chaos": Subject(damaged_rack),
-    "can": Subject(rack_on_virtual_bus),
-    "can, fd": Subject(rack_on_virtual_fd_bus),
-    "can, serial adapters": Subject(rack_on_serial_adapters),
-    "can, two processes": Subject(rack_in_another_process),
+    "can:virtual": Subject(rack_on_virtual_bus),
+    "can:virtual, fd": Subject(rack_on_virtual_fd_bus),
+    "can:slcan": Subject(rack_on_serial_adapters),
+    "can:socketcand, two processes": Subject(rack_in_another_process),
 }
 
 
@@ -178,8 +186,10 @@ def clock() -> Time:
 
 @pytest.fixture
 def rack(subject: Subject, clock: Time, tmp_path: Path) -> Iterator[Rack]:
-    with ExitStack() as after:
-        yield subject.make(clock, tmp_path, after)
+    made = subject.make(clock, tmp_path)
+    yield made
+    if isinstance(made, BusRack):
+        made.end()
 
 
 def records(rack: Rack) -> tuple[Measurement, Command]:
@@ -360,5 +370,5 @@ def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject
 
 def test_every_backend_of_ours_is_here() -> None:
     """A new backend must join the suite (`twin` is the native program of two of them)."""
-    stems = {p.stem for p in Path(replay.__file__).parent.glob("*.py")}
-    assert stems - {"__init__", "twin"} == {name.partition(",")[0] for name in BACKENDS}
+    ours = {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin"}
+    assert ours == {name.partition(":")[0] for name in BACKENDS}

@@ -140,4 +140,4 @@ def test_what_does_not_work_is_one_line_and_exit_code_2(
 
 def test_a_bus_does_not_wait(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--rack", "can:virtual:a", "--speed", "max"]) == 2
-    assert "--speed max: the rack can:virtual:a does not wait; leave it out, or give 1" in capsys.readouterr().err
+    assert "--speed max: the rack can:virtual:a lives in real time: leave it out" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from hal.codec.frames import Verdict
 from hal.contract import MEASUREMENT, Command, Measurement, Quality
 from hal.errors import ConfigError, LinkError
 from hal.links import can_link
-from hal.registry import in_real_time, open_rack, programs
+from hal.registry import is_live, open_rack, programs
 from hal.serve.hub import LOOPBACK, Hub
 
 BUSES = itertools.count()
@@ -278,9 +278,9 @@ def test_a_dbc_with_overlapping_signals_is_told(tmp_path: Path) -> None:
         open_rack(f"can:virtual:a?profile={tmp_path / 'bad.toml'}")
 
 
-def test_it_runs_in_real_time_and_names_its_kernels() -> None:
-    assert in_real_time("can:virtual:a")
-    assert in_real_time("chaos:f.toml?rack=can:virtual:a")
-    assert not in_real_time("sim:lfp_280")
-    assert not in_real_time("chaos:f.toml?rack=sim:lfp_280")
+def test_it_runs_is_live_and_names_its_kernels() -> None:
+    assert is_live("can:virtual:a")
+    assert is_live("chaos:f.toml?rack=can:virtual:a")
+    assert not is_live("sim:lfp_280")
+    assert not is_live("chaos:f.toml?rack=sim:lfp_280")
     assert [program.name for program in programs("can:virtual:a")] == ["can"]
