@@ -112,7 +112,7 @@ def test_a_run_over_a_hub_of_a_twin_in_another_process(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "can" / SUMMARY).read_text())
     assert summary["loop"]["opened"]
     assert summary["loop"]["steps"] >= 10 * STEPS - summary["loop"]["missed_deadlines"]
-    assert summary["loop"]["read_s"] + summary["loop"]["write_s"] < 0.02 * summary["loop"]["steps"]
+    assert summary["loop"]["read_s"] + summary["loop"]["write_s"] < 0.05 * summary["loop"]["steps"]
     assert served["counts"][1:] == [0] * 5
     assert (served["lost"], served["refused"]) == (0, 0)
 

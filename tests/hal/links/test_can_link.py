@@ -181,7 +181,7 @@ def test_a_server_that_dies_is_noticed_and_found_again(monkeypatch: pytest.Monke
         hub.__exit__(None, None, None)
         started_s = time.monotonic()
         wait_for(lambda: not link.connected and not other.connected)
-        assert time.monotonic() - started_s < 2.0
+        assert time.monotonic() - started_s < 5.0
         spent_s = time.process_time()
         link._ending.wait(0.3)
         assert time.process_time() - spent_s < 0.2, "no spinning"
