@@ -51,6 +51,10 @@ class CanAddress:
     options: Mapping[str, Any] = field(default_factory=dict)
     rack: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """The URL without its query."""
+        return self.url
+
 
 def parse_address(address: str, query: Mapping[str, str]) -> CanAddress:
     """The parts of `can:INTERFACE:CHANNEL?key=value&...`. Raises `ConfigError`."""

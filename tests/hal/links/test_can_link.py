@@ -283,4 +283,5 @@ def test_a_url_in_its_parts() -> None:
     query = {"fd": "true", "bitrate": "250000", "timeout_s": "0.5", "n_cells": "12", "cell": "lfp_280", "bus.x": "1"}
     found = parse_address("slcan:/dev/ttyUSB0:2", query)
     assert (found.interface, found.channel, found.fd, found.timeout_s) == ("slcan", "/dev/ttyUSB0:2", True, 0.5)
+    assert str(found) == "can:slcan:/dev/ttyUSB0:2"
     assert (found.bitrate, found.rack, found.options) == (250000, {"n_cells": 12, "cell": "lfp_280"}, {"x": "1"})
