@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 TURN_S = 0.1  # the reader looks around so often, also when nothing comes
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0  # between two attempts to open a lost bus
 SILENCE_S = 3.0  # a socketcand server that says nothing for so long is taken for dead
+GREETING_S = 2.0  # for a socketcand server to say that it is one; python-can would wait for ever
 SEND_S = 0.05  # longest wait for room in the queue of an adapter
 BUS_OFF = 0x40  # of an error frame's identifier, as Linux has it (linux/can/error.h)
 INSTANT_S = 1e-3
@@ -332,11 +333,14 @@ def _socketcand(address: CanAddress) -> Any:
     logging.getLogger(SocketCanDaemonBus.__module__).setLevel(logging.CRITICAL)
     host, port = str(address.options["host"]), int(address.options["port"])
     try:
-        socket.create_connection((host, port), timeout=2.0).close()
+        with socket.create_connection((host, port), timeout=GREETING_S) as probe:
+            greeting = probe.recv(64)
     except OSError as error:
         raise LinkError(
             f"{address.url}: no socketcand server at {host}:{port} ({error.strerror or error}); start one there"
         ) from None
+    if not greeting.startswith(b"< hi"):
+        raise LinkError(f"{address.url}: what listens at {host}:{port} is no socketcand server; look at host and port")
     return Watched(channel=address.channel, host=host, port=port, tcp_tune=os.name != "nt")
 
 

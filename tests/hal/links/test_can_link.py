@@ -224,6 +224,28 @@ def test_a_refused_connection_is_told_at_once() -> None:
     assert time.monotonic() - started_s < 5.0
 
 
+def test_what_is_no_socketcand_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says something else, and one that says nothing: python-can would wait for it for ever."""
+    monkeypatch.setattr(can_link, "GREETING_S", 0.1)
+    with socket.create_server((LOOPBACK, 0)) as server:
+        port = server.getsockname()[1]
+        link = make("socketcand:can0", host=LOOPBACK, port=str(port))
+        with pytest.raises(
+            LinkError, match=rf"no socketcand server at 127.0.0.1:{port} \(timed out\); start one there"
+        ):
+            link.open()
+
+        def answer() -> None:
+            for _ in range(2):
+                server.accept()[0].sendall(b"SSH-2.0")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(LinkError, match=rf"what listens at 127.0.0.1:{port} is no socketcand server; look at host"):
+            link.open()
+        thread.join()
+
+
 def test_a_device_that_is_not_there_is_told() -> None:
     for address in ("socketcan:nosuch0", "slcan:/dev/nosuch"):
         with pytest.raises(LinkError) as caught:
