@@ -24,10 +24,23 @@ from hal.links.can_link import CanLink, parse_address
 
 CLOSING_FRAMES = 3  # the command to open is repeated: it is the last one
 SEQUENCE_MASK = 0xFFFFFFFF
+SIZES = ("n_cells", "n_sensors")
+
+
+class OtherSizeError(ConfigError):
+    """The rack says that it has other `sizes` (keys of the table [rack]) than the profile."""
+
+    def __init__(self, text: str, sizes: Mapping[str, int]) -> None:
+        super().__init__(text)
+        self.sizes = sizes
 
 
 class CanRack:
-    """A rack behind a CAN profile (`hal.contract.Rack`). `link` and `inbox` count what goes wrong on the bus."""
+    """A rack behind a CAN profile (`hal.contract.Rack`). `link` and `inbox` count what goes wrong on the bus.
+
+    A rack that speaks the reference profile may have another size than the shipped DBC: where the URL gives none, it is
+    taken over from the rack when it is opened first.
+    """
 
     programs = (CAN,)
     """Native programs that this rack runs; whoever opens it may prepare them before."""
@@ -47,12 +60,19 @@ class CanRack:
         self.address = parse_address(address, query or {})
         for name in (table for table, content in (options or {}).items() if content):
             raise ConfigError(f"rack URL '{self.address.url}': a rack on a bus has no table [{name}]; take it out")
-        profile = can_profile.load(
-            self.address.profile, fd=self.address.fd, rack=self.address.rack, address=self.address.url
-        )
+        self._now_s: Callable[[], float] = time.monotonic if clock is None else clock.now_s
+        self._adapts = self.address.profile == can_profile.REFERENCE and not {*SIZES} & {*self.address.rack}
+        self._open = False
+        self._number: int | None = None
+        self._accepted = -1
+        self._prepare({})
+
+    def _prepare(self, sizes: Mapping[str, int]) -> None:
+        """Make all that depends on the size of the rack."""
+        address, rack = self.address, {**self.address.rack, **sizes}
+        profile = can_profile.load(address.profile, fd=address.fd, rack=rack, address=address.url)
         self.profile = profile
         self._info = profile.info
-        self._now_s: Callable[[], float] = time.monotonic if clock is None else clock.now_s
         protection = profile.protection
         self._received = Codec(profile.database, profile.measurement_messages(), protection)
         self._sent = Codec(profile.database, profile.command_messages(), protection)
@@ -70,9 +90,6 @@ class CanRack:
             data_bitrate=self.address.data_bitrate or profile.data_bitrate,
             expects_peer=True,
         )
-        self._open = False
-        self._number: int | None = None
-        self._accepted = -1
 
     @property
     def info(self) -> RackInfo:
@@ -83,6 +100,17 @@ class CanRack:
         """Open the bus and wait for every message once. Raises `ConfigError`, or `LinkError` after `timeout_s`."""
         if self._open:
             return
+        try:
+            self._reach()
+        except OtherSizeError as other:
+            if not self._adapts:
+                raise
+            self._prepare(other.sizes)
+            self._reach()
+        self._adapts = False
+        self._open = True
+
+    def _reach(self) -> None:
         with self.link.lock:
             self.inbox.arrived_s[:] = -np.inf
         self.link.open()
@@ -91,7 +119,6 @@ class CanRack:
         except BaseException:
             self.link.close()
             raise
-        self._open = True
 
     def _wait_for_all(self) -> None:
         inbox, until_s = self.inbox, time.monotonic() + self.address.timeout_s
@@ -100,7 +127,7 @@ class CanRack:
         telling = {
             r for r, row in enumerate(self._received.rows) for k in identity if 0 <= k - row.first < len(row.signals)
         }
-        needed = self._measurement.sendable
+        needed, before = self._measurement.sendable, self.link.counters.received
         with self.link.lock:
             while True:
                 came_here = np.isfinite(inbox.arrived_s)
@@ -114,13 +141,13 @@ class CanRack:
                 if rest_s <= 0:
                     break
                 self.link.heard.wait(rest_s)
-            counts = inbox.counts
+            received = self.link.counters.received - before
         first = messages[needed[int(np.argmin(here))]]
         came = f"{int(here.sum())} of {len(here)} messages came"
-        if not self.link.counters.received:
+        if not received:
             came = "no frame came"
         elif not here.any():
-            came = f"{sum(counts)} frames came, and none of them was good"
+            came = f"{received} frames came, and none of them was good"
         raise LinkError(
             f"{self.address.url}: {came} in {self.address.timeout_s:g} s, not {first.name} ({first.identifier:#x}); is "
             f"the rack on, does it speak '{self.address.profile}', is the bit rate right?"
@@ -136,12 +163,14 @@ class CanRack:
                 f"{self.address.url}: the rack speaks layout {layout:g} of '{self.address.profile}', this is layout "
                 f"{self.profile.layout}; use the profile that came with the rack"
             )
-        info, sizes = self._info, ("n_cells", "n_sensors")
-        if any(told.get(key, getattr(info, key)) != getattr(info, key) for key in sizes):
-            query = "&".join(f"{key}={told[key]:g}" for key in sizes if key in told)
-            raise ConfigError(
+        info = self._info
+        sizes = {key: int(told.get(key, getattr(info, key))) for key in SIZES}
+        if any(size != getattr(info, key) for key, size in sizes.items()):
+            query = "&".join(f"{key}={size}" for key, size in sizes.items())
+            raise OtherSizeError(
                 f"{self.address.url}: the profile has {info.n_cells} cells and {info.n_sensors} sensors, the rack says "
-                f"{query}; put that into the URL"
+                f"{query}; put that into the URL",
+                sizes,
             )
         fixed = self.address.rack
         if "n_parallel" in told and "n_parallel" not in fixed:

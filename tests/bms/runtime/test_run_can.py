@@ -93,19 +93,43 @@ def states(folder: Path) -> list[str]:
 
 
 def test_a_run_over_a_hub_of_a_twin_in_another_process(tmp_path: Path) -> None:
-    """Three processes in real time: hub, twin, controller."""
+    """Three processes in real time: hub, twin, controller. The controller learns from the bus how many cells there are."""
     with hub_process() as query:
         url = f"can:socketcand:can0?{query}"
-        words = [sys.executable, can_bus.__file__, url, TWIN.format(416)]
+        words = [sys.executable, can_bus.__file__, url, TWIN.format(400)]
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             assert server.stdin is not None
             assert server.stdout.readline() == "ready\n"
-            run = ["run", "--rack", url, "--period", "0.1", "--duration", f"{STEPS}", "--no-report", "--quiet"]
+            run = [
+                "run",
+                "--rack",
+                url,
+                "--cell",
+                "lfp_280",
+                "--period",
+                "0.1",
+                "--duration",
+                f"{STEPS}",
+                "--no-report",
+                "--quiet",
+            ]
             assert main([*run, "--out", str(tmp_path / "can")]) == 0
             server.stdin.close()
             served = json.loads(server.stdout.read())
-    again = ["run", "--rack", TWIN.format(416), "--period", "0.1", "--duration", f"{STEPS}", "--no-report", "--quiet"]
+    again = [
+        "run",
+        "--rack",
+        TWIN.format(400),
+        "--cell",
+        "lfp_280",
+        "--period",
+        "0.1",
+        "--duration",
+        f"{STEPS}",
+        "--no-report",
+        "--quiet",
+    ]
     assert main([*again, "--out", str(tmp_path / "sim")]) == 0
     assert states(tmp_path / "can") == states(tmp_path / "sim")
     assert "CONNECTED" in states(tmp_path / "can")

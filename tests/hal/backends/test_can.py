@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import can
@@ -13,7 +13,7 @@ from can_bus import BusRack, Far, wait_for
 
 from hal.backends.can import CLOSING_FRAMES, CanRack
 from hal.codec.frames import Verdict
-from hal.contract import MEASUREMENT, Command, Measurement, Quality
+from hal.contract import MEASUREMENT, Command, Measurement, Quality, Rack
 from hal.errors import ConfigError, LinkError
 from hal.links import can_link
 from hal.registry import is_live, open_rack, programs
@@ -166,14 +166,15 @@ def test_the_rack_says_what_it_is(pair: Pair) -> None:
         assert (own.rack.info.capacity_ah, own.rack.info.n_parallel, own.rack.info.cell) == (123.5, 3, "na_185")
 
 
-def opened(url: str, far: Far) -> BaseException | None:
-    """What opening `url` says while the twin is being published all the time."""
+def opened(url: str, far: Far, look: Callable[[Rack], object] = bool) -> BaseException | None:
+    """What opening `url` says while the twin is being published all the time; `look` is called with the open rack."""
     rack, error = open_rack(url), []
     far.start(0.0)
 
     def opening() -> None:
         try:
             rack.open()
+            look(rack)
             rack.close()
         except Exception as caught:
             error.append(caught)
@@ -192,12 +193,19 @@ def opened(url: str, far: Far) -> BaseException | None:
 def test_a_rack_of_another_size_is_told_before_the_time_is_up() -> None:
     channel = f"can:virtual:rack{next(BUSES)}"
     started_s = time.monotonic()
-    error = opened(f"{channel}?timeout_s=60", Far(channel))
+    error = opened(f"{channel}?n_cells=16&timeout_s=60", Far(channel))
     assert isinstance(error, ConfigError)
-    assert "the profile has 416 cells and 104 sensors, the rack says n_cells=12&n_sensors=3; put that into" in str(
-        error
-    )
+    assert "the profile has 16 cells and 104 sensors, the rack says n_cells=12&n_sensors=3; put that into" in str(error)
     assert time.monotonic() - started_s < 30.0
+
+
+def test_without_a_size_in_the_url_the_racks_own_is_taken() -> None:
+    channel = f"can:virtual:rack{next(BUSES)}"
+    seen = []
+    error = opened(f"{channel}?timeout_s=60", Far(channel), lambda rack: seen.append(rack.info))
+    assert error is None
+    assert (seen[0].n_cells, seen[0].n_sensors, seen[0].cell) == (12, 3, "")
+    assert seen[0].sensor_of_cell.tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_another_layout_is_told() -> None:

@@ -181,6 +181,22 @@ def test_frames_are_judged() -> None:
     assert inbox.accept(*sent[30], now_s=0.0) is Verdict.ACCEPTED
 
 
+def test_checksum_and_counter_may_stand_anywhere() -> None:
+    text = 'BO_ 700 M: 8 A\n SG_ x : 0|16@1+ (1,0) [0|0] "" B\n SG_ Alive : 20|4@1+ (1,0) [0|14] "" B\n'
+    text += ' SG_ Crc : 56|8@1+ (1,0) [0|255] "" B\n SG_ y : 24|16@0+ (1,0) [0|0] "" B\n'
+    sender, _, peer = load(text, PROTECTION)
+    receiver, _, _ = load(text, PROTECTION)
+    outbox, inbox = Outbox(sender), Inbox(receiver)
+    sender.value[sender.place("x")] = 513
+    for number in range(20):
+        sender.encode()
+        ((key, data),) = outbox.frames([0])
+        assert data[7] == crc8(bytes((700 & 255, 2)) + data[:7])
+        assert peer.decode_message(key, data)["Alive"] == number % COUNTER_VALUES
+        assert inbox.accept(key, data, 0.0) is Verdict.ACCEPTED
+        assert inbox.accept(key, data[:3] + b"\x01" + data[4:], 0.0) is Verdict.WRONG_CRC
+
+
 def test_counter_15_is_no_counter() -> None:
     outbox, inbox = exchange()
     data = bytearray(outbox.frames([0])[0][1])
