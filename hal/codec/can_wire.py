@@ -114,7 +114,7 @@ class _Flat:
 class MeasurementWire:
     """Measurements to and from the signals of `codec`.
 
-    `sendable` are the rows that make a scan, `limit_s` f8[n_rows] is when a row becomes stale.
+    `sendable` are the rows that make a scan, `record` is the measurement that `fill` fills.
     """
 
     def __init__(self, profile: CanProfile, codec: Codec) -> None:
@@ -128,8 +128,7 @@ class MeasurementWire:
             [codec.place(name) for name in (*profile.identity.values(), *(sequence.signals if sequence else ()))]
         )
         cycles_s = np.array([row.cycle_s for row in codec.rows])
-        self.limit_s: F8 = cycles_s * profile.stale_cycles
-        self._limit_s = self.limit_s[self._flat.rows]
+        self._limit_s = profile.stale_cycles * cycles_s[self._flat.rows]
         info = profile.info
         self.record = Measurement(info.n_cells, info.n_sensors)
         self._constant(profile.measurement)

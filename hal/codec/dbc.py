@@ -103,13 +103,6 @@ class Database:
     source: str
     messages: tuple[Message, ...]
 
-    def message(self, name: str) -> Message:
-        """The message of this name. Raises `ConfigError`."""
-        for message in self.messages:
-            if message.name == name:
-                return message
-        raise ConfigError(f"{self.source}: there is no message {name}; name one of its BO_ lines")
-
 
 class _Reader:
     """Collects the statements of one text."""

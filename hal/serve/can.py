@@ -27,6 +27,7 @@ DUE_S = 1e-4  # a message goes out this long before its time rather than one cal
 class CanServer:
     """The rack `info` on the bus of `url`, `can:INTERFACE:CHANNEL?profile=...`; `clock` tells when a message is due.
 
+    `bus_load` is the share of the bus that measurements and commands take, `frame_s` the bus time of each message.
     `link` counts what goes wrong on the bus, `inbox` what is wrong with frames, `refused` commands that no rack could
     follow. Raises `ConfigError` for a wrong URL and for a profile that is not of this size.
     """

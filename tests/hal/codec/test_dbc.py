@@ -59,9 +59,6 @@ def test_messages_are_read(database: Database) -> None:
     assert (cells.name, cells.identifier, cells.extended, cells.key) == ("Cells", 256, False, 256)
     assert (cells.length, cells.sender, cells.cycle_s, cells.multiplexer) == (8, "Rack", 0.1, None)
     assert (pages.identifier, pages.extended, pages.key, pages.cycle_s) == (257, True, 2147483905, 1.0)
-    assert database.message("Pages") is pages
-    with pytest.raises(ConfigError, match=r"^x\.dbc: there is no message Cell; name one of its BO_ lines$"):
-        database.message("Cell")
 
 
 def test_signals_are_read(database: Database) -> None:
