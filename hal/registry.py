@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GROUP = "rackbms.racks"
 
 SCHEMES: dict[str, str] = {
+    "can": "hal.backends.can:CanRack",
     "sim": "hal.backends.simulated:SimulatedRack",
     "replay": "hal.backends.replay:ReplayRack",
     "chaos": "hal.backends.chaos:open_chaos",

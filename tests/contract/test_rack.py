@@ -1,12 +1,15 @@
 """What every rack behind the HAL does, whatever it is. A backend joins by one entry in `BACKENDS`."""
 
+import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pytest
+from can_bus import BusRack, Far, FarProcess, SlcanPair, hub_process
 from modbus_wire import Wired
 
 from hal.backends import replay
@@ -160,6 +163,32 @@ def rack_over_tls(clock: Time, folder: Path) -> Rack:
     return Wired(url, clock, open_rack(TWIN, clock=clock, options=OPTIONS), options)
 
 
+BUSES = itertools.count()
+
+
+def rack_on_virtual_bus(clock: Time, folder: Path) -> Rack:
+    url = f"can:virtual:contract{next(BUSES)}?n_cells=12&n_sensors=3"
+    return BusRack(url, Far(url), clock)
+
+
+def rack_on_virtual_fd_bus(clock: Time, folder: Path) -> Rack:
+    url = f"can:virtual:contract{next(BUSES)}?n_cells=12&n_sensors=3&fd=1"
+    return BusRack(url, Far(url), clock)
+
+
+def rack_on_serial_adapters(clock: Time, folder: Path) -> Rack:
+    pair = SlcanPair()
+    ours, theirs = (f"can:slcan:{name}?n_cells=12&n_sensors=3&bus.sleep_after_open=0" for name in pair.names)
+    return BusRack(ours, Far(theirs), clock, pair.close)
+
+
+def rack_in_another_process(clock: Time, folder: Path) -> Rack:
+    hub = ExitStack()
+    url = f"can:socketcand:can0?{hub.enter_context(hub_process())}&n_cells=12&n_sensors=3"
+    far = FarProcess(url)
+    return BusRack(url, far, clock, far.end, hub.close)
+
+
 BACKENDS = {
     "simulated": Subject(simulated_rack),
     "site": Subject(rack_of_site),
@@ -168,6 +197,10 @@ BACKENDS = {
     "modbus:tcp": Subject(rack_on_tcp),
     "modbus:tls": Subject(rack_over_tls),
     "modbus:rtu": Subject(rack_on_serial_line),
+    "can:virtual": Subject(rack_on_virtual_bus),
+    "can:virtual, fd": Subject(rack_on_virtual_fd_bus),
+    "can:slcan": Subject(rack_on_serial_adapters),
+    "can:socketcand, two processes": Subject(rack_in_another_process),
 }
 
 
@@ -185,7 +218,7 @@ def clock() -> Time:
 def rack(subject: Subject, clock: Time, tmp_path: Path) -> Iterator[Rack]:
     made = subject.make(clock, tmp_path)
     yield made
-    if isinstance(made, Wired):
+    if isinstance(made, Wired | BusRack):
         made.end()
 
 
