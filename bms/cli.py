@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "identify": ("bms.lab.identify", "make a cell file from laboratory tests"),
     "estimate": ("bms.lab.estimate", "estimate state of charge along a logged trace"),
     "replay": ("bms.runtime.replay", "run the controller again over a recording and compare every decision"),
+    "serve": ("bms.runtime.serve", "offer a rack, the twin above all, as a device on CAN and Modbus"),
     "trial": ("bms.trial.command", "try a controller against faults, and write the ledger of its reactions"),
     "check": ("bms.runtime.check", "look a rack's configuration over and say what is wrong with it"),
     "build": ("bms.firmware.build", "make a library of the controller, with a C interface and without Python inside"),
@@ -42,6 +43,7 @@ examples:
   bms run                                         a day of frequency regulation on a twin of 416 cells, with a report
   bms run --duration 1h --out runs/short          a shorter one, kept in a folder of your choice
   bms replay runs/short                           the same decisions again, bit for bit?
+  bms serve --modbus tcp://127.0.0.1:5020         the twin as a Modbus device, for any controller
   bms trial run --all                             every fault of the table, with the time until the contactors are open
   bms check my_rack.toml                          is this configuration of a rack sound?
   bms identify --from-twin lfp_280 -o cell.toml   a cell file from a virtual laboratory test

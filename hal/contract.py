@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from types import TracebackType
@@ -501,4 +502,22 @@ class HasTruth(Protocol):
 
     def truth(self, out: Truth) -> None:
         """Fill `out` with the state at the time of the last `read`."""
+        ...
+
+
+@runtime_checkable
+class HasFaults(Protocol):
+    """A rack that is a twin and can be broken while it runs."""
+
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults that there are, or will be, as `[[fault]]` entries of a scenario."""
+        ...
+
+    def inject(self, fault: Mapping[str, Any]) -> None:
+        """Have one more fault, from now on where it does not say `at_s`. Raises `ConfigError` for a mistake in it."""
+        ...
+
+    def clear(self, kind: str | None = None) -> int:
+        """End the faults of this kind, or all. Returns how many there were."""
         ...

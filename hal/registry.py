@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 GROUP = "rackbms.racks"
 
 SCHEMES: dict[str, str] = {
+    "can": "hal.backends.can:CanRack",
     "sim": "hal.backends.simulated:SimulatedRack",
     "replay": "hal.backends.replay:ReplayRack",
     "chaos": "hal.backends.chaos:open_chaos",
+    "modbus": "hal.backends.modbus:ModbusRack",
 }
 """Scheme -> "module:Class", or a function that makes the rack."""
 
@@ -175,6 +177,16 @@ def programs(url: str) -> tuple[Program, ...]:
     _, backend = _backend(url, unwrapped(url)[1])
     found: tuple[Program, ...] = getattr(backend, "programs", ())
     return found
+
+
+def is_live(url: str) -> bool:
+    """Whether real time passes for the rack of `url`, or for the one that it wraps, whatever the loop's clock says.
+
+    Raises `ConfigError`.
+    """
+    parts, backend = _backend(url, unwrapped(url)[1])
+    wrapped = parts.query.get("rack", "")
+    return bool(getattr(backend, "live", False)) or (":" in wrapped and is_live(wrapped))
 
 
 def _backend(url: str, parts: RackUrl) -> tuple[RackUrl, Any]:

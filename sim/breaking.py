@@ -56,7 +56,10 @@ _SAMPLED = ("cell_v_quality", "current_a_quality")
 
 
 class Breaking:
-    """The faults of the racks of a bank. `missing` is the quality code of a value that is not received."""
+    """The faults of the racks of a bank. `missing` is the quality code of a value that is not received.
+
+    `before`: what broke the same bank until now, after its `end`.
+    """
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Breaking:
         sensors: SensorConfig,
         environment: EnvironmentConfig,
         missing: int,
+        before: Breaking | None = None,
     ) -> None:
         self.faults = tuple(faults)
         self._bank, self._environment, self._missing = bank, environment, missing
@@ -73,7 +77,9 @@ class Breaking:
         blocks = Y.blocks(bank.n_series)
         grouped = bank.groups[:, : blocks * Y.G_BLOCK].reshape(bank.n_racks, blocks, Y.G_BLOCK)
         self._leak_s = grouped[:, :, Y.G_LEAK_S : Y.G_LEAK_S + Y.LANES]
-        self._healthy_leak_s = self._leak_s.copy()
+        self._healthy_leak_s: npt.NDArray[np.float64] = (
+            self._leak_s.copy() if before is None else before._healthy_leak_s
+        )
         self._heat_w = bank.groups[:, blocks * Y.G_BLOCK :]
         width = bank.n_parallel * Y.B_BLOCK
         burn = bank.burn.reshape(bank.n_racks, blocks, width)
@@ -97,6 +103,10 @@ class Breaking:
         self._kept: list[tuple[FaultConfig, npt.NDArray[Any]]] = []
         self._stale: tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]] | None = None
         self.commanded()
+
+    def end(self) -> None:
+        """No fault from now on: `hardware` and `after_sample`, called once more, leave the bank without any."""
+        self.faults, self._kept, self._stale = (), [], None
 
     def commanded(self) -> None:
         """Remember what was asked of the hardware: faults come on top of it."""

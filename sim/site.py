@@ -7,7 +7,7 @@ Ranges of racks (chunks) can be given to threads; results do not depend on how m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from sim.cell import COL_U, load
 from sim.config import from_table, require
 from sim.environment import EnvironmentConfig
 from sim.faults import FaultConfig, fault_configs
-from sim.rack import RackBank, RackTwin, rack_config
+from sim.rack import RackBank, RackConfig, RackTwin, rack_config
 from sim.sensors import SensorBank, SensorConfig
 
 F8 = npt.NDArray[np.float64]
@@ -88,12 +88,8 @@ class Site:
         middle_v = float(data.table[len(data.table) // 2, COL_U])
         self.rating = duties.Rating(data.head.capacity_ah * config.n_parallel, middle_v * config.n_series)
         self.duty = duties.make(tables.get("duty", {}), self.rating)
-        n_sensors = -(-config.n_series // config.cells_per_sensor)
-        n_modules = -(-config.n_series // config.module_groups)
-        self.faults: tuple[FaultConfig, ...] = fault_configs(
-            tables.get("fault", ()), config.n_series, n_sensors, n_racks, n_modules
-        )
         self.n_racks = n_racks
+        self.faults: tuple[FaultConfig, ...] = self._checked(tables.get("fault", ()), config)
         heated = any(fault.kind == "cell_heat" for fault in self.faults)
         self.bank = bank = RackBank(data, config, n_racks, n_threads, heated)
         self.sensors = SensorBank(bank, sensor_config, qualities[0])
@@ -106,8 +102,9 @@ class Site:
         self.sequence = 0
         self.events: list[Event] = []
         self._breaking: Breaking | None = None
+        self._sensor_config, self._missing = sensor_config.effective(), qualities[1]
         if self.faults:
-            self._breaking = Breaking(self.faults, bank, sensor_config.effective(), self.environment, qualities[1])
+            self._breaking = Breaking(self.faults, bank, self._sensor_config, self.environment, self._missing)
         self._chunk = min(CHUNK, n_racks)
         self._run_chunks = runner
         self._tally = np.zeros((-(-n_racks // self._chunk), E.TALLY_SIZE))
@@ -118,6 +115,36 @@ class Site:
         self._arrays = (
             bank.cells, bank.groups, bank.balance, bank.string, bank.logic, bank.work, bank.table, bank.p,
         )  # fmt: skip
+
+    def _checked(self, entries: Sequence[Mapping[str, Any]], config: RackConfig) -> tuple[FaultConfig, ...]:
+        n_sensors = -(-config.n_series // config.cells_per_sensor)
+        n_modules = -(-config.n_series // config.module_groups)
+        return fault_configs(entries, config.n_series, n_sensors, self.n_racks, n_modules)
+
+    def set_faults(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Have these faults, as entries of `[[fault]]`, instead of those that there were; after `attach`.
+
+        What a fault has done (welded contactors, lost charge) stays. Raises `TwinError`, and changes nothing, for a
+        mistake in an entry, and for heat from outside where the twin was made without such a fault.
+        """
+        faults = self._checked(entries, self.bank.config)
+        if not self.bank.p[Y.P_HEATED] > 0.0:
+            for fault in faults:
+                require(
+                    fault.kind != "cell_heat",
+                    "[[fault]] kind = 'cell_heat': a twin takes heat from outside only if its scenario has such a "
+                    "fault from the start (at_s may be late): add one, or use kind = 'heater'",
+                )
+        if not self._bound:
+            self._bind()
+        before = self._breaking
+        if before is not None:
+            before.end()
+            self._break_hardware()
+            before.after_sample(self.time_s, self._record)
+        self.faults = faults
+        self._breaking = Breaking(faults, self.bank, self._sensor_config, self.environment, self._missing, before)
+        self._break_hardware()
 
     def attach(self, record: npt.NDArray[np.void], commands: npt.NDArray[np.void]) -> None:
         """Say where samples go and where commands come from: structured arrays (n_racks,), see `SensorBank.record`.

@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, and before anything imports numpy
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "contract"))  # racks behind a bus, that many tests use
 
 # the first example of a test may compile a kernel or import a library, and a busy machine is no reason to fail
 settings.register_profile("rackbms", deadline=None)

@@ -13,10 +13,7 @@ from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import BACKEND_TABLES, Scenario
 from hal.contract import Capabilities
 from hal.errors import ConfigError, nearest
-from hal.registry import WRAPPERS, RackUrl, is_site, unwrapped
-
-VIRTUAL = ("sim", "replay")
-"""Schemes whose time is the bench's own: tests run as fast as the computer can."""
+from hal.registry import WRAPPERS, RackUrl, is_live, is_site, unwrapped
 
 TABLES = (*(name for name in BACKEND_TABLES if name not in ("fault", "site")), *WRAPPERS)
 _KINDS = dict.fromkeys(("rig", "url", "cell", "config", "firmware"), "text") | {"lacks": "list of names"}
@@ -50,8 +47,8 @@ class Environment:
 
     @property
     def virtual(self) -> bool:
-        """Whether the bench makes its own time."""
-        return self.url.scheme in VIRTUAL
+        """Whether the bench makes its own time: tests run as fast as the computer can. Raises `ConfigError`."""
+        return not is_live(self.rack)
 
     @property
     def seed(self) -> str:

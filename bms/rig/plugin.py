@@ -104,7 +104,7 @@ def _bench(config: pytest.Config) -> Bench:
         from bms.rig.bench import Bench
 
         environment = _environment(config)
-        if "PYTEST_XDIST_WORKER" in os.environ and not environment.virtual:
+        if "PYTEST_XDIST_WORKER" in os.environ and not _or_exit(lambda: environment.virtual):
             pytest.exit(f"{environment.rack}: one rack, one process: leave out -n", pytest.ExitCode.USAGE_ERROR)
         bench = _or_exit(lambda: Bench(environment))
         config.stash[_BENCH] = bench

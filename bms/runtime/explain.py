@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bms.core.balancing import MODULE_CELLS
 from bms.core.faults import ABOUT, Fault, Place, row_of, text_of
 from hal.contract import HORIZONS_S, NO_INDEX, Constraint, Contactor
 
@@ -61,14 +62,27 @@ def place_text(fault: Fault, index: int) -> str:
     return f" at {_PLACES[place]} {index}"
 
 
-def cause_text(head: Any) -> str:
-    """The fatal fault that came first, where, and what was seen; empty without one. `head`: one command's scalars."""
+def module_text(controller: Any, fault: Fault, index: int) -> str:
+    """The module of the cell or sensor that a fault was seen at, counted from 1, with a comma in front; or nothing."""
+    place, n_cells = ABOUT[fault].place, controller.measurement.n_cells
+    size = int(controller.config.balancing_size[MODULE_CELLS])
+    if place == Place.SENSOR:
+        cells = np.flatnonzero(controller.config.sensor_of_cell == index)
+        index = int(cells[0]) if cells.size else NO_INDEX
+    if place not in (Place.CELL, Place.SENSOR) or index >= n_cells or n_cells <= size:
+        return ""
+    return f", module {index // size + 1} of {-(-n_cells // size)}"
+
+
+def cause_text(controller: Any) -> str:
+    """The fatal fault that came first, where, and what was seen; empty without one. Of the last command."""
+    head = controller.command.head[0]
     if not head["cause"]:
         return ""
     fault, _ = row_of(int(head["cause"]))
-    unit = ABOUT[fault].unit
+    unit, index = ABOUT[fault].unit, int(head["cause_index"])
     value = f"{float(head['cause_value']):.5g}" + (f" {unit}" if unit != "1" else "")
-    return f"{text_of(fault)}{place_text(fault, int(head['cause_index']))}: {value}"
+    return f"{text_of(fault)}{place_text(fault, index)}{module_text(controller, fault, index)}: {value}"
 
 
 def limit_names() -> list[str]:

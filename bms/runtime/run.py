@@ -16,7 +16,7 @@ from bms.runtime import PAGE, SERIES, SITE_SERIES, SUMMARY, engine
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import Scenario
 from hal.errors import ConfigError, DataError, nearest
-from hal.registry import is_site, unwrapped
+from hal.registry import is_live, is_site, unwrapped
 
 if TYPE_CHECKING:
     from bms.cells import CellParameters
@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration", metavar="TIME", help="for example 90, 30min, 1h, 1d (default: the scenario's)")
     parser.add_argument("--period", metavar="TIME", help="time between two steps (default: the scenario's)")
     parser.add_argument(
-        "--speed", default="max", help="max: as fast as it can, the default; 1: real time; 10: ten times real time"
+        "--speed",
+        help="max: as fast as it can; 1: real time; 10: ten times real time (default: max, and 1 for a rack on a wire)",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder for recording and report (default: runs/...)")
     parser.add_argument(
@@ -76,7 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `bms run`. Returns 0, 1 if it ended in a fault or a contactor did not open, 128 + n after signal n."""
-    speed = _speed(args.speed)
     scenario = choose(args.scenario, args.rack, args.cell)
     if args.duration is not None:
         scenario = replace(scenario, duration_s=scenarios.seconds(args.duration, "--duration"))
@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         scenario = replace(scenario, config=args.config)
     if args.period is not None:
         scenario = replace(scenario, period_s=scenarios.seconds(args.period, "--period"))
+    speed = _paced(args.speed, scenario.rack)
     folder = _folder(args.out, scenario.name)
     if is_site(scenario.rack):
         if args.store is not None or args.record != "all":
@@ -112,8 +113,18 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def _speed(text: str) -> float:
-    """Times real time; infinite for `max`."""
+def _paced(text: str | None, rack: str) -> float:
+    """Times real time for `rack`: what was asked for, else as fast as it can, or real time for one on a wire."""
+    if not is_live(rack):
+        return speed_of(text or "max")
+    speed = speed_of(text or "1")
+    if math.isinf(speed):
+        raise ConfigError(f"--speed {text}: the rack {rack} lives in real time: leave it out")
+    return speed
+
+
+def speed_of(text: str) -> float:
+    """Times real time; infinite for `max`. Raises `ConfigError`."""
     if text == "max":
         return math.inf
     try:

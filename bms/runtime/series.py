@@ -88,7 +88,7 @@ class Series:
             self.seen[name] |= mask_of(getattr(command, name))
         if self._severity[0] == Severity.FATAL and not self.cause:
             self.first_fault_s = now_s
-            self.cause = cause_text(command.head[0])
+            self.cause = cause_text(self._controller)
 
     def _sample(self, now_s: float, truth: Truth | None) -> None:
         if self._n == MAX_SAMPLES:

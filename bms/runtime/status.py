@@ -86,7 +86,7 @@ class Status:
         if c["n_faults"]:
             command = self._controller.command
             if fatal := mask_of(command.fault_fatal):
-                progress.append("FAULT: " + (cause_text(c) or fault_text(fatal)))
+                progress.append("FAULT: " + (cause_text(self._controller) or fault_text(fatal)))
             if warnings := mask_of(command.fault_warning) & ~fatal:
                 progress.append("warning: " + fault_text(warnings))
         values = [

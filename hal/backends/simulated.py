@@ -111,6 +111,7 @@ class SimulatedRack:
         except TwinError as error:
             raise ConfigError(str(error)) from None
         self.twin = self.site.twin()
+        self._faults = list(tables.get("fault", ()))
         self.sensors, self.duty = self.site.sensors, self.site.duty
         self.environment, self.events = self.site.environment, self.site.events
         self._info = rack_info(f"sim:{address}", self.site)
@@ -185,6 +186,32 @@ class SimulatedRack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults of the twin, as `[[fault]]` entries; times are from the first opening."""
+        return [dict(entry) for entry in self._faults]
+
+    def inject(self, fault: Mapping[str, Any]) -> None:
+        """Have one more fault, an entry of `[[fault]]`, from now on where it does not say `at_s`.
+
+        Raises `ConfigError` for a mistake in it.
+        """
+        self._set_faults([*self._faults, {"at_s": self.site.time_s, **fault}])
+
+    def clear(self, kind: str | None = None) -> int:
+        """End the faults of this kind, or all; what they have done stays. Returns how many there were."""
+        kept = [entry for entry in self._faults if kind is not None and entry.get("kind") != kind]
+        count = len(self._faults) - len(kept)
+        self._set_faults(kept)
+        return count
+
+    def _set_faults(self, entries: list[Any]) -> None:
+        try:
+            self.site.set_faults(entries)
+        except TwinError as error:
+            raise ConfigError(str(error)) from None
+        self._faults = entries
 
     def truth(self, out: Truth) -> None:
         """Fill `out` with the state at the time of the last `read`."""

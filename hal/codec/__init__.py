@@ -1,1 +1,1 @@
-"""Bytes to arrays and back, pure: no sockets, no files."""
+"""Bytes to arrays and back, as tables and profiles say: no sockets."""

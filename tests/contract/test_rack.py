@@ -1,12 +1,16 @@
 """What every rack behind the HAL does, whatever it is. A backend joins by one entry in `BACKENDS`."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pytest
+from can_bus import BusRack, Far, FarProcess, SlcanPair, hub_process
+from modbus_wire import Wired
 
 from hal.backends import replay
 from hal.codec import recording as codec
@@ -38,6 +42,9 @@ class Time:
     def now_s(self) -> float:
         return self.now
 
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @dataclass
 class Subject:
@@ -56,8 +63,11 @@ OPTIONS = {
 }
 
 
+TWIN = "sim:lfp_280?n_series=12"
+
+
 def simulated_rack(clock: Time, folder: Path) -> Rack:
-    return open_rack("sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
+    return open_rack(TWIN, clock=clock, options=OPTIONS)
 
 
 def replayed_rack(clock: Time, folder: Path) -> Rack:
@@ -147,6 +157,52 @@ def badly_wired_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"{url}&record.to={folder}/run.bms", clock=clock, options=OPTIONS)
 
 
+def rack_on_tcp(clock: Time, folder: Path) -> Rack:
+    return Wired("tcp://127.0.0.1:0", clock, open_rack(TWIN, clock=clock, options=OPTIONS))
+
+
+def rack_on_serial_line(clock: Time, folder: Path) -> Rack:
+    return Wired("rtu://pty?baud=921600", clock, open_rack(TWIN, clock=clock, options=OPTIONS))
+
+
+def rack_over_tls(clock: Time, folder: Path) -> Rack:
+    pytest.importorskip("cryptography", reason="certificates are made with it")
+    from certificates import Authority, utf8
+
+    authority = Authority(folder, "authority")
+    cert, key = authority.issue("server")
+    url = f"tls://127.0.0.1:0?cert={cert}&key={key}&ca={authority.path}"
+    cert, key = authority.issue("loop", utf8("controller"))
+    options = f"&ca={authority.path}&cert={cert}&key={key}&name=rack"
+    return Wired(url, clock, open_rack(TWIN, clock=clock, options=OPTIONS), options)
+
+
+BUSES = itertools.count()
+
+
+def rack_on_virtual_bus(clock: Time, folder: Path) -> Rack:
+    url = f"can:virtual:contract{next(BUSES)}?n_cells=12&n_sensors=3"
+    return BusRack(url, Far(url), clock)
+
+
+def rack_on_virtual_fd_bus(clock: Time, folder: Path) -> Rack:
+    url = f"can:virtual:contract{next(BUSES)}?n_cells=12&n_sensors=3&fd=1"
+    return BusRack(url, Far(url), clock)
+
+
+def rack_on_serial_adapters(clock: Time, folder: Path) -> Rack:
+    pair = SlcanPair()
+    ours, theirs = (f"can:slcan:{name}?n_cells=12&n_sensors=3&bus.sleep_after_open=0" for name in pair.names)
+    return BusRack(ours, Far(theirs), clock, pair.close)
+
+
+def rack_in_another_process(clock: Time, folder: Path) -> Rack:
+    hub = ExitStack()
+    url = f"can:socketcand:can0?{hub.enter_context(hub_process())}&n_cells=12&n_sensors=3"
+    far = FarProcess(url)
+    return BusRack(url, far, clock, far.end, hub.close)
+
+
 BACKENDS = {
     "simulated": Subject(simulated_rack),
     "site": Subject(rack_of_site),
@@ -155,6 +211,13 @@ BACKENDS = {
     "record": Subject(recorded_rack),
     "chaos_wire": Subject(badly_wired_rack),
     "alive": Subject(watched_rack),
+    "modbus:tcp": Subject(rack_on_tcp),
+    "modbus:tls": Subject(rack_over_tls),
+    "modbus:rtu": Subject(rack_on_serial_line),
+    "can:virtual": Subject(rack_on_virtual_bus),
+    "can:virtual, fd": Subject(rack_on_virtual_fd_bus),
+    "can:slcan": Subject(rack_on_serial_adapters),
+    "can:socketcand, two processes": Subject(rack_in_another_process),
 }
 
 
@@ -169,8 +232,11 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def rack(subject: Subject, clock: Time, tmp_path: Path) -> Rack:
-    return subject.make(clock, tmp_path)
+def rack(subject: Subject, clock: Time, tmp_path: Path) -> Iterator[Rack]:
+    made = subject.make(clock, tmp_path)
+    yield made
+    if isinstance(made, Wired | BusRack):
+        made.end()
 
 
 def records(rack: Rack) -> tuple[Measurement, Command]:
@@ -328,9 +394,9 @@ def test_positive_current_discharges(rack: Rack, subject: Subject, clock: Time) 
 
 
 def test_what_the_bleed_switches_do_is_seen(rack: Rack, subject: Subject, clock: Time) -> None:
-    if not (subject.reacts and rack.info.capabilities.bleed_feedback):
-        pytest.skip("has no switches to see")
     with rack:
+        if not (subject.reacts and rack.info.capabilities.bleed_feedback):
+            pytest.skip("has no switches to see")
         m, command = records(rack)
         command.balance[3] = 1
         run(rack, clock, m, command, 0, 2)
@@ -351,5 +417,5 @@ def test_missing_values_are_flagged_and_not_numbers(rack: Rack, subject: Subject
 
 def test_every_backend_of_ours_is_here() -> None:
     """A new backend must join the suite (`twin` is the native program of two, `wrapper` what wrappers share)."""
-    others = {"__init__", "twin", "wrapper"}
-    assert {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - others == set(BACKENDS)
+    ours = {p.stem for p in Path(replay.__file__).parent.glob("*.py")} - {"__init__", "twin", "wrapper"}
+    assert ours == {name.partition(":")[0] for name in BACKENDS}

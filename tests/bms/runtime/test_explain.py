@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bms.core.faults import Fault, row_id
 from bms.runtime import explain
-from hal.contract import NO_INDEX, Command, Constraint, Severity
+from hal.contract import NO_INDEX, Command, Constraint, Measurement, Severity
 
 
 def test_masks_join_the_words_of_one_command_and_of_many() -> None:
@@ -31,13 +34,40 @@ def test_masks_join_the_words_of_one_command_and_of_many() -> None:
     ],
 )
 def test_a_cause_names_fault_place_and_value(fault: Fault, index: int, value: float, text: str) -> None:
-    head = Command(1, 1).head
+    controller = made(52)
+    head = controller.command.head
     head["cause"], head["cause_index"], head["cause_value"] = row_id(fault, Severity.FATAL), index, value
-    assert explain.cause_text(head[0]) == text
+    assert explain.cause_text(controller) == text
 
 
 def test_without_a_cause_there_is_no_text() -> None:
-    assert explain.cause_text(Command(1, 1).head[0]) == ""
+    assert explain.cause_text(made(52)) == ""
+
+
+def made(n_cells: int) -> Any:
+    """What a controller of modules of 52 cells holds, with a sensor for four cells."""
+    config = SimpleNamespace(
+        balancing_size=np.array([16, 52, 1, 0], np.uint32), sensor_of_cell=np.arange(n_cells, dtype=np.uint16) // 4
+    )
+    return SimpleNamespace(command=Command(n_cells, 13), measurement=Measurement(n_cells, 13), config=config)
+
+
+@pytest.mark.parametrize(
+    ("fault", "index", "text"),
+    [
+        (Fault.CELL_SAG, 51, ", module 1 of 8"),
+        (Fault.CELL_SAG, 52, ", module 2 of 8"),
+        (Fault.CELL_SAG, 415, ", module 8 of 8"),
+        (Fault.HEAT_RESIDUAL, 12, ", module 1 of 8"),
+        (Fault.HEAT_RESIDUAL, 13, ", module 2 of 8"),
+        (Fault.HEAT_RESIDUAL, 4000, ""),
+        (Fault.CELL_SAG, NO_INDEX, ""),
+        (Fault.GAS_ALARM, NO_INDEX, ""),
+        (Fault.CONTACTOR_WELDED, 1, ""),
+    ],
+)
+def test_a_cause_names_the_module(fault: Fault, index: int, text: str) -> None:
+    assert explain.module_text(made(416), fault, index) == text
 
 
 @pytest.mark.parametrize(

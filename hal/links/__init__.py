@@ -1,0 +1,1 @@
+"""Connections that watch themselves: opened, judged, and opened again."""
