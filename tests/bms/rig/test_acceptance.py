@@ -4,7 +4,11 @@ and test_bus (which needs a bus: here it must be skipped with a reason), with th
 
 from __future__ import annotations
 
+import contextlib
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +75,50 @@ def test_without_a_rack_there_is_nothing_to_accept(play: Play) -> None:
     session = play(None, *ACCEPT)
     assert session.code == 4
     assert "needs a rack: pytest --rack URL" in session.out
+
+
+# --- the same tests on a wire -----------------------------------------------------------------------------------------
+
+QUICK = "measurement or bus or emergency_stop_that_is_requested"
+"""Time is real here: all of them take a quarter of an hour."""
+
+
+@contextlib.contextmanager
+def process(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """One of our commands in a process of its own."""
+    with subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True) as started:
+        try:
+            yield started
+        finally:
+            started.terminate()
+
+
+def line(started: subprocess.Popen[str], begins: str) -> str:
+    """The first line that begins so."""
+    assert started.stdout is not None
+    return next(text for text in started.stdout if text.startswith(begins)).split()[-1]
+
+
+@pytest.mark.parametrize("wire", ["can", "modbus"])
+def test_a_rack_on_a_wire_is_accepted_by_the_same_tests(wire: str, play: Play, tmp_path: Path) -> None:
+    """The twin in another process, over CAN through a hub in a third one, and over Modbus TCP."""
+    rack = "sim:lfp_280?n_series=16&module_groups=16"
+    with contextlib.ExitStack() as running:
+        if wire == "can":
+            pytest.importorskip("can")
+            hub = running.enter_context(process("hal.serve.hub", "--port", "0"))
+            host, _, port = line(hub, "").rpartition(":")
+            url = f"can:socketcand:can0?host={host}&port={port}&n_cells=16&n_sensors=4"
+            served = running.enter_context(process("bms", "serve", "--rack", rack, "--can", url))
+            line(served, "serving")
+        else:
+            pytest.importorskip("sunspec2")
+            served = running.enter_context(process("bms", "serve", "--rack", rack, "--modbus", "tcp://127.0.0.1:0"))
+            url = f"modbus:{line(served, 'serving')}"
+        env = tmp_path / "rack.toml"
+        env.write_text(f"url = '{url}'\nperiod = '0.1s'\ncell = 'lfp_280'\n")
+        session = play(None, *ACCEPT, "--rack-env", env, "-k", QUICK, f"--junitxml={tmp_path}/junit.xml")
+    assert session.code == 0, session.out
+    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|skipped|failed)", session.last)}
+    assert counts == ({"passed": 8} if wire == "can" else {"passed": 7, "skipped": 1})
+    assert f'name="rack" value="{wire}:' in (tmp_path / "junit.xml").read_text()
