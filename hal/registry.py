@@ -27,7 +27,7 @@ GROUP = "rackbms.racks"
 SCHEMES: dict[str, str] = {
     "can": "hal.backends.can:CanRack",
     "sim": "hal.backends.simulated:SimulatedRack",
-    "replay": "hal.backends.replay:ReplayRack",
+    "replay": "hal.backends.replay:open_replay",
     "chaos": "hal.backends.chaos:open_chaos",
     "modbus": "hal.backends.modbus:ModbusRack",
 }

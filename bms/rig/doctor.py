@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GOOD, FAILED = 0, 1
 EVERY_S = 0.1
-"""A rack is read so often, in real time."""
+"""A rack is read so often."""
 SLOWEST_S = 1.0
 """A twin is read so often: it samples when it is read."""
 
@@ -100,7 +100,7 @@ def _watched(environment: Environment, for_s: float, *, connect: bool) -> Watch:
 
     engine.ready(engine.JIT, ((CORE, CODEC) if connect else ()) + tuple(programs(environment.rack)), quiet=True)
     clock: Any = VirtualClock() if environment.virtual else RealClock()
-    every_s = SLOWEST_S if environment.virtual else EVERY_S
+    every_s = SLOWEST_S if environment.url.scheme == "sim" else EVERY_S
     stop = StopFlag()
     with stop_on_signals(stop), open_rack(environment.rack, clock=clock, options={}) as rack:
         info = rack.info

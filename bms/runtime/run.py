@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 GOOD, FAILED = 0, 1
 SIGNALLED = 128  # + number of the signal, as a shell reports it
 CAPACITY_RATIO = 1.5  # a cell file further off than this is that of another cell
+LOG_PERIOD_S = 0.1  # between two steps on a log of a bus
 FIRST_READS = 10  # for the first complete measurement, before the loop starts all the same
 
 
@@ -170,8 +171,12 @@ def _recorded(path: str) -> Scenario:
     Where none was recorded, the times are those of its steps.
     """
     from bms.core.machine_table import Request
-    from hal.backends.replay import Recording
+    from hal.backends.replay import LOGS, Recording
 
+    if Path(path).suffix.lower() in LOGS:
+        from hal.backends.log import span_s
+
+        return Scenario(name="replay", duration_s=span_s(Path(path)), period_s=LOG_PERIOD_S)
     recording = Recording(Path(path))
     about = recording.header["about"].get("scenario")
     if about is None:

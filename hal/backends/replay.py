@@ -25,6 +25,7 @@ from hal.contract import (
     Command,
     Measurement,
     Quality,
+    Rack,
     RackInfo,
     Truth,
 )
@@ -32,6 +33,8 @@ from hal.errors import ConfigError, DataError
 
 FILE_NAME = "recording.bms"
 FORMAT = 1
+LOGS = (".log", ".blf", ".asc")
+"""Logs of a CAN bus (`hal.backends.log`); everything else is a recording of ours."""
 
 
 class Step(NamedTuple):
@@ -234,3 +237,14 @@ class ReplayRack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_replay(
+    address: str, *, query: Mapping[str, str], clock: Clock | None = None, options: Mapping[str, Any] | None = None
+) -> Rack:
+    """What is recorded in `address`, as a rack: a recording of ours, or a log of a CAN bus. Raises `ConfigError`."""
+    if Path(address).suffix.lower() in LOGS:
+        from hal.backends.log import LogRack  # the codec of a bus is not needed for a recording
+
+        return LogRack(address, query=query, clock=clock, options=options)
+    return ReplayRack(address, query=query, clock=clock, options=options)

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 import pytest
+from bus_log import write_log
 from can_bus import BusRack, Far, FarProcess, SlcanPair, hub_process
 from modbus_wire import Wired
 
@@ -143,6 +144,12 @@ def damaged_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"chaos:{path}?rack=sim:lfp_280?n_series=12", clock=clock, options=OPTIONS)
 
 
+def logged_rack(clock: Time, folder: Path) -> Rack:
+    """Half a minute of the simulated rack on a bus."""
+    write_log(folder / "bus.log", 30.0, OPTIONS)
+    return open_rack(f"replay:{folder}/bus.log?n_cells=12&n_sensors=3", clock=clock)
+
+
 def recorded_rack(clock: Time, folder: Path) -> Rack:
     return open_rack(f"record+sim:lfp_280?n_series=12&record.to={folder}/run.bms", clock=clock, options=OPTIONS)
 
@@ -208,6 +215,7 @@ BACKENDS = {
     "site": Subject(rack_of_site),
     "replay": Subject(replayed_rack, reacts=False),
     "chaos": Subject(damaged_rack),
+    "log": Subject(logged_rack, reacts=False),
     "record": Subject(recorded_rack),
     "chaos_wire": Subject(badly_wired_rack),
     "alive": Subject(watched_rack),
