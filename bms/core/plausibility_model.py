@@ -182,6 +182,8 @@ def _near(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1, centre_v:
 def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tuple[f4, f4, f4, f4, int]:
     """(mean innovation, the same less what is each cell's own, mean SoC, mean deviation, how many) of those to compare.
 
+    All but the last are NaN where there is none.
+
     Which cells these are changes with what is bled: what is each cell's own must not look like a change of them all. Of
     either mean no cell is part that is more than `_FAR_V` from the mean without lowest and highest: what one of few
     cells does, all would seem to do.
@@ -274,7 +276,7 @@ def _bled_mean(state: SignalState, model_v: F4) -> f4:
     The filter does not believe these voltages: what bleeding does to them is put back with some error, alike in all of
     them. Of the mean no cell is part that is more than `_FAR_V` from it.
     """
-    mean_v, far_v, count = _ZERO, _ABSURD_V, 0
+    mean_v, far_v = _ZERO, _ABSURD_V
     for _ in range(2):
         total_v, count = _ZERO, 0
         for k in range(model_v.shape[0]):
@@ -541,9 +543,7 @@ def judge(
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
-    sag_v, sunk_at = _sag(
-        state, nodes, row, model_v, soc, soc_std, mean_v if count > 0 else _NAN, went, load_v, seen.cell_v_mean
-    )
+    sag_v, sunk_at = _sag(state, nodes, row, model_v, soc, soc_std, mean_v, went, load_v, seen.cell_v_mean)
     put(value, where, _CELL_SAG, sag_v, sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)

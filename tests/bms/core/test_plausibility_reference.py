@@ -16,6 +16,7 @@ from bms.core.faults import Fault
 from hal.contract import NO_INDEX, Quality
 
 F = Fault
+f4 = np.float32
 F8 = npt.NDArray[np.float64]
 RESIDUAL_S, SAG_S = 10.0, 600.0
 
@@ -165,8 +166,11 @@ def disturb(bench: Any, rng: np.random.Generator) -> None:
     if rng.random() < 0.1:
         bench.m.cell_v_quality[rng.integers(n)] = Quality.MISSING
     bench.soc_std[:] = bench.deviation
+    # what is absurd is no estimate: from 10 on
     if rng.random() < 0.1:
-        bench.soc_std[rng.integers(n)] = np.nan
+        bench.soc_std[rng.integers(n)] = rng.choice([np.nan, 10.0])
+    if rng.random() < 0.05:
+        bench.soc[rng.integers(n)] = 10.0
     if rng.random() < 0.1:
         bench.innovation[rng.integers(n)] = rng.choice([np.nan, 300.0])
 
@@ -212,6 +216,67 @@ def test_of_two_means_neither_counts_what_is_far_from_it() -> None:
     innovation[:] = 0.5, 0.5, 0.5, -0.5, -0.5, -0.5
     mean_v, own_v, *_ = p._common(innovation, zeros, known, zeros, use)
     assert (mean_v, own_v) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.0, abs=1e-6))
+
+
+ZEROS, HALF = np.zeros(4, np.float32), np.full(4, 0.5, np.float32)
+CALM = np.full(4, y.USABLE | y.CALM, np.uint8)
+
+
+def test_near_is_up_to_100_mv() -> None:
+    innovation = np.array([0.0, 0.1, 0.1001, -0.2], np.float32)
+    assert p._near(innovation, ZEROS, HALF, ZEROS, CALM, f4(0), f4(0)) == (f4(0.05), f4(0.05))
+    # the two means have a centre of their own, and one cell is enough
+    residual = np.array([0.0, 0.1, 0.2, 0.3], np.float32)
+    mean_v, own_v = p._near(innovation, residual, HALF, ZEROS, CALM, f4(0.15), f4(-0.5))
+    assert (mean_v, own_v) == (pytest.approx(0.10005, abs=1e-6), pytest.approx(-0.5, abs=1e-6))
+    assert p._near(innovation, residual, HALF, ZEROS, CALM, f4(0.5), f4(0.6)) == (f4(0.5), f4(0.6))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_each_cells_own_may_be_far_alone(sign: int) -> None:
+    """No innovation is far, but one is from what was the cell's own, on either side of a centre that is not 0."""
+    innovation = np.array([0.0, 0.0, 0.0, 0.0, 0.0], np.float32)
+    residual = sign * np.array([0.06, 0.06, 0.06, 0.06, -0.05], np.float32)
+    known, use = np.full(5, 0.5, np.float32), np.full(5, y.USABLE | y.CALM, np.uint8)
+    _, own_v, *_ = p._common(innovation, residual, known, 0 * known, use)
+    assert own_v == pytest.approx(-0.06 * sign, abs=1e-6)
+
+
+def test_bled_cells_have_a_mean_of_those_within_100_mv(make_signals: Any) -> None:
+    bench = make_signals(5, 2)
+    bench.state.cell_use[:] = y.USABLE
+    model_v = np.zeros(5, np.float32)
+    bench.state.cell_v[:] = 0.1, -0.1, np.nan, np.nan, np.nan
+    assert math.isnan(p._bled_mean(bench.state, model_v))
+    bench.state.cell_v[:] = 0.02, 0.04, np.nan, np.nan, np.nan
+    assert p._bled_mean(bench.state, model_v) == pytest.approx(0.03, abs=1e-6)
+    bench.state.cell_v[:] = 0.02, 0.04, 0.0, 0.0, -0.3
+    assert p._bled_mean(bench.state, model_v) == pytest.approx(0.015, abs=1e-6)
+    bench.state.cell_v[:] = 0.02, np.nan, np.nan, np.nan, np.nan
+    assert math.isnan(p._bled_mean(bench.state, model_v))
+
+
+@pytest.mark.parametrize("soc", [0.1, 0.9])
+def test_a_curve_that_just_reaches_far_enough_is_judged(bench: Any, soc: float) -> None:
+    bench.look()
+    bench.state.cell_v[:] = 0.0
+    row = int(p._row_of(bench.estimator, f4(25.0)))
+    here, std = np.full(24, soc, np.float32), np.ones(24, np.float32)
+    args = bench.state, bench.estimator.nodes, row, f4(5.0)
+    assert p._unexplained(*args, here, std, 3, f4(0.0), f4(0.0), f4(9.0)) == 5.0
+    out = here + np.float32(0.001 if soc > 0.5 else -0.001)
+    assert p._unexplained(*args, out, std, 3, f4(0.0), f4(0.0), f4(9.0)) == 0.0
+
+
+def test_of_two_that_are_alike_the_first_is_told(bench: Any) -> None:
+    bench.soc_std[:] = 0.005
+    bench.m.cell_v[[6, 9]] = 3.2
+    for _ in range(30):
+        bench.innovation[:] = 0.0
+        bench.innovation[[6, 9]] = -0.09
+        bench.look()
+        bench.judge()
+    assert (bench.where(F.CELL_SAG), bench.where(F.MODEL_RESIDUAL)) == (6, 6)
 
 
 def test_nothing_to_compare_is_told_as_nothing(make_signals: Any) -> None:

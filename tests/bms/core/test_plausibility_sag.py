@@ -106,12 +106,15 @@ def test_what_was_seen_holds_while_a_cell_is_bled(bench: Any) -> None:
     assert (bench.value(F.CELL_SAG), bench.where(F.CELL_SAG)) == (0.0, NO_INDEX)
 
 
-def test_charge_that_has_gone_is_remembered_for_ten_minutes(bench: Any) -> None:
+@pytest.mark.parametrize("n_parallel", [1, 2])
+def test_charge_that_has_gone_is_remembered_for_ten_minutes(make_signals: Any, n_parallel: int) -> None:
     """1C for ten minutes is a sixth of the capacity; a leaky average holds 63 % of it, and forgets."""
-    bench.head["current_a"] = 280.0
+    bench = make_signals(n_parallel=n_parallel)
+    bench.head["current_a"] = 280.0 * n_parallel
     run(bench, 600)
     went = float(bench.state.number[y.WENT_SOC])
     assert went == pytest.approx(-(1 - math.exp(-1)) / 6, rel=0.02)
+    assert float(bench.state.number[y.MOVED_SOC]) == pytest.approx(-went)
     bench.head["current_a"] = 0.0
     run(bench, 600)
     assert float(bench.state.number[y.WENT_SOC]) == pytest.approx(went * math.exp(-1), rel=0.02)
