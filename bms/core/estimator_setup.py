@@ -265,9 +265,10 @@ def soc_prior(
         low = ocv_z - np.interp(z, cell.soc, m) - error
         high = ocv_z + np.interp(z, cell.soc, m) + error
         for k in np.flatnonzero((np.round(t) == key) & np.isfinite(v)):
-            likely = z[(low <= v[k]) & (v[k] <= high)]
-            if likely.size == 0:
-                likely = np.array([0.0 if v[k] < low[0] else 1.0])
+            outside_v = np.maximum(low - v[k], v[k] - high)
+            likely = z[outside_v <= 0.0]
+            if likely.size == 0:  # beyond an end, or where the curve is so steep that it lies between two points
+                likely = z[[np.argmin(outside_v)]]
             soc[k] = 0.5 * (likely[0] + likely[-1])
             std[k] = max((likely[-1] - likely[0]) / np.sqrt(12.0), 0.01)
     return soc, std

@@ -63,6 +63,7 @@ _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
 _LOAD_SHARE = f4(0.15)  # of the resistance of a cell, of which the temperature may be wrong by some kelvin
 _FAR_V = f4(0.1)
+_END_V = f4(1)  # a curve may do so much beyond its end
 _LEAST_SOC = f4(0.03)  # as if so much had flowed one way, where it flowed to and fro
 # resistances may be 2.5 times what they are taken for, before a rack that has aged is known, and hardly smaller
 _DOUBT_MORE, _DOUBT_LESS = f4(1.5), f4(0.15)
@@ -156,10 +157,13 @@ def _remembered_doubt(
 
 
 @kernel
-def _near(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1, centre_v: f4, own_centre_v: f4) -> tuple[f4, f4]:
+def _near(
+    innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1, n: int, centre_v: f4, own_centre_v: f4
+) -> tuple[f4, f4]:
     """(mean innovation, mean of innovation less residual) of the cells within `_FAR_V` of the centre of each.
 
-    The centre itself where there is none.
+    The centre itself where these are less than three quarters of the `n` that are compared: on a steep curve it changes
+    from step to step who is near, and the mean with it.
     """
     total_v, count, own_v, own_count = _ZERO, 0, _ZERO, 0
     for k in range(use.shape[0]):
@@ -173,8 +177,8 @@ def _near(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1, centre_v:
                 own_v += off_v
                 own_count += 1
     return (
-        total_v / f4(count) if count > 0 else centre_v,
-        own_v / f4(own_count) if own_count > 0 else own_centre_v,
+        total_v / f4(count) if 4 * count >= 3 * n else centre_v,
+        own_v / f4(own_count) if 4 * own_count >= 3 * n else own_centre_v,
     )
 
 
@@ -210,7 +214,7 @@ def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tupl
         )
         far_v = max(max(high_v - centre_v, centre_v - low_v), max(own_high_v - own_centre_v, own_centre_v - own_low_v))
         if far_v > _FAR_V:
-            mean_v, mean_own_v = _near(innovation, residual, soc, soc_std, use, centre_v, own_centre_v)
+            mean_v, mean_own_v = _near(innovation, residual, soc, soc_std, use, count, centre_v, own_centre_v)
     return mean_v, mean_own_v, total_soc / n, total_std / n, count
 
 
@@ -223,6 +227,16 @@ def _risen(residual: F4, usual: F4, k: int) -> f4:
     if k + 1 < residual.shape[0]:
         risen = max(risen, residual[k + 1] - usual[k + 1])
     return risen
+
+
+@kernel
+def _ranked(first_v: f4, second_v: f4, third_v: f4, volt: f4) -> tuple[f4, f4, f4]:
+    """The three largest of four, of which the first three are in order."""
+    if volt > first_v:
+        return volt, first_v, second_v
+    if volt > second_v:
+        return first_v, volt, second_v
+    return first_v, second_v, max(third_v, volt)
 
 
 @kernel
@@ -240,6 +254,8 @@ def _residual(
 ) -> tuple[f4, int]:
     """(largest residual, its cell), beyond what the uncertainty of the SoC explains of it; and its average of minutes.
 
+    What a third cell does too is a wrong model, as near the ends of its curve, and is taken off twice.
+
     The residual is the filtered innovation less `common_v`, which does not depend on the cells that can be compared
     just now; over minutes it is centred on `mean_v`. What is smaller than the errors of sensors and model is 0: the
     curve is asked for few cells only.
@@ -256,17 +272,16 @@ def _residual(
         # a cell that read too high for a while does not sink when it reads what it should again
         follow = slow / _SUNK_SLOWER if state.sunk_soc[k] == state.sunk_soc[k] else slow
         usual[k] = usual[k] + follow * (min(residual[k], _USUAL_V) - usual[k]) if usable else usual[k]
-    worst_v, at = _ZERO, -1
+    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(residual.shape[0]):
         size_v = abs(residual[k])
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
         # of a cell that is bled now, what was seen before still holds
-        if size_v > _USUAL_V and size_v > worst_v and known and use[k] & USABLE != 0:
+        if size_v > _USUAL_V and size_v > third_v and known and use[k] & USABLE != 0:
             size_v -= explained(nodes, row, soc[k], soc_std[k])
-            if size_v > worst_v:
-                worst_v = size_v
-                at = k
-    return worst_v, at
+            at = k if size_v > first_v else at
+            first_v, second_v, third_v = _ranked(first_v, second_v, third_v, size_v)
+    return max(first_v - third_v - third_v, _ZERO), at
 
 
 @kernel
@@ -302,16 +317,17 @@ def _unexplained(
     k: int,
     went: f4,
     load_v: f4,
+    end_v: f4,
     cell_mean_v: f4,
 ) -> f4:
     """What remains of the sag of cell `k`, less what SoC, load, a broken wire and a misled filter explain; 0: nothing.
 
     On a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows (`went`); and
-    where it may lie beyond the end of the curve nothing can be said.
+    where it may lie beyond the end of the curve by up to `end_v` more.
     """
     off = min(_FAR * soc_std[k], _MOST_SOC)
     if not (soc[k] >= off and soc[k] + off <= f4(1)):
-        return _ZERO
+        sag_v -= end_v
     sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went)) + load_v
     sag_v -= _risen(state.residual_v, state.usual_v, k)
     # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
@@ -329,19 +345,22 @@ def _sag(
     mean_v: f4,
     went: f4,
     load_v: f4,
+    end_v: f4,
+    kept: f4,
     cell_mean_v: f4,
 ) -> tuple[f4, int]:
     """(largest sag, its cell): how far one cell has sunk below its average of minutes, less what explains it.
 
-    A short inside draws current from its own cell alone: what a third cell does too is a wrong temperature, or the knee
-    of a curve that the estimates have not foreseen, where the weaker cells go first. It is taken off twice.
+    A short inside draws current from its own cell alone. What a third cell does too is a wrong temperature, or the knee
+    of a curve that the estimates have not foreseen, where the weaker cells go first: it is taken off twice.
 
     A hard short cannot wait until a cell is measured in peace: while it is bled, what is measured counts less
     `_PUT_BACK_V` against the others that are, or less `_FAR_V` against `mean_v` of those that are not (NaN where there
     are none).
 
     The filter of a shorted cell learns its sag as a loss of charge. Of a cell that has sunk by `_SUNK_V` the SoC that
-    it has lost since, against the mean cell, is not believed until it has risen again.
+    it has lost in the last minutes (`kept` is what a step leaves of it), against the mean cell, is not believed until
+    it has risen again.
     """
     n = state.residual_v.shape[0]
     bled_v = _bled_mean(state, model_v[:n])
@@ -363,20 +382,19 @@ def _sag(
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC and state.cell_use[k] & USABLE != 0
         sunk = state.sunk_soc[k] == state.sunk_soc[k]
         if known and sunk:
-            learnt = max(state.sunk_soc[k] - (soc[k] - mean_soc), _ZERO)
+            # what has been lost for long is lost
+            learnt = (state.sunk_soc[k] - (soc[k] - mean_soc)) * kept
+            state.sunk_soc[k] = soc[k] - mean_soc + learnt
+            learnt = max(learnt, _ZERO)
             sag_v += _ocv(nodes, row, soc[k] + learnt) - _ocv(nodes, row, soc[k])
         if known and (sunk or (sag_v > _USUAL_V and sag_v > third_v)):
-            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, load_v, cell_mean_v)
+            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, load_v, end_v, cell_mean_v)
             if not sunk and sag_v > _SUNK_V:
                 state.sunk_soc[k] = soc[k] - mean_soc
             elif sag_v < _RISEN_AGAIN_V:
                 state.sunk_soc[k] = _NAN
-            if sag_v > first_v:
-                first_v, second_v, third_v, at = sag_v, first_v, second_v, k
-            elif sag_v > second_v:
-                second_v, third_v = sag_v, second_v
-            else:
-                third_v = max(third_v, sag_v)
+            at = k if sag_v > first_v else at
+            first_v, second_v, third_v = _ranked(first_v, second_v, third_v, sag_v)
     return max(first_v - third_v - third_v, _ZERO), at
 
 
@@ -529,6 +547,7 @@ def judge(
     went = max(number[WENT_SOC], least) if number[WENT_SOC] >= _ZERO else min(number[WENT_SOC], -least)
     ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
     load_v = _LOAD_SHARE * ohm * number[MOVED_SOC] / (c[SAG_TAU_S] * estimator.scalars[0].rate)
+    end_v = _END_V * least / _LEAST_SOC
     nodes = estimator.nodes
     if count > 0:
         residual_v, at = _residual(config, state, nodes, row, innovation, soc, soc_std, mean_v, common_v, dt_s)
@@ -543,7 +562,7 @@ def judge(
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
-    sag_v, sunk_at = _sag(state, nodes, row, model_v, soc, soc_std, mean_v, went, load_v, seen.cell_v_mean)
+    sag_v, sunk_at = _sag(state, nodes, row, model_v, soc, soc_std, mean_v, went, load_v, end_v, kept, seen.cell_v_mean)
     put(value, where, _CELL_SAG, sag_v, sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)

@@ -74,9 +74,9 @@ class Reference:
         size_v = np.abs(self.residual_v)
         here_v = self.ocv(soc)
         left_v = size_v - np.maximum(self.ocv(soc + std) - here_v, here_v - self.ocv(soc - std))
-        left_v = np.where(judged & (size_v > 5e-3), left_v, -1.0)
-        at = int(np.argmax(left_v))
-        return (float(left_v[at]), at) if left_v[at] > 0 else (0.0, -1)
+        left_v = np.maximum(np.where(judged & (size_v > 5e-3), left_v, 0.0), 0.0)
+        first_v, _, third_v = np.sort(left_v)[-1:-4:-1]
+        return max(float(first_v - 2 * third_v), 0.0), int(np.argmax(left_v))
 
     def sag(
         self,
