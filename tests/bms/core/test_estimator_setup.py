@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bms import cells
 from bms.cells import CellParameters
 from bms.core import estimator_layout as e
 from bms.core.estimator_setup import (
@@ -191,6 +192,17 @@ def test_beyond_the_curve_the_first_guess_is_its_end(plain_cell: CellParameters)
     guess, std = soc_prior(plain_cell, [1.0, 5.0], [25.0, 25.0])
     assert guess.tolist() == [0.0, 1.0]
     np.testing.assert_allclose(std, 0.01, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lfp_280", "na_185", "nmc_ev"])
+def test_where_the_curve_is_steep_a_voltage_tells_the_soc_too(name: str) -> None:
+    """It may lie between two of the points that are looked at: a cell that is nearly empty is not full."""
+    cell = cells.load(name)
+    k = int(np.argmin(np.abs(cell.degc - 25.0)))
+    soc = np.linspace(0.0, 0.03, 400)
+    guess, std = soc_prior(cell, np.interp(soc, cell.soc, cell.ocv_v[k]), np.full(400, cell.degc[k]))
+    assert np.abs(guess - soc).max() < 0.03
+    assert std.max() < 0.05
 
 
 def test_without_a_voltage_nothing_is_known(plain_cell: CellParameters) -> None:

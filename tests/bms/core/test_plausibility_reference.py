@@ -58,9 +58,11 @@ class Reference:
         compared = calm & (np.abs(innovation) < 100) & known
         mean_v, worst = math.nan, (math.nan, -1)
         if compared.any():
-            mean_v, common_v = near_mean(innovation[compared]), near_mean((innovation - self.residual_v)[compared])
+            off_v = innovation - self.residual_v
+            mean_v, common_v = near_mean(innovation[compared]), near_mean(off_v[compared])
             worst = self.residual(innovation, soc, std, mean_v, common_v, usable & known, calm, dt_s)
-        return worst, self.sag(soc, std, cell_v, model_v, usable & known, usable, calm, mean_v, went, load_v, bench)
+        explained = went, load_v, least / 0.03
+        return worst, self.sag(soc, std, cell_v, model_v, usable & known, usable, calm, mean_v, explained, kept, bench)
 
     def residual(
         self, innovation: F8, soc: F8, std: F8, mean_v: float, common_v: float, judged: Any, calm: Any, dt_s: float
@@ -88,8 +90,8 @@ class Reference:
         usable: Any,
         calm: Any,
         mean_v: float,
-        went: float,
-        load_v: float,
+        explained: tuple[float, float, float],
+        kept: float,
         bench: Any,
     ) -> tuple[float, int]:
         off_v = cell_v - model_v
@@ -111,11 +113,12 @@ class Reference:
                 continue
             sunk = not math.isnan(self.sunk_soc[k])
             if sunk:
-                learnt = max(self.sunk_soc[k] - (soc[k] - mean_soc), 0.0)
-                sag_v += self.ocv(soc[k] + learnt) - self.ocv(soc[k])
+                learnt = (self.sunk_soc[k] - (soc[k] - mean_soc)) * kept
+                self.sunk_soc[k] = soc[k] - mean_soc + learnt
+                sag_v += self.ocv(soc[k] + max(learnt, 0.0)) - self.ocv(soc[k])
             if not sunk and not (sag_v > 5e-3 and sag_v > told[2]):
                 continue
-            sag_v = self.unexplained(k, float(sag_v), soc[k], std[k], cell_v[k], went, load_v, bench)
+            sag_v = self.unexplained(k, float(sag_v), soc[k], std[k], cell_v[k], explained, bench)
             if not sunk and sag_v > 0.018:
                 self.sunk_soc[k] = soc[k] - mean_soc
             elif sag_v < 0.012:
@@ -126,11 +129,19 @@ class Reference:
         return max(told[0] - 2 * told[2], 0.0), at
 
     def unexplained(
-        self, k: int, sag_v: float, soc: float, std: float, cell_v: float, went: float, load_v: float, bench: Any
+        self,
+        k: int,
+        sag_v: float,
+        soc: float,
+        std: float,
+        cell_v: float,
+        explained: tuple[float, float, float],
+        bench: Any,
     ) -> float:
+        went, load_v, end_v = explained
         off = min(3 * std, 0.1)
-        if not (soc >= off and soc + off <= 1):
-            return 0.0
+        if soc < off or soc + off > 1:
+            sag_v -= end_v
         bent = [
             abs(self.ocv(soc + o) - self.ocv(soc) - self.ocv(soc - went + o) + self.ocv(soc - went))
             for o in (off, -off)
@@ -142,12 +153,12 @@ class Reference:
 
 
 def near_mean(values: F8) -> float:
-    """Mean of those that are not more than 0.1 V from the mean without lowest and highest."""
+    """Mean of those that are not more than 0.1 V from the mean without lowest and highest, if most are."""
     if values.size <= 2:
         return float(values.mean())
     centre_v = np.sort(values)[1:-1].mean()
     near = values[np.abs(values - centre_v) <= 0.1]
-    return float(near.mean() if near.size else centre_v)
+    return float(near.mean() if 4 * near.size >= 3 * values.size else centre_v)
 
 
 def disturb(bench: Any, rng: np.random.Generator) -> None:
@@ -223,13 +234,26 @@ CALM = np.full(4, y.USABLE | y.CALM, np.uint8)
 
 
 def test_near_is_up_to_100_mv() -> None:
-    innovation = np.array([0.0, 0.1, 0.1001, -0.2], np.float32)
-    assert p._near(innovation, ZEROS, HALF, ZEROS, CALM, f4(0), f4(0)) == (f4(0.05), f4(0.05))
-    # the two means have a centre of their own, and one cell is enough
-    residual = np.array([0.0, 0.1, 0.2, 0.3], np.float32)
-    mean_v, own_v = p._near(innovation, residual, HALF, ZEROS, CALM, f4(0.15), f4(-0.5))
-    assert (mean_v, own_v) == (pytest.approx(0.10005, abs=1e-6), pytest.approx(-0.5, abs=1e-6))
-    assert p._near(innovation, residual, HALF, ZEROS, CALM, f4(0.5), f4(0.6)) == (f4(0.5), f4(0.6))
+    innovation = np.array([0.0, 0.1, 0.05, 0.1001], np.float32)
+    assert p._near(innovation, ZEROS, HALF, ZEROS, CALM, 4, f4(0), f4(0)) == (f4(0.05), f4(0.05))
+    # the two means have a centre of their own
+    residual = np.array([0.0, 0.1, 0.05, -0.4], np.float32)
+    mean_v, own_v = p._near(innovation, residual, HALF, ZEROS, CALM, 4, f4(0.09), f4(0.0))
+    assert (mean_v, own_v) == (pytest.approx(0.0625250, abs=1e-6), 0.0)
+    # less than three quarters are near: the centre
+    innovation[:2] = 0.2, -0.2
+    assert p._near(innovation, innovation, HALF, ZEROS, CALM, 4, f4(0.07), f4(0.01)) == (f4(0.07), f4(0.0))
+    assert p._near(innovation, ZEROS, HALF, ZEROS, CALM, 4, f4(0.07), f4(0.01)) == (f4(0.07), f4(0.01))
+    innovation[0] = 0.1
+    assert p._near(innovation, ZEROS, HALF, ZEROS, CALM, 4, f4(0.07), f4(0.5)) == (
+        pytest.approx(0.2501 / 3, abs=1e-6),
+        f4(0.5),
+    )
+    # what is absurd is no estimate, and who is not calm is not looked at
+    soc, std, use = HALF.copy(), ZEROS.copy(), CALM.copy()
+    soc[0], std[1], use[2] = 10.0, 10.0, y.USABLE
+    innovation[:] = 0.09, 0.08, 0.07, 0.06
+    assert p._near(innovation, ZEROS, soc, std, use, 1, f4(0.07), f4(0.07)) == (f4(0.06), f4(0.06))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -257,15 +281,15 @@ def test_bled_cells_have_a_mean_of_those_within_100_mv(make_signals: Any) -> Non
 
 
 @pytest.mark.parametrize("soc", [0.1, 0.9])
-def test_a_curve_that_just_reaches_far_enough_is_judged(bench: Any, soc: float) -> None:
+def test_beyond_the_end_of_a_curve_more_is_explained(bench: Any, soc: float) -> None:
     bench.look()
     bench.state.cell_v[:] = 0.0
     row = int(p._row_of(bench.estimator, f4(25.0)))
     here, std = np.full(24, soc, np.float32), np.ones(24, np.float32)
-    args = bench.state, bench.estimator.nodes, row, f4(5.0)
-    assert p._unexplained(*args, here, std, 3, f4(0.0), f4(0.0), f4(9.0)) == 5.0
+    sag = bench.state, bench.estimator.nodes, row, f4(5.0)
+    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(9.0)) == 5.0
     out = here + np.float32(0.001 if soc > 0.5 else -0.001)
-    assert p._unexplained(*args, out, std, 3, f4(0.0), f4(0.0), f4(9.0)) == 0.0
+    assert p._unexplained(*sag, out, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(9.0)) == 4.25
 
 
 def test_of_two_that_are_alike_the_first_is_told(bench: Any) -> None:
@@ -287,3 +311,13 @@ def test_nothing_to_compare_is_told_as_nothing(make_signals: Any) -> None:
     assert math.isnan(bench.value(F.MODEL_RESIDUAL))
     assert bench.where(F.MODEL_RESIDUAL) == bench.where(F.CELL_SAG) == NO_INDEX
     assert bench.value(F.CELL_SAG) == 0.0
+
+
+def test_the_three_largest_are_kept_in_order() -> None:
+    for volt, ranked in (
+        (0.9, (0.9, 0.5, 0.4)),
+        (0.45, (0.5, 0.45, 0.4)),
+        (0.35, (0.5, 0.4, 0.35)),
+        (0.1, (0.5, 0.4, 0.3)),
+    ):
+        assert p._ranked(f4(0.5), f4(0.4), f4(0.3), f4(volt)) == tuple(f4(x) for x in ranked)

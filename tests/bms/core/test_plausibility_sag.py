@@ -84,12 +84,21 @@ def test_of_a_broken_wire_one_cell_sinks_and_its_neighbour_rises(bench: Any) -> 
 
 
 @pytest.mark.parametrize(("soc", "judged"), [(0.5, True), (0.03, True), (0.014, False), (0.97, True), (0.986, False)])
-def test_beyond_the_ends_of_the_curve_nothing_can_be_said(bench: Any, soc: float, judged: bool) -> None:
-    """Three deviations of 0.5 % must be left. Near them the curve explains much."""
+def test_beyond_the_ends_of_the_curve_little_can_be_said_while_charge_flows(
+    bench: Any, soc: float, judged: bool
+) -> None:
+    """Three deviations of 0.5 % must be left, or a curve that goes on explains 1 V. Near the ends it explains much."""
     bench.soc[:] = soc
-    run(bench, 60)
+    run(bench, 600)
     seen_v = run(bench, 90, -0.8, 0.8)
     assert (seen_v > 0.0) == judged
+
+
+def test_beyond_the_ends_of_the_curve_a_cell_at_rest_sinks_as_any_other(bench: Any) -> None:
+    bench.head["current_a"] = 0.0
+    bench.soc[:] = 0.99
+    run(bench, 60)
+    assert 0.025 < run(bench, 40, -0.04, 0.04) < 0.04
 
 
 def test_what_was_seen_holds_while_a_cell_is_bled(bench: Any) -> None:
@@ -220,17 +229,19 @@ def test_what_a_third_cell_does_too_is_taken_off_twice(make_signals: Any) -> Non
 
 
 def test_what_the_filter_learns_of_a_sag_is_not_believed(bench: Any) -> None:
-    """Its SoC falls to where the curve explains the voltage: the sag that is told stays."""
+    """Its SoC falls to where the curve explains the voltage: the sag that is told fades no faster than in ten minutes."""
     bench.soc[:] = 0.2
+    bench.head["current_a"] = 0.0
     nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0)))
     first_v = run(bench, 40, -0.05, 0.05)
     assert float(bench.state.sunk_soc[CELL]) == pytest.approx(0.0, abs=1e-6)
-    for _ in range(120):
-        bench.soc[CELL] = max(float(bench.soc[CELL]) - 1e-3, 0.12)
+    for _ in range(100):
+        bench.soc[CELL] = max(float(bench.soc[CELL]) - 1e-3, 0.17)
         learnt_v = float(p._ocv(nodes, row, f4(0.2)) - p._ocv(nodes, row, bench.soc[CELL]))
         last_v = run(bench, 1, -0.05 + learnt_v, 0.05)
     assert learnt_v > 0.01
-    assert last_v == pytest.approx(first_v, abs=4e-3)
+    assert first_v - 4e-3 - 0.17 * learnt_v < last_v < first_v + 5e-3  # the low-pass is behind
+    assert run(bench, 900, -0.05 + learnt_v, 0.05) < first_v - 0.7 * learnt_v
     bench.soc[CELL] = 0.2
     assert run(bench, 120) == 0.0
     assert math.isnan(float(bench.state.sunk_soc[CELL]))
