@@ -61,7 +61,8 @@ _MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
 _PUT_BACK_V = f4(0.02)
 _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
-_LOAD_SHARE = f4(0.15)  # of the resistance of a cell, of which the temperature may be wrong by some kelvin
+# of the resistance of a cell, by so much it may be above the others': for its temperature, and while it is not known
+_LOAD_SHARE, _UNKNOWN_SHARE = f4(0.15), f4(0.2)  # the second of the doubt of all
 _FAR_V = f4(0.1)
 _END_V = f4(1)  # a curve may do so much beyond its end
 _LEAST_SOC = f4(0.03)  # as if so much had flowed one way, where it flowed to and fro
@@ -265,13 +266,18 @@ def _residual(
     residual, usual, use = state.residual_v, state.usual_v, state.cell_use
     centre_v = slow * (mean_v - common_v)
     for k in range(residual.shape[0]):
-        usable = (use[k] & CALM != 0) & (abs(innovation[k]) < _ABSURD_V)
-        residual[k] = (
-            residual[k] + gain * (innovation[k] - common_v - residual[k]) - centre_v if usable else residual[k]
-        )
+        if use[k] & CALM == 0 or not abs(innovation[k]) < _ABSURD_V:
+            continue
+        off_v = innovation[k] - common_v
+        if np.isinf(state.sunk_soc[k]):
+            # seen for the first time: where it lies now is its usual place
+            residual[k] = off_v
+            usual[k] = min(off_v, _USUAL_V)
+            state.sunk_soc[k] = _NAN
+        residual[k] += gain * (off_v - residual[k]) - centre_v
         # a cell that read too high for a while does not sink when it reads what it should again
         follow = slow / _SUNK_SLOWER if state.sunk_soc[k] == state.sunk_soc[k] else slow
-        usual[k] = usual[k] + follow * (min(residual[k], _USUAL_V) - usual[k]) if usable else usual[k]
+        usual[k] += follow * (min(residual[k], _USUAL_V) - usual[k])
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(residual.shape[0]):
         size_v = abs(residual[k])
@@ -380,7 +386,7 @@ def _sag(
             if mean_v == mean_v:
                 sag_v = max(sag_v, now_v + mean_v - _FAR_V)
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC and state.cell_use[k] & USABLE != 0
-        sunk = state.sunk_soc[k] == state.sunk_soc[k]
+        sunk = abs(state.sunk_soc[k]) < _ABSURD_SOC
         if known and sunk:
             # what has been lost for long is lost
             learnt = (state.sunk_soc[k] - (soc[k] - mean_soc)) * kept
@@ -546,7 +552,9 @@ def judge(
     least = min(number[MOVED_SOC], _LEAST_SOC)
     went = max(number[WENT_SOC], least) if number[WENT_SOC] >= _ZERO else min(number[WENT_SOC], -least)
     ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
-    load_v = _LOAD_SHARE * ohm * number[MOVED_SOC] / (c[SAG_TAU_S] * estimator.scalars[0].rate)
+    most_a = max(number[MOVED_SOC] / (c[SAG_TAU_S] * estimator.scalars[0].rate), abs(number[HELD_A]) * c[PER_CELL])
+    doubt = _more(resistance, resistance_std)
+    load_v = (_LOAD_SHARE + _UNKNOWN_SHARE * (doubt - _DOUBT_LESS)) * ohm * most_a
     end_v = _END_V * least / _LEAST_SOC
     nodes = estimator.nodes
     if count > 0:
@@ -556,7 +564,6 @@ def judge(
             since_s = elapsed(number[COMPARE_S])
             number[COMPARE_S] = _ZERO
             doubt_v = _remembered_doubt(config, state, nodes, row, mean_soc, mean_std, since_s)
-            doubt = _more(resistance, resistance_std)
             missing_a, wrong = _missing_current(config, state, seen.current_a, common_v, doubt_v, ohm, doubt, since_s)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
     put(value, where, _CURRENT_GAIN, wrong, -1)

@@ -129,7 +129,10 @@ STATE_FIELDS = (
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
     Field("signal_usual_v", "f4", "average of that over minutes", "cells"),
     Field(
-        "signal_sunk_soc", "f4", "SoC less the mean cell's when it was first seen to sink; NaN: it does not", "cells"
+        "signal_sunk_soc",
+        "f4",
+        "SoC less the mean cell's when it was first seen to sink; NaN: it does not; infinite: not seen yet",
+        "cells",
     ),
     Field("signal_cell_degc", "f4", "temperature that each cell is taken to have", "cells"),
     Field("signal_degc", "f4", "last usable value of each sensor", "sensors"),
