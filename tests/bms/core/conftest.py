@@ -103,5 +103,7 @@ def make_signals() -> Callable[..., SignalBench]:
 
 @pytest.fixture
 def bench() -> SignalBench:
-    """A healthy rack that has every source."""
-    return SignalBench()
+    """A healthy rack that has every source, and whose cells have been seen where the others are."""
+    bench = SignalBench()
+    bench.state.sunk_soc[:] = np.nan
+    return bench

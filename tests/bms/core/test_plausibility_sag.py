@@ -19,6 +19,15 @@ CELL = 13
 RESIDUAL_S, SAG_S = 10.0, 600.0
 
 
+@pytest.fixture
+def bench(make_signals: Any) -> Any:
+    """At rest, where no load explains anything; cells have been seen where the others are."""
+    made = make_signals()
+    made.head["current_a"] = 0.0
+    made.state.sunk_soc[:] = np.nan
+    return made
+
+
 def run(bench: Any, seconds: float, innovation_v: float = 0.0, sunk_v: float = 0.0, cell: int = CELL) -> float:
     """Steps of a second; `cell` has its own innovation, and its voltage is `sunk_v` below that of the others."""
     bench.soc_std[:] = 0.005
@@ -89,6 +98,7 @@ def test_beyond_the_ends_of_the_curve_little_can_be_said_while_charge_flows(
 ) -> None:
     """Three deviations of 0.5 % must be left, or a curve that goes on explains 1 V. Near the ends it explains much."""
     bench.soc[:] = soc
+    bench.head["current_a"] = 100.0
     run(bench, 600)
     seen_v = run(bench, 90, -0.8, 0.8)
     assert (seen_v > 0.0) == judged
@@ -209,6 +219,7 @@ def test_one_bled_cell_is_compared_with_those_that_are_not_less_100_mv(bench: An
 
 def of_sags(bench: Any, *sunk_v: float) -> float:
     """What is told when cells 3, 7, 11, ... sink by `sunk_v`."""
+    bench.head["current_a"] = 0.0
     run(bench, 60)
     for _ in range(60):
         for k, volt in enumerate(sunk_v):
@@ -247,20 +258,24 @@ def test_what_the_filter_learns_of_a_sag_is_not_believed(bench: Any) -> None:
     assert math.isnan(float(bench.state.sunk_soc[CELL]))
 
 
-def test_where_charge_flowed_to_and_fro_a_load_explains_something(make_signals: Any) -> None:
-    """15 % of the mean drop over the resistance that answers within seconds."""
+@pytest.mark.parametrize(("resistance_std", "share"), [(0.12, 0.15 + 0.2 * 1.35), (0.0, 0.15)])
+def test_a_load_explains_something_that_flows_or_has_flowed(
+    make_signals: Any, resistance_std: float, share: float
+) -> None:
+    """A share of the drop over the resistance that answers within seconds, the larger the less that is known."""
     told = {}
-    for current_a in (0.0, 140.0):
-        bench = make_signals()
-        bench.soc[:] = 0.5
-        bench.head["current_a"] = current_a
+    for then_a, now_a in ((0.0, 0.0), (140.0, 0.0), (0.0, 140.0)):
+        bench = make_signals(n_parallel=2)
+        bench.resistance_std[:] = resistance_std
         for k in range(120):
-            bench.head["current_a"] = current_a * (-1) ** k
+            bench.head["current_a"] = 2 * then_a * (-1) ** k
             bench.look(20.0)
             bench.judge(20.0)
-        told[current_a] = run(bench, 20, -0.06, 0.06)
-    ohm = float(bench.config.number[y.FAST_OHM])
-    assert told[0.0] - told[140.0] == pytest.approx(0.15 * 140.0 * ohm, rel=0.15)
+        bench.head["current_a"] = 2 * now_a
+        told[then_a, now_a] = run(bench, 20, -0.09, 0.09)
+    drop_v = share * 140.0 * float(bench.config.number[y.FAST_OHM])
+    assert told[0.0, 0.0] - told[140.0, 0.0] == pytest.approx(drop_v, rel=0.15)
+    assert told[0.0, 0.0] - told[0.0, 140.0] == pytest.approx(drop_v, rel=0.15)
 
 
 def test_of_the_bled_and_the_others_the_deeper_is_told(bench: Any) -> None:

@@ -239,7 +239,8 @@ def test_memory_and_its_fields_fit(bench: Any) -> None:
             assert array.size == (size[field.dims] if field.dims in size else int(field.dims)), field.name
 
 
-def test_init_writes_everything(bench: Any) -> None:
+def test_init_writes_everything(make_signals: Any) -> None:
+    bench = make_signals()
     fresh = [array.tobytes() for array in bench.state]
     for array in bench.state:
         array[:] = 77
