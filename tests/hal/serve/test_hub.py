@@ -83,7 +83,7 @@ def test_nothing_is_lost_and_the_order_kept(hub: Hub) -> None:
 def test_frames_wait_until_a_new_client_has_read_the_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """python-can reads the answer to rawmode with whatever comes behind it, and gives up."""
     with bus(hub) as one, bus(hub) as two:
-        monkeypatch.setattr(hub_module, "QUIET_S", 1.0)
+        monkeypatch.setattr(hub_module, "QUIET_S", 3.0)
         client = Raw(hub)
         client.expect(b"< hi >")
         client.say(b"< open can0 >", b"< ok >")
