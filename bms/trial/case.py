@@ -24,6 +24,7 @@ from bms.trial.expect import parse as parse_expect
 from bms.trial.quantity import check
 from hal.backends.chaos import Change
 from hal.errors import ConfigError, nearest
+from hal.registry import is_live, is_site, unwrapped
 
 RACK = "sim:lfp_280?n_series=16&module_groups=16&seed=3"
 """The rack of a trial that names none: small, because most faults do not ask for more."""
@@ -224,6 +225,7 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
     except ConfigError as error:
         text = str(error).removeprefix(f"scenario {source}: ")
         raise ConfigError(f"{where}: {text}") from None
+    _check_rack(scenario.rack, f"{where}: [run] rack = {scenario.rack!r}")
     if scenario.duration_s / scenario.period_s > MOST_STEPS:
         raise ConfigError(
             f"{where}: [run] duration = {run['duration']!r}: {scenario.duration_s / scenario.period_s:,.0f} steps, at "
@@ -247,6 +249,22 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
         gap=gap,
         source=source,
     )
+
+
+def _check_rack(url: str, where: str) -> None:
+    """Raise `ConfigError` unless `url` names one rack that answers to the controller on a virtual clock."""
+    try:
+        scheme, site = unwrapped(url)[1].scheme, is_site(url)
+        live = not site and scheme != "sim" and is_live(url)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    remedy = "a trial needs the twin of one rack: name one, such as 'sim:lfp_280'"
+    if site:
+        raise ConfigError(f"{where}: a site of many racks; {remedy}")
+    if scheme == "replay":
+        raise ConfigError(f"{where}: a recording does not answer to the controller; {remedy}, or take `bms run`")
+    if live:
+        raise ConfigError(f"{where}: a rack on a wire lives in real time; {remedy}, or see docs/bench_rig.md")
 
 
 def _table(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

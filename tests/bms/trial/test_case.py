@@ -208,3 +208,19 @@ def test_a_hint_is_short() -> None:
     trials = parse("[[trial]]\nname = 'abc'\n[[trial]]\nname = 'xyz'\n")
     assert case.hint("abd", trials) == " (did you mean 'abc'?)"
     assert "bms trial list" in case.hint("?", trials)
+
+
+@pytest.mark.parametrize(
+    ("rack", "complaint"),
+    [
+        ("replay:none", "a recording does not answer to the controller"),
+        ("record+replay:none", "a recording does not answer to the controller"),
+        ("sim:site", "a site of many racks"),
+        ("modbus:127.0.0.1", "a rack on a wire lives in real time"),
+        ("simm:lfp_280", "unknown scheme 'simm'"),
+        ("lfp_280", "expected scheme:address"),
+    ],
+)
+def test_racks_that_no_trial_can_have(rack: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^m\.toml: trial 'm': \[run\] rack = '{re.escape(rack)}': .*{complaint}"):
+        case.parse({"run": {"rack": rack}}, "m", "m.toml")
