@@ -160,6 +160,12 @@ def _controller(changes: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         from bms.racks.config import check_tables
 
         check_tables(changes, f"{where}: [controller]")
+        timing = changes.get("timing", {})
+        if "period_s" in timing:
+            raise ConfigError(
+                f"{where}: [controller.timing] period_s = {timing['period_s']!r}: the period of a run is [run] period_s; "
+                "set it there, and leave this one out"
+            )
     return changes
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -231,6 +232,7 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
             f"{where}: [run] duration = {run['duration']!r}: {scenario.duration_s / scenario.period_s:,.0f} steps, at "
             f"most {MOST_STEPS:,}; shorten it, or lengthen period_s"
         )
+    _check_times(scenario, injected, run["duration"], where)
     tags, clause, gap = tables.get("tags", []), tables.get("clause", ""), tables.get("gap", "")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise ConfigError(f"{where}: tags = {tags!r}: expected a list of texts")
@@ -249,6 +251,29 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
         gap=gap,
         source=source,
     )
+
+
+def last_step_s(scenario: Scenario) -> float:
+    """Time of the last step of a run, s; what comes later is not seen."""
+    return (math.ceil(scenario.duration_s / scenario.period_s * (1 - 1e-12)) - 1) * scenario.period_s
+
+
+def _check_times(
+    scenario: Scenario, injected: Mapping[str, Sequence[Mapping[str, Any]]], duration: object, where: str
+) -> None:
+    """Raise `ConfigError` for what would come after the end of the run: it would try nothing."""
+    times = [
+        (f"[[{table}]] number {number}: at_s", float(entry.get("at_s", 0.0)))
+        for table, entries in injected.items()
+        for number, entry in enumerate(entries, 1)
+    ]
+    times += [(f"[[request]] number {number}: at", at_s) for number, (at_s, _) in enumerate(scenario.requests, 1)]
+    for what, at_s in times:
+        if at_s > last_step_s(scenario):
+            raise ConfigError(
+                f"{where}: {what} = {at_s:g}: after the last step, {last_step_s(scenario):g} s, of a run with [run] "
+                f"duration = {duration!r}; let it come earlier, or lengthen the run"
+            )
 
 
 def _check_rack(url: str, where: str) -> None:

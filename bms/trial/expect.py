@@ -147,6 +147,8 @@ def _cells(value: Any, where: str) -> tuple[int, int] | None:
         return None
     if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and n >= 0 for n in value):
         raise ConfigError(f"{where} = {value!r}: expected [fewest, most] cells")
+    if value[0] > value[1]:
+        raise ConfigError(f"{where} = {value!r}: the fewest are more than the most; take {value[::-1]}")
     return value[0], value[1]
 
 

@@ -224,3 +224,26 @@ def test_a_hint_is_short() -> None:
 def test_racks_that_no_trial_can_have(rack: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=rf"^m\.toml: trial 'm': \[run\] rack = '{re.escape(rack)}': .*{complaint}"):
         case.parse({"run": {"rack": rack}}, "m", "m.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('[[fault]]\nkind = "emergency_stop"\nat_s = 9000', r"\[\[fault\]\] number 1: at_s = 9000: after the last step, 119 s"),
+        ('[[fault]]\nkind = "emergency_stop"\nat_s = 119.5', "after the last step"),
+        ('[[change]]\nkind = "nan"\nchannel = "current_a"\nat_s = 120', r"\[\[change\]\] number 1: at_s = 120"),
+        ('[[internal]]\nkind = "transported"\nat_s = 120', r"\[\[internal\]\] number 1: at_s = 120"),
+        ('[[request]]\nat = "1h"\nrequest = "open"', r"\[\[request\]\] number 1: at = 3600"),
+        ("[controller.timing]\nperiod_s = 0.5", r"\[controller.timing\] period_s = 0.5: .* \[run\] period_s"),
+        ("[expect]\nvented = [3, 1]", r"vented = \[3, 1\]: the fewest are more than the most"),
+        ("[expect]\nignited = [1, 0]", r"ignited = \[1, 0\]: the fewest"),
+    ],
+)
+def test_what_would_try_nothing_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^mine\.toml: trial 'mine': .*{complaint}"):
+        parse(text)
+
+
+def test_the_last_step_is_still_tried() -> None:
+    (trial,) = parse('[[fault]]\nkind = "emergency_stop"\nat_s = 119')
+    assert case.last_step_s(trial.scenario) == 119.0

@@ -110,3 +110,15 @@ def test_a_rack_of_one_s_own_configuration(make) -> None:
     assert changed.values["discharge_a"] == pytest.approx(140.0)
     assert isinstance(changed.trial.scenario, Scenario)
     assert state_name(3) == "connected"
+
+
+def test_a_cell_file_of_another_cell_is_refused_as_by_a_run(make) -> None:
+    run = {"rack": "sim:na_185?n_series=16&module_groups=16&seed=3", "cell": "nmc_ev", "duration": "10s"}
+    with pytest.raises(ConfigError, match=r"^mine\.toml: trial 'mine': cell 'nmc_ev' has 56\.289 Ah.*\[run\] cell"):
+        play(make({"run": run}))
+
+
+def test_a_fault_after_a_state_must_come_before_the_end(make) -> None:
+    fault = {"kind": "interlock_open", "at_state": "connected", "at_s": 55.0}
+    with pytest.raises(ConfigError, match=r"at_s = 55 after at_state = 'connected' is .* after the last step, 59 s"):
+        play(make(fault=[fault]))
