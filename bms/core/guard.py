@@ -29,7 +29,10 @@ WORDS_A_STEP = 64
 
 STATE_FIELDS = (
     Field(
-        "guard_word", "u4", "digest, the pass over the configuration, why it started, what was restored, sum", f"{N_WORDS}"
+        "guard_word",
+        "u4",
+        "digest, the pass over the configuration, why it started, what was restored, sum",
+        f"{N_WORDS}",
     ),
 )
 

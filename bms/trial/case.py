@@ -169,7 +169,9 @@ def _expanded(
     for key in entry:
         if key not in known:
             raise ConfigError(f"{where}: unknown table or key '{key}'{nearest(key, known)}")
-    name = entry.get("name")
+    if "name" not in entry:
+        raise ConfigError(f"{where}: the key 'name' is missing; give it a name without blanks and slashes")
+    name = entry["name"]
     if not isinstance(name, str) or not name or set(name) & set(" /{}"):
         raise ConfigError(f"{where}: name = {name!r}: expected a name without blanks and slashes")
     where = f"{source}: trial '{name}'"
@@ -305,12 +307,14 @@ def _injected(table: str, entry: Mapping[str, Any], number: int, where: str) -> 
     for key in entry:
         if key not in _INJECTED[table]:
             raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, _INJECTED[table])}")
-    if not isinstance(entry.get("kind"), str):
+    if "kind" not in entry:
+        raise ConfigError(f"{where}: the key 'kind' is missing; docs/trial.md names the kinds")
+    if not isinstance(entry["kind"], str):
         raise ConfigError(f"{where}: kind = {entry.get('kind')!r}: expected the name of a kind")
     entry = dict(entry)
     for key in ("at_s", "until_s", "ramp_s"):
-        if key in entry and (entry[key] != 0 or isinstance(entry[key], bool)):
-            entry[key] = scenarios.seconds(entry[key], f"{where}: {key}")
+        if key in entry:
+            entry[key] = scenarios.seconds(entry[key], f"{where}: {key}", zero=True)
     if "until_s" in entry and entry["until_s"] <= entry.get("at_s", 0.0):
         raise ConfigError(f"{where}: until_s = {entry['until_s']:g}: must be later than at_s")
     if "at_state" in entry and entry["at_state"] not in STATES:

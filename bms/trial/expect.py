@@ -133,6 +133,8 @@ def _leads(content: Any, where: str) -> tuple[ExpectLead, ...]:
         raise ConfigError(f"{where} = {content!r}: expected a table, [expect.lead]")
     for entry in entries:
         _known(entry, _LEAD_KEYS, where)
+        if "before" not in entry:
+            raise ConfigError(f"{where}: the key 'before' is missing; one of: {', '.join(EVENTS)}")
         for key, known in (("before", EVENTS), ("of", tuple(OF))):
             if entry.get(key, known[-1] if key == "of" else None) not in known:
                 raise ConfigError(f"{where}: {key} = {entry.get(key)!r}: one of: {', '.join(known)}")

@@ -246,8 +246,9 @@ def _starts(trial: Trial, scenario: Scenario, where: str, controller: Mapping[st
             at_s = starts[k] + float(entry.get("at_s", 0.0))
             if at_s > last_step_s(scenario):
                 raise ConfigError(
-                    f"{where}: kind = '{entry['kind']}': at_s = {entry['at_s']:g} after at_state = '{entry['at_state']}' "
-                    f"is {at_s:g} s: after the last step, {last_step_s(scenario):g} s; lengthen [run] duration"
+                    f"{where}: kind = '{entry['kind']}': at_s = {entry['at_s']:g} after at_state = "
+                    f"'{entry['at_state']}' is {at_s:g} s: after the last step, {last_step_s(scenario):g} s; "
+                    "lengthen [run] duration"
                 )
     return starts
 

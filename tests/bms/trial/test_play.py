@@ -122,3 +122,24 @@ def test_a_fault_after_a_state_must_come_before_the_end(make) -> None:
     fault = {"kind": "interlock_open", "at_state": "connected", "at_s": 55.0}
     with pytest.raises(ConfigError, match=r"at_s = 55 after at_state = 'connected' is .* after the last step, 59 s"):
         play(make(fault=[fault]))
+
+
+@pytest.mark.parametrize(
+    ("tables", "complaint"),
+    [
+        ({"run": {"rack": "sim:zzz"}}, "rack URL 'sim:zzz': unknown twin cell 'zzz'"),
+        ({"rack": {"side_reactions": "zzz"}}, r"\[rack\] side_reactions = 'zzz': unknown side reactions \(known: "),
+        (
+            {"duty": {"current_a": 3}},
+            r"\[duty\]: the key 'kind' is missing, and 'current_a' is none of frequency_regulation, the default: "
+            r"give kind = 'constant'",
+        ),
+        (
+            {"change": [{"kind": "nan", "channel": "cell_v", "index": [99]}]},
+            r"index = \[99\]: not in 0\.\.15",
+        ),
+    ],
+)
+def test_mistakes_in_tables_of_the_rack_name_the_field(tables: dict, complaint: str, make) -> None:
+    with pytest.raises(ConfigError, match=rf"^mine\.toml: trial 'mine': .*{complaint}"):
+        play(make(tables))
