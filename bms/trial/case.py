@@ -219,10 +219,10 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
         key: tuple(_injected(key, entry, k, where) for k, entry in enumerate(tables.get(key, []), 1))
         for key in _INJECTED
     }
-    run = {"rack": RACK, "duration": DURATION_S, **_table(tables, "run", where)}
+    run = {"rack": RACK, "duration": DURATION_S, **table_of(tables, "run", where)}
     rest = {key: tables[key] for key in TABLES if key in tables and key != "fault"}
     for key in ("rack", "duty", "sensors", "environment"):
-        _table(tables, key, where)
+        table_of(tables, key, where)
     try:
         scenario = scenarios.parse({**rest, "run": run}, name, source)
     except ConfigError as error:
@@ -294,7 +294,8 @@ def _check_rack(url: str, where: str) -> None:
         raise ConfigError(f"{where}: a rack on a wire lives in real time; {remedy}, or see docs/bench_rig.md")
 
 
-def _table(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+def table_of(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """The table `key`, empty where there is none. Raises `ConfigError` for what is no table."""
     content = tables.get(key, {})
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: {key} = {content!r}: expected a table, [{key}]")
