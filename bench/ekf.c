@@ -442,8 +442,9 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         f[PRR * LANES + c] = at_least(prr - kr * gr, VARIANCE_MIN);
         f[PQQ * LANES + c] = at_least(pqq - kq * gq, VARIANCE_MIN);
         const float hb_inv = hb * inv;
-        w[W_INFO * LANES + c] += hb * hb_inv;
-        w[W_PULL * LANES + c] += hb_inv * nu;
+        const int known = fabsf(hb_inv * nu) < INFINITY;
+        w[W_INFO * LANES + c] += known ? hb * hb_inv : 0.0f;
+        w[W_PULL * LANES + c] += known ? hb_inv * nu : 0.0f;
         const int seen = slope * slope * observable2 > slow_v2 + m * m * h_var;
         flag[c] = (seen ? 1 : 0) | (ok == 0.0f ? 2 : 0);
     }

@@ -127,6 +127,7 @@ class CellData:
     ageing: AgeingData
     thermal: ThermalData
     rack: dict[str, Any]  # defaults of the rack's own table
+    sensors: dict[str, Any]  # and of that of its sensors
     table: F8
 
     def stored_energy_j_per_as(self, soc: npt.ArrayLike) -> F8:
@@ -177,7 +178,8 @@ def build(data: dict[str, Any], source: str) -> CellData:
         "thermal": ThermalData,
     }
     for key in data:
-        require(key in kinds or key == "rack", f"{source}: unknown table [{key}]{hint(key, [*kinds, 'rack'])}")
+        known = (*kinds, "rack", "sensors")
+        require(key in known, f"{source}: unknown table [{key}]{hint(key, known)}")
     parts: dict[str, Any] = {}
     for key, kind in kinds.items():
         require(key in data, f"{source}: the table [{key}] is missing")
@@ -199,7 +201,8 @@ def build(data: dict[str, Any], source: str) -> CellData:
         f"{source} [ocv]: the charge curve runs below the discharge curve",
     )
     table = _table(parts, source)
-    return CellData(head=parts.pop("cell"), rack=dict(data.get("rack", {})), table=table, **parts)
+    rack, sensors = dict(data.get("rack", {})), dict(data.get("sensors", {}))
+    return CellData(head=parts.pop("cell"), rack=rack, sensors=sensors, table=table, **parts)
 
 
 def _table(parts: dict[str, Any], source: str) -> F8:

@@ -7,6 +7,7 @@ ampere where `in_ampere` is set; positive = discharge. The rack then clips to th
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -400,4 +401,13 @@ def make(table: Mapping[str, Any], rating: Rating, where: str = "[duty]") -> Dut
     if kind not in KINDS:
         raise TwinError(f"{where} kind = {kind!r}{hint(str(kind), KINDS)}")
     config, build = KINDS[kind]
+    if "kind" not in table:
+        own = {field.name for field in dataclasses.fields(config)}
+        for key in table:
+            others = [name for name, (other, _) in KINDS.items() if key in {f.name for f in dataclasses.fields(other)}]
+            require(
+                key in own or not others,
+                f"{where}: the key 'kind' is missing, and '{key}' is none of {kind}, the default: give kind = "
+                f"{' or '.join(map(repr, others))}",
+            )
     return build(from_table(config, table, where), rating)

@@ -158,7 +158,7 @@ def names() -> tuple[str, ...]:
 @cache
 def load(name: str) -> Reactions:
     """Side reactions of the chemistry `name`. Raises `TwinError` for an unknown one, or a file that is not sound."""
-    require(name in names(), f"unknown side reactions '{name}'{hint(name, (*names(), NONE))}")
+    require(name in names(), f"[rack] side_reactions = '{name}': unknown side reactions{hint(name, (*names(), NONE))}")
     text = (resources.files("sim") / "cells" / "reactions" / f"{name}.toml").read_text(encoding="utf-8")
     return build(tomllib.loads(text), f"sim/cells/reactions/{name}.toml")
 

@@ -83,7 +83,7 @@ class Site:
         data = load(cell)
         config = rack_config(data, tables.get("rack", {}))
         self.environment = from_table(EnvironmentConfig, tables.get("environment", {}), "[environment]")
-        sensor_config = from_table(SensorConfig, tables.get("sensors", {}), "[sensors]")
+        sensor_config = from_table(SensorConfig, tables.get("sensors", {}), "[sensors]", **data.sensors)
         self.config = from_table(SiteConfig, tables.get("site", {}), "[site]")
         middle_v = float(data.table[len(data.table) // 2, COL_U])
         self.rating = duties.Rating(data.head.capacity_ah * config.n_parallel, middle_v * config.n_series)

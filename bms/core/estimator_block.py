@@ -410,8 +410,9 @@ def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u
         f[_PRR + c] = _at_least(prr - kr * gr, _VARIANCE_MIN)
         f[_PQQ + c] = _at_least(pqq - kq * gq, _VARIANCE_MIN)
         hb_inv = hb * inv
-        w[_INFO + c] += hb * hb_inv
-        w[_PULL + c] += hb_inv * nu
+        known = abs(hb_inv * nu) < _INFINITE  # a cell whose memory is damaged tells the others nothing
+        w[_INFO + c] += hb * hb_inv if known else _ZERO
+        w[_PULL + c] += hb_inv * nu if known else _ZERO
         seen = slope * slope * observable2 > slow_v2 + m * m * h_var
         flags[c] = (OBSERVABLE if seen else _NO_FLAG) | (SKIPPED if ok == _ZERO else _NO_FLAG)
 

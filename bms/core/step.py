@@ -152,7 +152,7 @@ def _init(c: StepConfig, s: StepState, soc: F4, soc_std: F4) -> None:
     health_init(c.health, s.health)
     leak_init(c.leak, s.leak)
     balancing_init(c.balancing, s.balancing)
-    guard_init(s.guard, c.estimator.scalars[0].digest)
+    guard_init(s.guard, c.words, c.estimator.scalars[0].digest)
     runaway_init(s.runaway)
 
 

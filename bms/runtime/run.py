@@ -254,8 +254,19 @@ def rack_config(scenario: Scenario, info: RackInfo) -> RackConfig:
         config = racks.fitted(racks.load(name), info)
     else:
         config = racks.default(cell, info)
-    changes = {"timing": {"period_s": scenario.period_s}, **scenario.controller}
-    return racks.overlay(config, changes, f"scenario {scenario.source or scenario.name}: [controller]")
+    changes = {**scenario.controller, "timing": {"period_s": scenario.period_s}}
+    config = racks.overlay(config, changes, f"scenario {scenario.source or scenario.name}: [controller]")
+    _check_capacity(config.cell, info)
+    return config
+
+
+def _check_capacity(cell: CellParameters, info: RackInfo) -> None:
+    """Raise `ConfigError` for a cell that cannot be that of the rack `info`."""
+    if not 1 / CAPACITY_RATIO < cell.capacity_ah * info.n_parallel / info.capacity_ah < CAPACITY_RATIO:
+        raise ConfigError(
+            f"cell '{cell.name}' has {cell.capacity_ah:g} Ah, but the rack {info.name} has {info.capacity_ah:g} Ah "
+            f"with {info.n_parallel} in parallel: choose --cell and --rack that fit (in a file, [run] cell and rack)"
+        )
 
 
 def configuration(scenario: Scenario, info: RackInfo) -> tuple[CellParameters, Config]:
@@ -263,14 +274,7 @@ def configuration(scenario: Scenario, info: RackInfo) -> tuple[CellParameters, C
     from bms.racks.record import record
 
     settings = rack_config(scenario, info)
-    cell, name = settings.cell, settings.cell.name
-    capacity_ah = cell.capacity_ah * info.n_parallel
-    if not 1 / CAPACITY_RATIO < capacity_ah / info.capacity_ah < CAPACITY_RATIO:
-        raise ConfigError(
-            f"cell '{name}' has {cell.capacity_ah:g} Ah, but the rack {info.name} has {info.capacity_ah:g} Ah "
-            f"with {info.n_parallel} in parallel: choose --cell and --rack that fit"
-        )
-    return cell, record(settings, info)
+    return settings.cell, record(settings, info)
 
 
 def first_guess(scenario: Scenario, cell: CellParameters, measurement: Any, info: RackInfo) -> tuple[Any, Any]:

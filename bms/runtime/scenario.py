@@ -63,8 +63,11 @@ class Scenario:
         }
 
 
-def seconds(value: object, where: str) -> float:
-    """A duration: a number of seconds, or text such as '90', '1.5 h', '30min', '2d'. Raises `ConfigError`."""
+def seconds(value: object, where: str, *, zero: bool = False) -> float:
+    """A duration: a number of seconds, or text such as '90', '1.5 h', '30min', '2d'; `zero`: 0 will do, too.
+
+    Raises `ConfigError`.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         time_s = float(value)
     else:
@@ -72,8 +75,8 @@ def seconds(value: object, where: str) -> float:
         if match is None or match[2] not in _UNIT_S:
             raise ConfigError(f"{where} = {value!r}: expected a time, for example 90, '30min', '1.5h' or '1d'")
         time_s = float(match[1]) * _UNIT_S[match[2]]
-    if not (math.isfinite(time_s) and time_s > 0):
-        raise ConfigError(f"{where} = {value!r}: must be greater than 0 and finite")
+    if not (math.isfinite(time_s) and (time_s > 0 or (zero and time_s == 0))):
+        raise ConfigError(f"{where} = {value!r}: must be {'0 or more' if zero else 'greater than 0'} and finite")
     return time_s
 
 
@@ -160,6 +163,12 @@ def _controller(changes: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         from bms.racks.config import check_tables
 
         check_tables(changes, f"{where}: [controller]")
+        timing = changes.get("timing", {})
+        if "period_s" in timing:
+            raise ConfigError(
+                f"{where}: [controller.timing] period_s = {timing['period_s']!r}: the period of a run is "
+                "[run] period_s; set it there, and leave this one out"
+            )
     return changes
 
 
@@ -174,11 +183,13 @@ def _requests(entries: list[Any], where: str) -> tuple[tuple[float, Request], ..
         for key in entry:
             if key not in ("at", "request"):
                 raise ConfigError(f"{place}: unknown key '{key}'{nearest(key, ('at', 'request'))}")
-        name = entry.get("request")
+        if "request" not in entry:
+            raise ConfigError(f"{place}: the key 'request' is missing; one of: {', '.join(names)}")
+        name = entry["request"]
         if name not in names:
             raise ConfigError(f"{place}: request = {name!r}{nearest(str(name), names)}; one of: {', '.join(names)}")
         at = entry.get("at", 0)
-        at_s = 0.0 if at == 0 and not isinstance(at, str) else seconds(at, f"{place}: at")
+        at_s = seconds(at, f"{place}: at", zero=True)
         if found and at_s <= found[-1][0]:
             raise ConfigError(f"{place}: at = {at!r}: must be later than that of the one before")
         found.append((at_s, Request[name.upper()]))

@@ -100,6 +100,8 @@ class Campaign:
                 _put(tables, path, values[vary.name], f"{self.source}: [vary.{vary.name}]")
         age = tables.pop("age")
         where = f"{self.source}: sample {k}"
+        for key in ("run", "rack"):
+            case.table_of(tables, key, where)
         if age:
             rack_table = tables.setdefault("rack", {})
             rack_table.update(_aged(age, tables.get("run", {}), rack_table, where))
@@ -107,7 +109,7 @@ class Campaign:
 
     def racks(self) -> list[str]:
         """URLs of all racks that samples may have."""
-        urls = {str(self.base.get("run", {}).get("rack", case.RACK))}
+        urls = {str(case.table_of(self.base, "run", self.source).get("rack", case.RACK))}
         for vary in self.varied:
             for value in vary.options:
                 if vary.paths[0] == "run.rack":

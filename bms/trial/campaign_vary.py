@@ -106,11 +106,15 @@ def parse_vary(name: str, content: Any, source: str) -> Vary:
     for key in content:
         if key not in known:
             raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, known)}")
-    paths = content.get("path")
+    if "path" not in content:
+        raise ConfigError(
+            f"{where}: the key 'path' is missing; give a field such as 'rack.initial_soc', or a list of them"
+        )
+    paths = content["path"]
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not paths or not all(isinstance(p, str) and all(p.split(".")) for p in paths):
         raise ConfigError(
-            f"{where}: path = {content.get('path')!r}: expected a field such as 'rack.initial_soc' or 'fault.0.value', "
+            f"{where}: path = {content['path']!r}: expected a field such as 'rack.initial_soc' or 'fault.0.value', "
             "or a list of them"
         )
     value, where = content[kind], f"{where} {kind} = {content[kind]!r}"

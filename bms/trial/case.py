@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,7 @@ from bms.trial.expect import parse as parse_expect
 from bms.trial.quantity import check
 from hal.backends.chaos import Change
 from hal.errors import ConfigError, nearest
+from hal.registry import is_live, is_site, unwrapped
 
 RACK = "sim:lfp_280?n_series=16&module_groups=16&seed=3"
 """The rack of a trial that names none: small, because most faults do not ask for more."""
@@ -167,7 +169,9 @@ def _expanded(
     for key in entry:
         if key not in known:
             raise ConfigError(f"{where}: unknown table or key '{key}'{nearest(key, known)}")
-    name = entry.get("name")
+    if "name" not in entry:
+        raise ConfigError(f"{where}: the key 'name' is missing; give it a name without blanks and slashes")
+    name = entry["name"]
     if not isinstance(name, str) or not name or set(name) & set(" /{}"):
         raise ConfigError(f"{where}: name = {name!r}: expected a name without blanks and slashes")
     where = f"{source}: trial '{name}'"
@@ -215,20 +219,22 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
         key: tuple(_injected(key, entry, k, where) for k, entry in enumerate(tables.get(key, []), 1))
         for key in _INJECTED
     }
-    run = {"rack": RACK, "duration": DURATION_S, **_table(tables, "run", where)}
+    run = {"rack": RACK, "duration": DURATION_S, **table_of(tables, "run", where)}
     rest = {key: tables[key] for key in TABLES if key in tables and key != "fault"}
     for key in ("rack", "duty", "sensors", "environment"):
-        _table(tables, key, where)
+        table_of(tables, key, where)
     try:
         scenario = scenarios.parse({**rest, "run": run}, name, source)
     except ConfigError as error:
         text = str(error).removeprefix(f"scenario {source}: ")
         raise ConfigError(f"{where}: {text}") from None
+    _check_rack(scenario.rack, f"{where}: [run] rack = {scenario.rack!r}")
     if scenario.duration_s / scenario.period_s > MOST_STEPS:
         raise ConfigError(
             f"{where}: [run] duration = {run['duration']!r}: {scenario.duration_s / scenario.period_s:,.0f} steps, at "
             f"most {MOST_STEPS:,}; shorten it, or lengthen period_s"
         )
+    _check_times(scenario, injected, run["duration"], where)
     tags, clause, gap = tables.get("tags", []), tables.get("clause", ""), tables.get("gap", "")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise ConfigError(f"{where}: tags = {tags!r}: expected a list of texts")
@@ -249,7 +255,47 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
     )
 
 
-def _table(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+def last_step_s(scenario: Scenario) -> float:
+    """Time of the last step of a run, s; what comes later is not seen."""
+    return (math.ceil(scenario.duration_s / scenario.period_s * (1 - 1e-12)) - 1) * scenario.period_s
+
+
+def _check_times(
+    scenario: Scenario, injected: Mapping[str, Sequence[Mapping[str, Any]]], duration: object, where: str
+) -> None:
+    """Raise `ConfigError` for what would come after the end of the run: it would try nothing."""
+    times = [
+        (f"[[{table}]] number {number}: at_s", float(entry.get("at_s", 0.0)))
+        for table, entries in injected.items()
+        for number, entry in enumerate(entries, 1)
+    ]
+    times += [(f"[[request]] number {number}: at", at_s) for number, (at_s, _) in enumerate(scenario.requests, 1)]
+    for what, at_s in times:
+        if at_s > last_step_s(scenario):
+            raise ConfigError(
+                f"{where}: {what} = {at_s:g}: after the last step, {last_step_s(scenario):g} s, of a run with [run] "
+                f"duration = {duration!r}; let it come earlier, or lengthen the run"
+            )
+
+
+def _check_rack(url: str, where: str) -> None:
+    """Raise `ConfigError` unless `url` names one rack that answers to the controller on a virtual clock."""
+    try:
+        scheme, site = unwrapped(url)[1].scheme, is_site(url)
+        live = not site and scheme != "sim" and is_live(url)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    remedy = "a trial needs the twin of one rack: name one, such as 'sim:lfp_280'"
+    if site:
+        raise ConfigError(f"{where}: a site of many racks; {remedy}")
+    if scheme == "replay":
+        raise ConfigError(f"{where}: a recording does not answer to the controller; {remedy}, or take `bms run`")
+    if live:
+        raise ConfigError(f"{where}: a rack on a wire lives in real time; {remedy}, or see docs/bench_rig.md")
+
+
+def table_of(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """The table `key`, empty where there is none. Raises `ConfigError` for what is no table."""
     content = tables.get(key, {})
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: {key} = {content!r}: expected a table, [{key}]")
@@ -262,12 +308,14 @@ def _injected(table: str, entry: Mapping[str, Any], number: int, where: str) -> 
     for key in entry:
         if key not in _INJECTED[table]:
             raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, _INJECTED[table])}")
-    if not isinstance(entry.get("kind"), str):
+    if "kind" not in entry:
+        raise ConfigError(f"{where}: the key 'kind' is missing; docs/trial.md names the kinds")
+    if not isinstance(entry["kind"], str):
         raise ConfigError(f"{where}: kind = {entry.get('kind')!r}: expected the name of a kind")
     entry = dict(entry)
     for key in ("at_s", "until_s", "ramp_s"):
-        if key in entry and (entry[key] != 0 or isinstance(entry[key], bool)):
-            entry[key] = scenarios.seconds(entry[key], f"{where}: {key}")
+        if key in entry:
+            entry[key] = scenarios.seconds(entry[key], f"{where}: {key}", zero=True)
     if "until_s" in entry and entry["until_s"] <= entry.get("at_s", 0.0):
         raise ConfigError(f"{where}: until_s = {entry['until_s']:g}: must be later than at_s")
     if "at_state" in entry and entry["at_state"] not in STATES:

@@ -206,7 +206,11 @@ def _recorded(trials: Sequence[Trial], outcomes: Sequence[Outcome], folder: Path
     """Play the trials that failed once more, which leads to the same, and record them. Returns the folders."""
     from bms.trial.play import play
 
-    failed = [trial for trial, found in zip(trials, outcomes, strict=True) if found.status == "failed"]
+    failed = [
+        trial
+        for trial, found in zip(trials, outcomes, strict=True)
+        if found.status == "failed" and found.state_at_end  # else it broke down, and would again
+    ]
     for trial in failed:
         play(trial, record=folder / trial.id)
     return [folder / trial.id for trial in failed]

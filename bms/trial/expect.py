@@ -133,6 +133,8 @@ def _leads(content: Any, where: str) -> tuple[ExpectLead, ...]:
         raise ConfigError(f"{where} = {content!r}: expected a table, [expect.lead]")
     for entry in entries:
         _known(entry, _LEAD_KEYS, where)
+        if "before" not in entry:
+            raise ConfigError(f"{where}: the key 'before' is missing; one of: {', '.join(EVENTS)}")
         for key, known in (("before", EVENTS), ("of", tuple(OF))):
             if entry.get(key, known[-1] if key == "of" else None) not in known:
                 raise ConfigError(f"{where}: {key} = {entry.get(key)!r}: one of: {', '.join(known)}")
@@ -147,6 +149,8 @@ def _cells(value: Any, where: str) -> tuple[int, int] | None:
         return None
     if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and n >= 0 for n in value):
         raise ConfigError(f"{where} = {value!r}: expected [fewest, most] cells")
+    if value[0] > value[1]:
+        raise ConfigError(f"{where} = {value!r}: the fewest are more than the most; take {value[::-1]}")
     return value[0], value[1]
 
 

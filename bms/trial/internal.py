@@ -52,9 +52,8 @@ def check(entry: Mapping[str, Any], where: str) -> None:
     kind = KINDS[name]
     for key, needed in (("value", bool(kind.value)), ("index", kind.index)):
         if (key in entry) != needed:
-            remedy = (
-                f"missing ({kind.value or 'number of a cell'})" if needed else "not used by this kind: leave it out"
-            )
+            wanted = kind.value if key == "value" else "number of a cell"
+            remedy = f"missing ({wanted})" if needed else "not used by this kind: leave it out"
             raise ConfigError(f"{where}: kind = {name!r}: {key} is {remedy}")
     value = entry.get("value", kind.least)
     if isinstance(value, str) or not kind.least <= value <= kind.most:

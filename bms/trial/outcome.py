@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from bms.trial.case import Trial
 from bms.trial.lead import Lead
 from bms.trial.ledger import Entry, Verdict, judge
 from bms.trial.play import Played, play, state_name
+from hal.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 PASSED, FAILED, GAP = "passed", "failed", "gap"
 COLUMNS = 160  # samples of a curve
@@ -66,9 +70,48 @@ class Outcome:
 
 def run_one(trial: Trial, controller: Mapping[str, Any] | None = None, *, curves: bool = True) -> Outcome:
     """Play and judge a trial; `controller` are changes of the configuration. Raises `ConfigError`."""
+    return attempted(trial, lambda: _run(trial, controller, curves=curves))
+
+
+def _run(trial: Trial, controller: Mapping[str, Any] | None, *, curves: bool) -> Outcome:
     begun = time.perf_counter()
     played = play(trial, controller)
     return outcome_of(played, judge(played), time.perf_counter() - begun, curves=curves)
+
+
+def attempted(trial: Trial, run: Callable[[], Outcome]) -> Outcome:
+    """What `run` makes of `trial`; where it breaks down, `trial` has failed with the text of the error, and no other.
+
+    Raises `ConfigError` and `DataError`: these say what to mend.
+    """
+    begun = time.perf_counter()
+    try:
+        return run()
+    except (ConfigError, DataError):
+        raise
+    except Exception as error:
+        text = f"{trial.source}: broke down: {type(error).__name__}: {error}; this is an error of the program"
+        log.debug("trial '%s'", trial.id, exc_info=True)
+        return Outcome(
+            id=trial.id,
+            source=trial.source,
+            description=trial.scenario.description,
+            clause=trial.clause,
+            gap=trial.gap,
+            tags=trial.tags,
+            status=FAILED,
+            failures=[text],
+            entries=[],
+            cells=[],
+            injected=[],
+            rack=trial.scenario.rack,
+            seed=0,
+            digest="",
+            simulated_s=0.0,
+            wall_s=time.perf_counter() - begun,
+            state_at_end="",
+            open_at_end=False,
+        )
 
 
 def outcome_of(played: Played, verdict: Verdict, wall_s: float, *, curves: bool) -> Outcome:

@@ -25,7 +25,7 @@ from bms.runtime.run import first_guess, prepare_folder, rack_config
 from bms.runtime.scenario import Scenario
 from bms.runtime.takedown import TakeDown
 from bms.trial import internal
-from bms.trial.case import Trial
+from bms.trial.case import Trial, last_step_s
 from bms.trial.expect import STATES
 from bms.trial.lead import Fire, fire_of
 from bms.trial.quantity import number, quantities, resolved
@@ -243,6 +243,13 @@ def _starts(trial: Trial, scenario: Scenario, where: str, controller: Mapping[st
                     f"[[request]] or the duration"
                 )
             starts[k] = float(log.time_s[hits[0]])
+            at_s = starts[k] + float(entry.get("at_s", 0.0))
+            if at_s > last_step_s(scenario):
+                raise ConfigError(
+                    f"{where}: kind = '{entry['kind']}': at_s = {entry['at_s']:g} after at_state = "
+                    f"'{entry['at_state']}' is {at_s:g} s: after the last step, {last_step_s(scenario):g} s; "
+                    "lengthen [run] duration"
+                )
     return starts
 
 

@@ -20,7 +20,7 @@ from bms.trial import case, pool
 from bms.trial.case import Trial
 from bms.trial.expect import Expect, ExpectRow
 from bms.trial.ledger import judge
-from bms.trial.outcome import PASSED, Outcome, outcome_of
+from bms.trial.outcome import PASSED, Outcome, attempted, outcome_of
 from bms.trial.play import play
 from bms.trial.screen import ms
 from hal.contract import Severity
@@ -99,6 +99,10 @@ def _expected(expect: Expect) -> Expect:
 
 def run_tick(tick: Tick) -> Outcome:
     """Play one tick. The budget runs while something is closed: a row that was never exposed so long is forgiven."""
+    return attempted(tick.trial, lambda: _run_tick(tick))
+
+
+def _run_tick(tick: Tick) -> Outcome:
     begun = time.perf_counter()
     played = play(tick.trial)
     verdict = judge(played)

@@ -89,9 +89,14 @@ class Change:
         if self.kind == "stale" and f"{self.channel}_age_s" not in _FIELDS:
             raise ConfigError(f"{where}: this field has no age")
         if self.index is not None and (not self.channel or not _FIELDS[self.channel].dims):
-            raise ConfigError(f"{where}: index = {self.index}, where there is one value only: leave it out")
+            raise ConfigError(f"{where}: index = {self.shown}, where there is one value only: leave it out")
         if self.kind == "swap" and self.index is not None and len(self.places) != 2:
-            raise ConfigError(f"{where}: index = {self.index}: name two places, or none")
+            raise ConfigError(f"{where}: index = {self.shown}: name two places, or none")
+
+    @property
+    def shown(self) -> str:
+        """The index as a file has it."""
+        return str(list(self.index) if isinstance(self.index, tuple) else self.index)
 
     @property
     def places(self) -> list[int]:
@@ -249,7 +254,7 @@ class Chaos(Wrapper):
         size = len(_values(blank, change.channel))
         if any(not 0 <= place < size for place in change.places):
             raise ConfigError(
-                f"change '{change.kind}' of '{change.channel}': index = {change.index}: not in 0..{size - 1}"
+                f"change '{change.kind}' of '{change.channel}': index = {change.shown}: not in 0..{size - 1}"
             )
 
     def inject(self, *changes: Change, wire: WireFaults | None = None) -> None:

@@ -109,7 +109,8 @@ class SimulatedRack:
         try:
             self.site = Site(address, tables, qualities=QUALITIES)
         except TwinError as error:
-            raise ConfigError(str(error)) from None
+            where = "" if address in cell_names() else f"rack URL 'sim:{address}': "
+            raise ConfigError(f"{where}{error}") from None
         self.twin = self.site.twin()
         self._faults = list(tables.get("fault", ()))
         self.sensors, self.duty = self.site.sensors, self.site.duty

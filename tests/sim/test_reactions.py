@@ -101,5 +101,7 @@ def test_a_rack_may_have_the_reactions_of_another_chemistry_or_none() -> None:
     assert own.chemistry[Y.Q_CATHODE_J] > 10 * other.chemistry[Y.Q_CATHODE_J] > 0.0
     assert own.p[Y.P_BURNS] == other.p[Y.P_BURNS] == 1.0
     assert none.p[Y.P_BURNS] == 0.0
-    with pytest.raises(TwinError, match=re.escape("unknown side reactions 'na_nfp' (did you mean 'na_nfpp'?)")):
+    with pytest.raises(
+        TwinError, match=re.escape("side_reactions = 'na_nfp': unknown side reactions (did you mean 'na_nfpp'?)")
+    ):
         RackTwin(data, rack_config(data, {"n_series": 1, "side_reactions": "na_nfp"}))

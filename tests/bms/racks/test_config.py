@@ -17,6 +17,7 @@ from bms import cells, racks
 from bms.core.faults import Fault, Reaction
 from bms.racks import config as module
 from bms.racks import faults
+from hal.backends.simulated import SimulatedRack
 from hal.contract import Capabilities, RackInfo, Severity
 from hal.errors import ConfigError
 
@@ -241,3 +242,15 @@ def test_any_configuration_comes_back_from_its_file(lfp: racks.RackConfig, chang
     except ConfigError:
         return  # a value that the settings refuse
     assert racks.parse(tomllib.loads(racks.dump(changed)), "again") == changed
+
+
+@pytest.mark.parametrize("name", racks.names())
+def test_the_twin_of_a_shipped_rack_shows_what_its_configuration_says(name: str) -> None:
+    """A row beyond what the current sensor of the twin shows could not be tried on it."""
+    config = racks.load(name)
+    rack = SimulatedRack(name, query={}, clock=None, options={})
+    shown_a = float(rack.sensors.current_max_a)
+    assert shown_a == pytest.approx(config.basis.current_range_a)
+    thresholds = [row.threshold for row in config.rows if row.fault.name in ("SHORT_CIRCUIT", "DISCHARGE_CURRENT")]
+    assert thresholds
+    assert max(thresholds) < 0.95 * shown_a

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bms.trial import campaign
@@ -180,6 +180,9 @@ TABLES = st.dictionaries(
 
 
 @settings(max_examples=150, deadline=None)
+@example({"rack": None, "age": {"years": None}}, {})
+@example({"run": None, "age": {"years": None}}, {})
+@example({"run": None}, {"rack.x": [None]})
 @given(TABLES, st.dictionaries(st.sampled_from(["fault.0.at_s", "rack.x", "a..b", "age.years"]), ANY, max_size=2))
 def test_whatever_a_file_holds_it_is_a_campaign_or_one_clear_line(tables: dict, varied: dict) -> None:
     if varied:

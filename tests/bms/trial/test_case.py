@@ -102,7 +102,7 @@ def test_axes_multiply_and_the_nearer_table_wins() -> None:
     [
         ("[[faul]]", "unknown table or key 'faul'.*did you mean 'fault'"),
         ("[fault]", r"expected \[\[fault\]\] tables"),
-        ("[[fault]]", "number 1: kind = None"),
+        ("[[fault]]", "number 1: the key 'kind' is missing"),
         ('[[fault]]\nkind = "x"\nat = 3', "unknown key 'at'"),
         ('[[fault]]\nkind = "x"\nat_s = -1', "at_s = -1"),
         ('[[fault]]\nkind = "x"\nat_s = "never"', "at_s = 'never': expected a time"),
@@ -126,7 +126,7 @@ def test_axes_multiply_and_the_nearer_table_wins() -> None:
         ("clause = 3", "expected text"),
         ("[axis]\na = ['x']", r"\[axis\] is for a file with \[\[trial\]\]"),
         ("[trial]\nname = 'x'", r"expected \[\[trial\]\] tables"),
-        ("[[trial]]", "name = None"),
+        ("[[trial]]", "the key 'name' is missing"),
         ("[[trial]]\nname = 'a b'", "without blanks"),
         ("[[trial]]\nname = 'a'\nover = ['x']", r"over = \['x'\]"),
         ("[axis]\nx = 3\n[[trial]]\nname = 'a'", "expected a list of names"),
@@ -208,3 +208,71 @@ def test_a_hint_is_short() -> None:
     trials = parse("[[trial]]\nname = 'abc'\n[[trial]]\nname = 'xyz'\n")
     assert case.hint("abd", trials) == " (did you mean 'abc'?)"
     assert "bms trial list" in case.hint("?", trials)
+
+
+@pytest.mark.parametrize(
+    ("rack", "complaint"),
+    [
+        ("replay:none", "a recording does not answer to the controller"),
+        ("record+replay:none", "a recording does not answer to the controller"),
+        ("sim:site", "a site of many racks"),
+        ("modbus:127.0.0.1", "a rack on a wire lives in real time"),
+        ("simm:lfp_280", "unknown scheme 'simm'"),
+        ("lfp_280", "expected scheme:address"),
+    ],
+)
+def test_racks_that_no_trial_can_have(rack: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^m\.toml: trial 'm': \[run\] rack = '{re.escape(rack)}': .*{complaint}"):
+        case.parse({"run": {"rack": rack}}, "m", "m.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            '[[fault]]\nkind = "emergency_stop"\nat_s = 9000',
+            r"\[\[fault\]\] number 1: at_s = 9000: after the last step, 119 s",
+        ),
+        ('[[fault]]\nkind = "emergency_stop"\nat_s = 119.5', "after the last step"),
+        ('[[change]]\nkind = "nan"\nchannel = "current_a"\nat_s = 120', r"\[\[change\]\] number 1: at_s = 120"),
+        ('[[internal]]\nkind = "transported"\nat_s = 120', r"\[\[internal\]\] number 1: at_s = 120"),
+        ('[[request]]\nat = "1h"\nrequest = "open"', r"\[\[request\]\] number 1: at = 3600"),
+        ("[controller.timing]\nperiod_s = 0.5", r"\[controller.timing\] period_s = 0.5: .* \[run\] period_s"),
+        ("[expect]\nvented = [3, 1]", r"vented = \[3, 1\]: the fewest are more than the most"),
+        ("[expect]\nignited = [1, 0]", r"ignited = \[1, 0\]: the fewest"),
+    ],
+)
+def test_what_would_try_nothing_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^mine\.toml: trial 'mine': .*{complaint}"):
+        parse(text)
+
+
+def test_the_last_step_is_still_tried() -> None:
+    (trial,) = parse('[[fault]]\nkind = "emergency_stop"\nat_s = 119')
+    assert case.last_step_s(trial.scenario) == 119.0
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('[[fault]]\nkind = "gas_alarm"\nat_s = -5', r"at_s = -5: must be 0 or more and finite"),
+        ('[[request]]\nat = -1\nrequest = "open"', r"at = -1: must be 0 or more and finite"),
+        ("[[request]]\nat = 1", r"\[\[request\]\] number 1: the key 'request' is missing; one of: "),
+        ("[[fault]]\nat_s = 5", r"\[\[fault\]\] number 1: the key 'kind' is missing"),
+        ("[[expect.lead]]\nmin_s = 5", r"the key 'before' is missing; one of: vented"),
+        ('[[internal]]\nkind = "capacity_share"\nvalue = 0.5', r"index is missing \(number of a cell\)"),
+        ('[[internal]]\nkind = "capacity_share"\nindex = 3', r"value is missing \(share\)"),
+        (
+            '[[change]]\nkind = "nan"\nchannel = "current_a"\nindex = [99]',
+            r"index = \[99\], where there is one value only: leave it out",
+        ),
+    ],
+)
+def test_messages_speak_the_language_of_the_file(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^mine\.toml: trial 'mine': .*{complaint}"):
+        parse(text)
+
+
+def test_a_trial_without_a_name_is_told_so() -> None:
+    with pytest.raises(ConfigError, match=r"number 1: the key 'name' is missing"):
+        parse("[[trial]]\nrun = { duration = 5 }")

@@ -71,7 +71,7 @@ def test_a_lead_time_may_be_one_table() -> None:
         ({"bounds": {"cell_v_max": "v_mx"}}, "did you mean 'v_max'"),
         ({"allow": [3]}, "allow = 3"),
         ({"lead": 5}, r"expected a table, \[expect.lead\]"),
-        ({"lead": {}}, "before = None: one of: vented, ignited, neighbour_ignited"),
+        ({"lead": {}}, "the key 'before' is missing; one of: vented, ignited, neighbour_ignited"),
         ({"lead": {"before": "melted"}}, "before = 'melted'"),
         ({"lead": {"before": "vented", "of": "info"}}, "of = 'info': one of: warning, fatal"),
         ({"lead": {"before": "vented", "min": 3}}, "unknown key 'min'"),

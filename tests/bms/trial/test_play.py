@@ -110,3 +110,36 @@ def test_a_rack_of_one_s_own_configuration(make) -> None:
     assert changed.values["discharge_a"] == pytest.approx(140.0)
     assert isinstance(changed.trial.scenario, Scenario)
     assert state_name(3) == "connected"
+
+
+def test_a_cell_file_of_another_cell_is_refused_as_by_a_run(make) -> None:
+    run = {"rack": "sim:na_185?n_series=16&module_groups=16&seed=3", "cell": "nmc_ev", "duration": "10s"}
+    with pytest.raises(ConfigError, match=r"^mine\.toml: trial 'mine': cell 'nmc_ev' has 56\.289 Ah.*\[run\] cell"):
+        play(make({"run": run}))
+
+
+def test_a_fault_after_a_state_must_come_before_the_end(make) -> None:
+    fault = {"kind": "interlock_open", "at_state": "connected", "at_s": 55.0}
+    with pytest.raises(ConfigError, match=r"at_s = 55 after at_state = 'connected' is .* after the last step, 59 s"):
+        play(make(fault=[fault]))
+
+
+@pytest.mark.parametrize(
+    ("tables", "complaint"),
+    [
+        ({"run": {"rack": "sim:zzz"}}, "rack URL 'sim:zzz': unknown twin cell 'zzz'"),
+        ({"rack": {"side_reactions": "zzz"}}, r"\[rack\] side_reactions = 'zzz': unknown side reactions \(known: "),
+        (
+            {"duty": {"current_a": 3}},
+            r"\[duty\]: the key 'kind' is missing, and 'current_a' is none of frequency_regulation, the default: "
+            r"give kind = 'constant'",
+        ),
+        (
+            {"change": [{"kind": "nan", "channel": "cell_v", "index": [99]}]},
+            r"index = \[99\]: not in 0\.\.15",
+        ),
+    ],
+)
+def test_mistakes_in_tables_of_the_rack_name_the_field(tables: dict, complaint: str, make) -> None:
+    with pytest.raises(ConfigError, match=rf"^mine\.toml: trial 'mine': .*{complaint}"):
+        play(make(tables))

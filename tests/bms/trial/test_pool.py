@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bms.trial import pool
+from bms.trial import outcome, pool
 from hal.errors import ConfigError
 
 
@@ -40,3 +40,19 @@ def test_progress_in_a_pipe(passed, failed, capsys: pytest.CaptureFixture[str]) 
     with pool.progress(1, "trials", quiet=True) as told:
         told(failed)
     assert capsys.readouterr().err == ""
+
+
+def test_one_that_breaks_down_fails_alone(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = outcome.play
+
+    def play(trial, controller=None):
+        if trial.id == "b":
+            raise RuntimeError("the rack is not open")
+        return plain(trial, controller)
+
+    monkeypatch.setattr(outcome, "play", play)
+    found = pool.run_all([(make(name=name, gap="known" if name == "b" else ""), None) for name in "abc"], curves=False)
+    assert [o.status for o in found] == ["passed", "failed", "passed"]
+    assert found[1].failures == [
+        "mine.toml: broke down: RuntimeError: the rack is not open; this is an error of the program"
+    ]

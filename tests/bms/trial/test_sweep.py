@@ -9,6 +9,7 @@ import pytest
 
 from bms.core.machine_table import Request
 from bms.trial import sweep
+from bms.trial.case import Trial
 from hal.errors import ConfigError
 
 FILE = """
@@ -70,3 +71,13 @@ def test_what_cannot_be_swept_is_told(file: Path, make) -> None:
     file.write_text("[[trial]]\nname = 'a'\n[[trial]]\nname = 'b'\n")
     with pytest.raises(ConfigError, match="2 trials"):
         sweep.find(str(file))
+
+
+def test_a_tick_that_breaks_down_fails_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(trial: Trial) -> None:
+        raise RuntimeError("it is full")
+
+    monkeypatch.setattr(sweep, "play", play)
+    outcome = sweep.run_tick(sweep.ticks(sweep.find(str(file)), 20.0, 30.0)[3])
+    assert outcome.status == "failed"
+    assert "broke down: RuntimeError: it is full" in outcome.failures[0]
