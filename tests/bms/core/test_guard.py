@@ -44,6 +44,12 @@ def test_the_digest_is_fnv_1a_over_words() -> None:
     assert g.digest_of(words, 0, 3, np.uint32(2166136261)) == digest
 
 
+def test_the_sum_is_that_of_the_words_modulo_their_size() -> None:
+    assert g.sum_of(np.array([5, 7, 11], np.uint32)) == 23
+    assert g.sum_of(np.array([0xFFFFFFFF, 0xFFFFFFFF, 4], np.uint32)) == 2
+    assert g.sum_of(np.array([], np.uint32)) == 0
+
+
 def test_an_untouched_configuration_is_good_for_ever() -> None:
     bench = Bench()
     bench.step(23)
