@@ -121,7 +121,7 @@ def _plausibility(t: Table, basis: Basis) -> None:
         (0.2, 0.12, 60.0, 60.0, RAMP),
         120.0,
     )
-    # 280 Ah that are shorted by 30 mohm inside sink by 35 mV within a minute
+    # 280 Ah that are shorted by 30 mohm inside sink by 35 to 44 mV within seconds
     t.add(
         _F.CELL_SAG,
         (0.016, 0.011, 5.0, 300.0, R.NO_BALANCING),
