@@ -35,12 +35,14 @@ WIRE_OPTIONS = {
 """Options of each wire, whatever is served on it."""
 
 
-def times(place: Place) -> dict[str, float]:
-    """The times of `place`: `hold_s` of a walk and `control_s` of who is in control. Raises `ConfigError`."""
-    return {
-        "hold_s": place.number("hold", 30.0 if place.wire == "rtu" else 2.0, 0.0, 3600.0),
-        "control_s": place.number("control", 5.0, 0.1, 3600.0),
-    }
+def hold_s(place: Place) -> float:
+    """Longest age of a walk at `place`. Raises `ConfigError`."""
+    return place.number("hold", 30.0 if place.wire == "rtu" else 2.0, 0.0, 3600.0)
+
+
+def control_s(place: Place) -> float:
+    """Silence after which another connection may take control at `place`. Raises `ConfigError`."""
+    return place.number("control", 5.0, 0.1, 3600.0)
 
 
 def wire_at(place: Place, registers: Shared) -> TcpWire | RtuWire:
@@ -79,7 +81,12 @@ class ModbusServer:
         place.check((*WIRE_OPTIONS[place.wire], "profile"))
         profile = load(place.query.get("profile", "sunspec"))
         per_module = place.whole("cells_per_module", profile.cells_per_module, 1, 1000)
-        self.registers = ServedRegisters(RegisterMap(profile, info, cells_per_module=per_module), clock, **times(place))
+        self.registers = ServedRegisters(
+            RegisterMap(profile, info, cells_per_module=per_module),
+            clock,
+            hold_s=hold_s(place),
+            control_s=control_s(place),
+        )
         self.wire = wire_at(place, self.registers)
 
     @property
