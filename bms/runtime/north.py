@@ -12,7 +12,7 @@ import numpy as np
 from bms.core.machine_table import Request
 from bms.core.step import Controller
 from bms.racks import RackConfig
-from hal.contract import Clock, RackInfo, RackState, Truth
+from hal.contract import Clock, RackInfo, Truth
 from hal.pcs import Ask, North, Ratings, open_north
 
 REQUEST = {Ask.OPEN: Request.OPEN, Ask.CONNECT: Request.CONNECT, Ask.RESET: Request.RESET}
@@ -69,8 +69,7 @@ class NorthSide:
     def steer(self, request: Request, now_s: float) -> Request:
         """The request for the step at `now_s`, of a run that asks for `request` itself."""
         self._local = request != Request.CONNECT
-        state = RackState(int(self._controller.command.head["state"][0]))
-        asked = [side.ask(now_s, state) for side in self.sides]
+        asked = [side.ask(now_s) for side in self.sides]
         if self._local:
             return request
         if Ask.RESET in asked:

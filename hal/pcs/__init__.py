@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, cast
 
-from hal.contract import Clock, Command, Measurement, RackInfo, RackState
+from hal.contract import Clock, Command, Measurement, RackInfo
 from hal.errors import ConfigError, nearest
 from hal.registry import parse_url
 
@@ -66,12 +66,12 @@ class North(Protocol):
         """Begin, in threads of its own. Raises `LinkError` or `ConfigError`: the wire cannot be had."""
         ...
 
-    def ask(self, now_s: float, state: RackState) -> Ask:
-        """What is wanted now of a controller that is in `state`."""
+    def ask(self, now_s: float) -> Ask:
+        """What is wanted of the controller in the step at `now_s`."""
         ...
 
     def publish(self, measurement: Measurement, command: Command, now_s: float, *, local: bool) -> None:
-        """Show a step. `local`: somebody at the rack has asked for something else than to connect."""
+        """Show a step, which is over. `local`: somebody at the rack has asked for something else than to connect."""
         ...
 
     def stop(self) -> None:

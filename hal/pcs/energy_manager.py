@@ -86,17 +86,20 @@ class EnergyManager:
             heard = heard or (name == "ctrl_hb" and value != self._beat)
         return not (enabled and heard) or self._state in REFUSING
 
-    def step(self, now_s: float, state: RackState) -> Ask:
-        """What is wanted in the step at `now_s` of a controller that is in `state`."""
+    def saw(self, state: RackState) -> None:
+        """The controller is in `state` after its step."""
         with self._lock:
             self._state = state
+            self.wants = self.wants and state not in REFUSING
+
+    def step(self, now_s: float) -> Ask:
+        """What is wanted in the step at `now_s`."""
+        with self._lock:
             reset = False
             while self._orders:
                 name, value = self._orders.popleft()
                 reset = reset or (name == "alm_rst" and value == RESET)
                 self._follow(name, value, now_s)
-            if state in REFUSING:
-                self.wants = False
             if now_s - self._heard_s > self.silent_s and self.presence == Presence.HEARD:
                 self.presence = Presence.SILENT if self.wants else Presence.NONE
                 self.silences += self.wants
@@ -113,7 +116,7 @@ class EnergyManager:
             self.enabled = value == ENABLE
             self.wants = self.wants and self.enabled
         elif name in ("set_op", "set_con") and value:
-            self.wants = value == CONNECT and self.enabled
+            self.wants = value == CONNECT and self.enabled and self._state not in REFUSING
             if self.wants and self.presence == Presence.NONE:
                 self._heard_s, self.presence = now_s, Presence.HEARD  # the first beat is awaited from here on
 

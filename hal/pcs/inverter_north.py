@@ -22,7 +22,7 @@ import can
 
 from hal.codec.dbc import EXTENDED
 from hal.codec.frames import Inbox, Verdict
-from hal.contract import Clock, Command, Measurement, RackInfo, RackState
+from hal.contract import Clock, Command, Measurement, RackInfo
 from hal.errors import ConfigError, nearest
 from hal.links.can_link import CanLink, parse_address
 from hal.pcs import Ask, Ratings
@@ -143,7 +143,7 @@ class InverterNorth:
         """Open the bus. Raises `LinkError` or `ConfigError`."""
         self.bus.start()
 
-    def ask(self, now_s: float, state: RackState) -> Ask:
+    def ask(self, now_s: float) -> Ask:
         """Whether the inverter is there."""
         return Ask.OPEN if self.inverter.silent else Ask.CONNECT
 

@@ -47,9 +47,13 @@ def north_profile(ratings: Ratings) -> Profile:
     changes = {entry["id"]: entry for entry in own["model"]}
     models = [_merged(entry, changes.pop(entry["id"], {})) for entry in base["model"] if entry["id"] in own["models"]]
     battery = next(entry for entry in models if entry["id"] == BATTERY)["points"]
-    power_w = 1.25 * max(ratings.charge_w, ratings.discharge_w)  # what flows may be more than is rated
-    battery["W_SF"] = {"value": _exponent(power_w, LARGEST_INT, battery["W_SF"]["value"])}
-    battery["WHRtg_SF"] = {"value": _exponent(ratings.energy_wh, LARGEST_UINT, battery["WHRtg_SF"]["value"])}
+    rated_w = max(ratings.charge_w, ratings.discharge_w)
+    for name, largest, room in (
+        ("W_SF", 1.25 * rated_w, LARGEST_INT),  # what flows may be more than is rated
+        ("WChaDisChaMax_SF", rated_w, LARGEST_UINT),
+        ("WHRtg_SF", ratings.energy_wh, LARGEST_UINT),
+    ):
+        battery[name] = {"value": _exponent(largest, room, battery[name]["value"])}
     table = {"format": own["format"], "base": base["base"], "cells_per_module": base["cells_per_module"]}
     return parse_profile({**table, "model": [*models, *changes.values()]}, events.FOLDER, "north.toml")
 
@@ -100,6 +104,7 @@ class NorthRegisters(InControl):
             source.command.copy_from(command)
             source.commanded = True
             source.count = (source.count + 1) & 0xFFFFFFFF
+            self.manager.saw(RackState(int(command.head["state"][0])))
             source.told = tell(self._events, self._ratings, self.manager, measurement, command, now_s, local=local)
             self.now = self.map.encode()
 
@@ -200,9 +205,9 @@ class SunSpecNorth:
         """Begin to serve. Raises `LinkError`."""
         self.wire.start()
 
-    def ask(self, now_s: float, state: RackState) -> Ask:
+    def ask(self, now_s: float) -> Ask:
         """What the energy manager wants; a side that only looks wants nothing else than the rack does."""
-        return self.manager.step(now_s, state) if self.steers else Ask.CONNECT
+        return self.manager.step(now_s) if self.steers else Ask.CONNECT
 
     def publish(self, measurement: Measurement, command: Command, now_s: float, *, local: bool) -> None:
         """Show a step."""
