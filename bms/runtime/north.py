@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,7 @@ from bms.racks import RackConfig
 from hal.contract import Clock, RackInfo, Truth
 from hal.pcs import Ask, North, Ratings, open_north
 
-REQUEST = {Ask.OPEN: Request.OPEN, Ask.CONNECT: Request.CONNECT, Ask.RESET: Request.RESET}
+log = logging.getLogger(__name__)
 
 
 def ratings_of(config: RackConfig, info: RackInfo) -> Ratings:
@@ -45,6 +46,7 @@ class NorthSide:
     def __init__(self, sides: Sequence[North], controller: Controller) -> None:
         self.sides, self._controller = tuple(sides), controller
         self._local = False
+        self._silences = [0] * len(self.sides)
         self._stack = contextlib.ExitStack()
 
     def __str__(self) -> str:
@@ -79,8 +81,11 @@ class NorthSide:
     def __call__(self, step: int, now_s: float, dt_s: float, truth: Truth | None) -> None:
         """Show a step to every side."""
         controller = self._controller
-        for side in self.sides:
+        for k, side in enumerate(self.sides):
             side.publish(controller.measurement, controller.command, now_s, local=self._local)
+            if side.silences != self._silences[k]:
+                self._silences[k] = side.silences
+                log.warning("%s: nobody is heard there any more: the rack is opened", side.address)
 
     def told(self) -> list[dict[str, Any]]:
         """What a summary says of every side."""

@@ -199,7 +199,9 @@ def test_set_op_connects_and_disconnects(steered: tuple[Plant, EnergyManager]) -
     assert not plant.closed
 
 
-def test_silence_ramps_to_nothing_and_opens_each_in_its_time(steered: tuple[Plant, EnergyManager]) -> None:
+def test_silence_ramps_to_nothing_and_opens_each_in_its_time(
+    steered: tuple[Plant, EnergyManager], caplog: pytest.LogCaptureFixture
+) -> None:
     plant, manager = steered
     connect(plant, manager)
     machine, ramp_s = plant.config.machine, plant.config.limits.ramp_s
@@ -212,6 +214,9 @@ def test_silence_ramps_to_nothing_and_opens_each_in_its_time(steered: tuple[Plan
     assert manager.battery.Evt1.value & 1
     assert manager.battery.EvtVnd1.value == 1 << 15
     assert manager.own.Mgr.value == 2
+    assert [record.getMessage() for record in caplog.records if "nobody is heard there" in record.getMessage()] == [
+        f"{plant.sides}: nobody is heard there any more: the rack is opened"
+    ]
     limits: list[float] = [manager.limits()[1]]
     start_s = plant.clock.now_s()
     while plant.closed:

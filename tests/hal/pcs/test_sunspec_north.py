@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import socket
+import ssl
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sunspec2.modbus.client import SunSpecModbusClientDeviceRTU
 
-from hal.codec.modbus import Refusal, Refused
+from hal.codec.modbus import Refusal, Refused, mbap
 from hal.contract import NO_INDEX, Command, Measurement, Quality, RackInfo, RackState
 from hal.pcs import Ask, Ratings
 from hal.pcs.sunspec_north import NorthRegisters, SunSpecNorth, north_profile
@@ -264,3 +268,49 @@ def test_whatever_is_written_leaves_registers_that_can_be_read(data: st.DataObje
 
 
 SHARED = Side()
+
+
+# ------------------------------------------------------------------------------------------------------------ on wires
+
+
+@pytest.mark.parametrize(("role", "may"), [("controller", True), ("operator", False)])
+def test_over_tls_the_role_of_a_controller_gives_orders_and_others_read(role: str, may: bool, tmp_path: Path) -> None:
+    certificates = pytest.importorskip("certificates")
+    authority = certificates.Authority(tmp_path, "authority")
+    (cert, key), (own, own_key) = authority.issue("server"), authority.issue("client", certificates.utf8(role))
+    north = SunSpecNorth(f"modbus:tls://127.0.0.1:0?cert={cert}&key={key}&ca={authority.path}", INFO, Time(), RATINGS)
+    north.start()
+    context = ssl.create_default_context(cafile=str(authority.path))
+    context.load_cert_chain(own, own_key)
+    port = int(north.address.rpartition(":")[2])
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), 10.0) as plain,
+            context.wrap_socket(plain, server_hostname="rack") as client,
+        ):
+            replies = []
+            for pdu in (struct.pack(">BHH", 3, 40000, 2), struct.pack(">BHH", 6, 40120, 1)):  # the mark; SetOp
+                client.sendall(mbap(1, 1, pdu))
+                replies.append(client.recv(260)[7:])
+    finally:
+        north.stop()
+    assert replies[0] == b"\x03\x04SunS"
+    assert replies[1] == (struct.pack(">BHH", 6, 40120, 1) if may else bytes((0x86, Refused.ILLEGAL_FUNCTION)))
+    assert north.ask(0.0) == (Ask.CONNECT if may else Ask.OPEN)
+
+
+def test_pysunspec2_steers_over_a_serial_line() -> None:
+    north = SunSpecNorth("modbus:rtu://pty?baud=1000000", INFO, Time(), RATINGS)
+    north.publish(Measurement(20, 5), Command(20, 5), 3.0, local=False)
+    north.start()
+    device = SunSpecModbusClientDeviceRTU(1, north.wire.device, 115200, timeout=10)  # type: ignore[union-attr]
+    try:
+        device.scan()
+        battery = device.models[802][0]
+        assert (battery.State.value, battery.Hb.value) == (2, 3)
+        battery.SetOp.value = 1
+        battery.write()
+    finally:
+        device.close()
+        north.stop()
+    assert north.ask(3.1) == Ask.CONNECT
