@@ -92,6 +92,15 @@ def test_a_runaway_has_a_bit_of_the_vendor_and_no_other_fault_has_that() -> None
         assert having == [fault]
 
 
+@pytest.mark.parametrize(("cause", "fail"), [(313, 1), (353, 6), (0, 3), (993, 3)])
+def test_the_fault_that_came_first_says_why_it_failed(cause: int, fail: int) -> None:
+    command = Command(4, 1)
+    for fault in (Fault.CELL_OVERVOLTAGE, Fault.EMERGENCY_STOP, Fault.CONTACTOR_STUCK_OPEN):
+        command.fault_fatal[fault // 32] |= np.uint32(1 << fault % 32)
+    command.head["cause"] = cause
+    assert TABLE.shown(command).con_fail == fail
+
+
 def test_what_prevents_connecting_is_told_already_as_a_warning() -> None:
     told = {fault: TABLE.shown(with_fault(fault, Severity.WARNING)).con_fail for fault in Fault}
     assert told[Fault.PRECHARGE_ATTEMPTS] == 7
@@ -112,8 +121,6 @@ def test_events_of_several_faults_are_those_of_each(
             expected = [a | b for a, b in zip(expected, (one.evt1, one.vendor, one.near), strict=True)]
     shown = TABLE.shown(command)
     assert [shown.evt1, shown.vendor, shown.near] == expected
-    if cause // 10 in fatal:
-        assert shown.con_fail == TABLE.of(cause // 10).con_fail or shown.con_fail == 8
     assert (shown.con_fail != 0) >= bool(fatal)
 
 

@@ -6,6 +6,7 @@ import math
 import socket
 import ssl
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from sunspec2.modbus.client import SunSpecModbusClientDeviceRTU
 
 from hal.codec.modbus import Refusal, Refused, mbap
+from hal.codec.register_map import RegisterMap
 from hal.contract import NO_INDEX, Command, Measurement, Quality, RackInfo, RackState
 from hal.pcs import Ask, Ratings
 from hal.pcs.sunspec_north import NorthRegisters, SunSpecNorth, north_profile
@@ -153,6 +155,22 @@ def test_everything_else_is_for_reading(side: Side) -> None:
             with pytest.raises(Refusal) as refusal:
                 side.session.write(address, b"\0\1")
             assert refusal.value.code == Refused.ILLEGAL_ADDRESS
+
+
+@pytest.mark.parametrize("model", [802, 803, 804])
+def test_a_model_that_is_not_writable_takes_no_orders(side: Side, model: int) -> None:
+    profile = north_profile(RATINGS)
+    models = tuple(replace(one, writable=one.writable and one.model.id != model) for one in profile.models)
+    registers = NorthRegisters(
+        RegisterMap(replace(profile, models=models), INFO),
+        side.clock,
+        side.north.manager,
+        RATINGS,
+        writable=True,
+        hold_s=1.0,
+        control_s=1.0,
+    )
+    assert set(registers.orders) == {side.place(*order)[0] for order in ORDERS if order[0] != model}
 
 
 def test_a_side_that_only_looks_takes_no_orders_and_wants_nothing() -> None:
