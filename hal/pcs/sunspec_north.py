@@ -23,11 +23,11 @@ from hal.codec.modbus_url import parse
 from hal.codec.register_map import RegisterMap
 from hal.codec.register_profile import Profile
 from hal.codec.register_profile import parse as parse_profile
-from hal.contract import Clock, Command, Measurement, RackInfo, RackState
+from hal.contract import Clock, Command, Measurement, RackInfo
 from hal.errors import ConfigError
 from hal.pcs import Ask, Ratings, events
 from hal.pcs.energy_manager import VALUES, EnergyManager
-from hal.pcs.told import known, ratings_told, tell
+from hal.pcs.told import known, ratings_told, state_of, tell
 from hal.registry import parse_url
 from hal.serve.modbus import WIRE_OPTIONS, address_of, control_s, hold_s, wire_at
 from hal.serve.sessions import InControl, Walk
@@ -104,7 +104,7 @@ class NorthRegisters(InControl):
             source.command.copy_from(command)
             source.commanded = True
             source.count = (source.count + 1) & 0xFFFFFFFF
-            self.manager.saw(RackState(int(command.head["state"][0])))
+            self.manager.saw(state_of(command))
             source.told = tell(self._events, self._ratings, self.manager, measurement, command, now_s, local=local)
             self.now = self.map.encode()
 

@@ -20,6 +20,7 @@ _DISABLED = {
     RackState.TRANSPORT_DRAIN: OTHER,
     RackState.TRANSPORT: OTHER,
 }
+_STATES = frozenset(int(state) for state in RackState)
 _MAINS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE)
 _CHANNELS = tuple(f.name for f in MEASUREMENT.fields if f.kind == "f4" and not f.name.endswith("_age_s"))
 
@@ -30,6 +31,12 @@ def known(measurement: Measurement, out: Measurement) -> None:
     for name in _CHANNELS:
         values = out.head if name in (out.head.dtype.names or ()) else out.raw
         values[name][values[f"{name}_quality"] != 0] = math.nan
+
+
+def state_of(command: Command) -> RackState:
+    """The state that a command tells; FAULT for a number that is none."""
+    number = int(command.head["state"][0])
+    return RackState(number) if number in _STATES else RackState.FAULT
 
 
 def tell(
@@ -44,7 +51,7 @@ def tell(
 ) -> dict[str, float]:
     """Values of `hal.codec.register_profile.TOLD` for a step. Limits are rounded down to 0.1 A: never more is told."""
     head = command.head[0]
-    state = RackState(int(head["state"]))
+    state = state_of(command)
     shown = events.shown(command)
     silent = manager.presence == Presence.SILENT
     charge_a, discharge_a = _down(head["limit_charge_a"]), _down(head["limit_discharge_a"])

@@ -288,6 +288,17 @@ def test_whatever_is_written_leaves_registers_that_can_be_read(data: st.DataObje
 SHARED = Side()
 
 
+@settings(max_examples=100)
+@given(st.randoms(use_true_random=False))
+def test_records_of_any_bytes_are_shown_somehow(random: Any) -> None:
+    for record in (SHARED.m, SHARED.c):
+        record.bytes[:] = np.frombuffer(random.randbytes(len(record.bytes)), np.uint8)
+    with np.errstate(all="ignore"):
+        SHARED.north.publish(SHARED.m, SHARED.c, 1.0, local=False)
+    assert SHARED.raw(802, "State") in (1, 2, 3, 4, 5, 6, 99)
+    assert len(SHARED.registers.now) == 2 * SHARED.registers.map.size
+
+
 # ------------------------------------------------------------------------------------------------------------ on wires
 
 
