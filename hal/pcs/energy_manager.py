@@ -35,6 +35,9 @@ VALUES: Mapping[str, range] = {
 REFUSING = frozenset((RackState.FAULT, RackState.EMERGENCY_STOP, RackState.MAINTENANCE))
 """States in which nobody connects from afar; getting into one ends what was wanted."""
 
+MOST_WAITING = 256
+"""Orders that may wait for a step: a controller that does not step takes no more."""
+
 Order = tuple[str, int]
 
 
@@ -66,8 +69,9 @@ class EnergyManager:
     def give(self, orders: Iterable[Order]) -> bool:
         """Take orders for the next step, all or none; False: one is impossible, or would not be followed now."""
         with self._lock:
-            kept = list(orders)
-            seen = [*self._orders]
+            kept, seen = list(orders), list(self._orders)
+            if len(seen) + len(kept) > MOST_WAITING:
+                return False
             for name, value in kept:
                 if value not in VALUES[name]:
                     return False

@@ -102,7 +102,7 @@ class NorthRegisters(InControl):
         with self._lock:  # an order that comes meanwhile is shown until it is done
             known(measurement, source.measurement)
             source.command.copy_from(command)
-            source.commanded = True
+            source.commanded = bool(command.head["heartbeat"][0])  # before the first step nothing is estimated
             source.count = (source.count + 1) & 0xFFFFFFFF
             self.manager.saw(state_of(command))
             source.told = tell(self._events, self._ratings, self.manager, measurement, command, now_s, local=local)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hal.contract import RackState
 from hal.pcs import Ask
-from hal.pcs.energy_manager import REFUSING, VALUES, EnergyManager, Presence
+from hal.pcs.energy_manager import MOST_WAITING, REFUSING, VALUES, EnergyManager, Presence
 
 SILENT_S = 5.0
 
@@ -126,6 +126,13 @@ def test_what_no_order_is_changes_nothing(manager: EnergyManager, order: tuple[s
     assert not manager.give([("alm_rst", 1), order])
     assert str(manager.shown()) == str(before)
     assert step(manager, 0.0) == Ask.OPEN
+
+
+def test_a_controller_that_does_not_step_takes_no_more_orders(manager: EnergyManager) -> None:
+    taken = [manager.give([("ctrl_hb", k % 60)]) for k in range(MOST_WAITING + 10)]
+    assert taken == [True] * MOST_WAITING + [False] * 10
+    step(manager, 0.0)
+    assert manager.give([("set_op", 1)])
 
 
 class Machine(RuleBasedStateMachine):

@@ -42,6 +42,7 @@ class Side:
         self.registers: NorthRegisters = self.north.registers
         self.session = self.registers.session()
         self.m, self.c = Measurement(20, 5), Command(20, 5)
+        self.c.head["heartbeat"] = 1
 
     def place(self, model: int, name: str) -> tuple[int, Any]:
         placed = next(p for p in self.registers.map.placed if p.model.id == model)
@@ -119,6 +120,15 @@ def test_a_value_that_is_not_good_is_no_value(side: Side) -> None:
 
 def test_before_the_first_step_there_is_a_nameplate_and_nothing_else(side: Side) -> None:
     assert [side.raw(802, n) for n in ("WHRtg", "VMax", "V", "State", "SoC")] == [14634, 582, 65535, 65535, 65535]
+
+
+def test_before_the_first_decision_nothing_is_estimated(side: Side) -> None:
+    side.c.head["heartbeat"] = 0
+    side.step(RackState.INIT)
+    assert [side.raw(802, n) for n in ("State", "SoC", "SoH", "AChaMax")] == [2, 65535, 65535, 0]
+    side.c.head["heartbeat"] = 1
+    side.step(RackState.INIT)
+    assert side.raw(802, "SoC") == 0
 
 
 @pytest.mark.parametrize(
