@@ -157,6 +157,8 @@ class Source:
         self.command = Command(info.n_cells, info.n_sensors)
         self.commanded = False
         self.count = 0
+        self.told: dict[str, float] = {}
+        """Values of `register_profile.TOLD`; what is not here has no value."""
         self._starts = np.concatenate(([0], np.cumsum(sizes.modules)[:-1]))
         self._kept: dict[str, F8] = {}
 
@@ -178,6 +180,8 @@ class Source:
         room, dot, name = channel.partition(".")
         if channel == "served.count":
             return np.array([self.count], np.float64)
+        if room == "told":
+            return np.array([self.told.get(name, np.nan)], np.float64)
         if channel == "cell_degc":
             return self.field("sensor_degc")[self.info.sensor_of_cell]
         if dot and room == "info":
@@ -187,7 +191,8 @@ class Source:
         name = name if dot else channel
         values = getattr(record, name, None)
         if values is not None:
-            return np.asarray(values, np.float64)
+            numbers = np.asarray(values, np.float64)
+            return np.where(numbers == NO_INDEX, np.nan, numbers) if name == "reason_index" else numbers
         one = record.head[name].astype(np.float64)
         if dot and not self.commanded and record.head[name].dtype.kind == "f":
             one[:] = np.nan  # nothing has been asked for yet

@@ -32,12 +32,21 @@ _DIMS = {"cells": ("cell", "mask", "pairs"), "sensors": ("sensor",)}
 _DERIVED = {"served.count": "", "cell_degc": "cells"}
 _WHOLE = {"max", "min", "mean", "sum", "max_at", "min_at"}
 
+TOLD = (
+    *("state", "evt1", "evt_vnd1", "evt_vnd2", "con_fail", "disabled_for", "closed", "local"),
+    *("hb", "ctrl_hb", "manager", "silent_s", "set_op", "alm_rst", "set_ena", "set_con", "enabled"),
+    *("charge_limit_a", "discharge_limit_a"),
+    *("energy_wh", "charge_w", "discharge_w", "charge_v", "discharge_v", "soc_min", "soc_max"),
+)
+"""What a controller tells beside its command (`hal.pcs`): there for points as `told.NAME`, no value elsewhere."""
+
 FIELDS: dict[str, str] = (
     {f.name: f.dims for f in MEASUREMENT.fields}
     | {f"command.{f.name}": f.dims for f in COMMAND.fields}
     | {f"info.{f.name}": "" for f in fields(RackInfo) if f.name != "capabilities"}
     | {f"info.{f.name}": "" for f in fields(Capabilities)}
     | {"info.sensor_of_cell": "cells"}
+    | {f"told.{name}": "" for name in TOLD}
     | _DERIVED
 )
 """Every field that a point may carry, and what it is counted over ('' for one value)."""
