@@ -52,7 +52,7 @@ def test_ours_is_for_a_rack_of_any_size() -> None:
     assert (shipped.info.n_cells, shipped.info.n_sensors, shipped.info.cell) == (416, 104, "")
     assert (len(shipped.measurement_messages()), len(shipped.command_messages())) == (178, 12)
     assert shipped.command_messages()[-1].name == "RackCommand"
-    assert shipped.protection == Protection("Crc", "AliveCounter")
+    assert shipped.protection == (Protection("Crc", "AliveCounter"),)
     small = load("reference", rack={"n_cells": 10, "n_sensors": 4, "cell": "na_185", "n_parallel": 2}, address="here")
     assert (small.info.name, small.info.cell, small.info.n_parallel) == ("here", "na_185", 2)
     assert small.info.sensor_of_cell.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
@@ -68,7 +68,7 @@ def test_a_users_own_is_read(tmp_path: Path) -> None:
     assert own.measurement["current_a"].factor == -1.0
     assert own.measurement["interlock_closed"].constant == 1.0
     assert own.info.sensor_of_cell.dtype == np.uint16
-    assert (own.protection, own.bitrate, own.layout, own.stale_cycles) == (None, 250000, 0, 5.0)
+    assert (own.protection, own.bitrate, own.layout, own.stale_cycles) == ((), 250000, 0, 5.0)
     assert not any((own.info.capabilities.contactors, own.info.capabilities.precharge, own.info.capabilities.gas))
 
 
@@ -82,7 +82,7 @@ def test_a_users_own_is_read(tmp_path: Path) -> None:
         ("250000", '"fast"', "[can] bitrate = 'fast': expected int"),
         ("250000", "true", "[can] bitrate = True: expected int"),
         ('commit = "Order"', 'commit = "Ordr"', "[can] commit = 'Ordr': a message of [command] signals is needed"),
-        ("[rack]", 'protection = { crc = "a" }\n[rack]', "[can.protection] has the keys crc and counter, not crc"),
+        ("[rack]", 'protection = { crc = "a" }\n[rack]', "[can.protection] has the keys crc and counter, or counter and values, not crc"),
         ("n_cells = 2", "n_cells = 0", "0 cells and 1 sensors: 1 to 65,535 of each"),
         ("n_cells = 2", "n_cells = 3", "there is no signal Cell3"),
         ("n_cells = 2", "n_cells = 2\nsensor_of_cell = [0, 1]", "[rack] sensor_of_cell: 2 numbers from 0 to 0"),
@@ -128,7 +128,11 @@ def test_a_message_without_a_cycle_is_told_and_the_profile_may_give_it(tmp_path:
 @pytest.mark.parametrize(
     ("name", "rack", "complaint"),
     [
-        ("referenc", {}, "profile 'referenc': unknown; write reference, or the path of a .toml file"),
+        (
+            "referenc",
+            {},
+            r"profile 'referenc': unknown; write .*reference, or the path of a .toml file \(did you mean 'reference'",
+        ),
         ("none.toml", {}, "none.toml: cannot be read"),
         ("reference", {"n_cells": 5000}, "1 to 4095 of each"),
         ("reference", {"n_cells": 4000}, "need 1334 identifiers, 1024 are theirs; use fd=1"),
