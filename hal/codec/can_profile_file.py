@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,19 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 FIXED = "fixed"
 
-_CHANNEL_KEYS = ("signal", "bits", "valid", "invalid", "factor", "offset", "table", "other", "constant", "first")
+_CHANNEL_KEYS = (
+    "signal",
+    "bits",
+    "valid",
+    "invalid",
+    "factor",
+    "offset",
+    "table",
+    "send",
+    "other",
+    "constant",
+    "first",
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +52,9 @@ class Channel:
 
     value = signal * `factor` + `offset`. `bits`: signal k is bit k of a whole number. `valid` names the signals that
     are 1 where the value is good, or with `inverted` 0; it is empty where there are none. A `table` of whole
-    numbers turns signals into values of the field, and back, the first that fits; `other` is the value of signals that
-    it does not name, and what other values are sent as. A field with a `constant` has no signal.
+    numbers turns signals into values of the field, `send` values of the field into signals; `other` is the value of
+    signals that are not in the table, and what values that are not in `send` are sent as. A field with a
+    `constant` has no signal.
     """
 
     name: str
@@ -53,6 +66,7 @@ class Channel:
     offset: float = 0.0
     constant: float | None = None
     table: Mapping[int, int] = field(default_factory=dict)
+    send: Mapping[int, int] = field(default_factory=dict)
     other: int = 0
 
 
@@ -155,23 +169,30 @@ class ProfileFile:
             raise ConfigError(
                 f"{self.source}: {where}: {size} signals are needed; write {{}} where their number stands"
             )
-        table, other = self._table(where, entry, whole and not bits)
-        return Channel(name, signals, valid, guard == "invalid", bool(bits), factor, offset, None, table, other)
+        found = Channel(name, signals, valid, guard == "invalid", bool(bits), factor, offset)
+        return self._tabled(where, entry, found, whole and not bits)
 
-    def _table(self, where: str, entry: Mapping[str, Any], may_be: bool) -> tuple[dict[int, int], int]:
-        given = self.typed(f"{where} table", entry.get("table", {}), dict)
+    def _tabled(self, where: str, entry: Mapping[str, Any], channel: Channel, may_be: bool) -> Channel:
+        """`channel` with the tables that turn numbers into others."""
+        table, send = (self._table(f"{where} {key}", entry.get(key, {})) for key in ("table", "send"))
         other = self.typed(f"{where} other", entry.get("other", 0), int)
-        if not given:
-            return {}, other
-        try:
-            table = {int(number): self.typed(f"{where} table {number}", value, int) for number, value in given.items()}
-        except ValueError as error:
-            raise ConfigError(f"{self.source}: {where} table: {error}; write numbers, {{ SIGNAL = VALUE }}") from None
+        if not table:
+            if send or "other" in entry:
+                raise ConfigError(f"{self.source}: {where}: send and other go with a table, {{ SIGNAL = VALUE }}")
+            return channel
         if not may_be or not {"factor", "offset"}.isdisjoint(entry):
             raise ConfigError(f"{self.source}: {where} table: for one whole number, without factor, offset and bits")
-        if other not in table.values():
+        back = {value: signal for signal, value in reversed(list(table.items()))} | send
+        if other not in back:
             raise ConfigError(f"{self.source}: {where} other = {other}: no signal of the table stands for it; add one")
-        return table, other
+        return replace(channel, table=table, send=back, other=other)
+
+    def _table(self, where: str, given: Any) -> dict[int, int]:
+        try:
+            pairs = self.typed(where, given, dict).items()
+            return {int(number): self.typed(f"{where} {number}", value, int) for number, value in pairs}
+        except ValueError as error:
+            raise ConfigError(f"{self.source}: {where}: {error}; write whole numbers, {{ 1 = 3 }}") from None
 
     def _names(self, where: str, text: str, first: int, size: int) -> Iterator[str]:
         """The names that a template stands for."""

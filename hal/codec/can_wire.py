@@ -61,7 +61,7 @@ class _Part:
     real: bool
     bits: bool
     table: Mapping[int, int]
-    back: Mapping[int, int]  # from values of the field to those of the signal
+    send: Mapping[int, int]
     other: int
 
     def looked_up(self, value: float) -> float:
@@ -71,7 +71,7 @@ class _Part:
     def coded(self, value: Any) -> Any:
         """What its signals are to hold: bit by bit, where each has one, or as the table says."""
         if self.table:
-            return float(self.back.get(int(value[0]), self.back[self.other]))
+            return float(self.send.get(int(value[0]), self.send[self.other]))
         return (int(value[0]) >> np.arange(self.hi - self.lo)) & 1 if self.bits else value
 
 
@@ -108,9 +108,8 @@ class _Flat:
             inverted += [channel.inverted] * len(channel.signals)
             spare += [not channel.table] * len(channel.signals)
             name = channel.name
-            back = {value: signal for signal, value in reversed(list(channel.table.items()))}
             shape = bool(_DIMS[name]), _KINDS[name][0] == "f", channel.bits
-            self.parts.append(_Part(name, lo, len(places), *shape, channel.table, back, channel.other))
+            self.parts.append(_Part(name, lo, len(places), *shape, channel.table, channel.send, channel.other))
         self.places: I8 = np.array(places, np.int64)
         self.factor: F8 = np.array(factor)
         self.offset: F8 = np.array(offset)

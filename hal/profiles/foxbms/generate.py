@@ -72,7 +72,16 @@ def unit(n_cells: int, n_sensors: int) -> str:
             100,
         ),
         Frame(
-            "State", 0x220, UNIT, CONTROLLER, (Value("InsulationMonitoring", 13, 1), Value("InterlockOpen", 22, 1)), 100
+            "State",
+            0x220,
+            UNIT,
+            CONTROLLER,
+            (
+                Value("BmsState", 3, 4, values=BMS_STATES),
+                Value("InsulationMonitoring", 13, 1),
+                Value("InterlockOpen", 22, 1),
+            ),
+            100,
         ),
         Frame(
             "PackValues",
@@ -94,7 +103,6 @@ def unit(n_cells: int, n_sensors: int) -> str:
             CONTROLLER,
             (
                 Value("StringNumber", 3, 4, page=MULTIPLEXER),
-                Value("StringConnected", 4, 1, page=0),
                 Value("ContactorErrors", 33, 2, page=0),
                 Value("CurrentError", 43, 1, page=0),
                 Value("StringVoltageError", 46, 1, page=0),

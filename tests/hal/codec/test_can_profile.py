@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hal.codec.can_profile import load
-from hal.codec.frames import Protection
+from hal.codec.can_profile import load, names
+from hal.codec.can_protection import Protection
 from hal.errors import ConfigError
 
 DBC = """
@@ -146,3 +146,75 @@ def test_what_is_no_profile_is_told(name: str, rack: dict[str, int], complaint: 
 def test_the_size_of_a_users_own_is_fixed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="n_cells = 3: the DBC is for 2; change the profile"):
         load(write(tmp_path), rack={"n_cells": 3})
+
+
+ADD_ON = """
+[can]
+dbc = "sensor.dbc"
+protection = { counter = "N", values = 16 }
+[capabilities]
+insulation = true
+[measurement]
+current_a = { signal = "I" }
+"""
+ADD_ON_DBC = """
+BO_ 300 Sensor: 8 S
+ SG_ N : 0|4@1+ (1,0) [0|0] "" B
+ SG_ I : 8|16@1- (0.1,0) [0|0] "A" B
+BA_ "GenMsgCycleTime" BO_ 300 10;
+"""
+
+
+def add_on(folder: Path, toml: str = ADD_ON, dbc: str = ADD_ON_DBC) -> str:
+    (folder / "sensor.dbc").write_text(dbc)
+    path = folder / "sensor.toml"
+    path.write_text(toml)
+    return str(path)
+
+
+def test_an_add_on_replaces_what_the_rack_tells(tmp_path: Path) -> None:
+    path = f"{write(tmp_path)},{add_on(tmp_path)}"
+    own = load(path)
+    assert own.measurement["current_a"].signals == ("I",)
+    assert [m.name for m in own.measurement_messages()] == ["Measured", "Sensor"]
+    assert own.protection == (Protection("", "N", 16),)
+    assert own.info.capabilities.insulation
+    write(tmp_path, TOML.replace("[can]", '[can]\nadd = ["sensor.toml"]'))
+    assert load(str(tmp_path / "own.toml")).measurement["current_a"].signals == ("I",), "one that lies beside it"
+    assert load(f"{tmp_path / 'own.toml'},ivt").measurement["current_a"].signals == ("IvtCurrent",)
+
+
+def test_what_cannot_be_added_is_told(tmp_path: Path) -> None:
+    own, sensor = write(tmp_path), add_on(tmp_path)
+    (tmp_path / "two.toml").write_text(TOML)
+    for name, complaint in (
+        (sensor, "sensor.toml: an add-on, without the table [rack]; write for example foxbms,"),
+        ("ivt", "profile ivt: an add-on, without the table [rack]; write for example foxbms,ivt"),
+        (f"{own},{tmp_path / 'two.toml'}", "two.toml: a profile of its own, with the table [rack]; only an add-on can"),
+        (f"{own},iv", "profile 'iv': unknown; write "),
+        ("reference,bender", "message BenderInfo (0x37): "),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(name)
+        assert complaint in str(caught.value)
+    add_on(tmp_path, dbc=ADD_ON_DBC.replace("300", "10").replace("Sensor", "Measured"))
+    with pytest.raises(
+        ConfigError, match=r"message Measured \(0xa\): .*own.dbc has Measured \(0xa\); these two cannot"
+    ):
+        load(f"{own},{sensor}")
+
+
+def test_a_profile_may_be_served_as_another(tmp_path: Path) -> None:
+    own = write(tmp_path, TOML.replace("[can]", '[can]\nserve = "other.toml"'))
+    (tmp_path / "other.toml").write_text(TOML.replace("250000", "125000"))
+    assert (load(own).bitrate, load(own, serving=True).bitrate) == (250000, 125000)
+    assert load("foxbms", serving=True).source == "profile foxbms (afe.toml)"
+
+
+def test_foxbms_is_for_a_rack_of_any_size() -> None:
+    small = load("foxbms,ivt", rack={"n_cells": 18, "n_sensors": 8})
+    assert (small.info.n_cells, len(small.measurement["cell_v"].signals)) == (18, 18)
+    pages = {s.page for m in small.database.messages if m.name == "CellVoltages" for s in m.signals}
+    assert pages == {None, 0, 1, 2, 3, 4}
+    assert [m.name for m in small.measurement_messages()][-2:] == ["IvtVoltage1", "IvtVoltage3"]
+    assert names() == ["bender", "foxbms", "ivt", "reference"]

@@ -39,7 +39,6 @@ THEIRS = {
     0x234: {"InsulationResistance": "InsulationResistance"},
     0x240: {
         "StringNumber": "f_StringState_Mux",
-        "StringConnected": "IsStringConnected",
         "CurrentError": "StringCurrentMeasurementError",
         "StringVoltageError": "StringVoltageMeasurementError",
     },
