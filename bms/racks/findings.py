@@ -16,7 +16,7 @@ ERROR, WARNING = "error", "warning"
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. `value` is written as the file would write it."""
+    """One finding. `value` is written as the file would write it; '' where nothing stands there."""
 
     severity: str
     source: str
@@ -26,7 +26,8 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.key} = {self.value}: {self.text}; {self.remedy}"
+        about = f"{self.key} = {self.value}" if self.value else self.key
+        return ": ".join(filter(None, (self.source, about, "; ".join(filter(None, (self.text, self.remedy))))))
 
 
 class Findings:

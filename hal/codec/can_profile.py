@@ -19,7 +19,7 @@ from hal.codec.can_profile_file import Channel, ProfileFile, read
 from hal.codec.can_protection import Protection
 from hal.codec.dbc import Database, Message, parse
 from hal.contract import COMMAND, MEASUREMENT, Capabilities, RackInfo
-from hal.errors import ConfigError, nearest
+from hal.errors import ConfigError, nearest, noting
 from hal.profiles.foxbms import generate as foxbms
 from hal.profiles.reference import generate as reference
 
@@ -45,8 +45,8 @@ _FIELDS = {layout: {f.name: f for f in layout.fields} for layout in (MEASUREMENT
 class CanProfile:
     """A profile that is ready for a rack: database, channels by field, and what the rack is.
 
-    `fixed` are signals that are sent with one value for ever, `derived` channels of what only a server sends, `unused`
-    patterns of signals that nothing needs, on purpose.
+    `fixed` are signals that are sent with one value for ever, `derived` channels of what only a server sends,
+    `replaced` those that an add-on has taken the place of, `unused` patterns of signals that nothing needs, on purpose.
     """
 
     source: str
@@ -64,6 +64,7 @@ class CanProfile:
     fd: bool = False
     fixed: Mapping[str, float] = field(default_factory=dict)
     derived: Mapping[str, Channel] = field(default_factory=dict)
+    replaced: tuple[Channel, ...] = ()
     unused: tuple[str, ...] = ()
 
     def measurement_messages(self, derived: bool = False) -> tuple[Message, ...]:
@@ -109,30 +110,42 @@ def load(
     rack: Mapping[str, Any] | None = None,
     address: str = "can",
     serving: bool = False,
+    flaws: list[ConfigError] | None = None,
 ) -> CanProfile:
     """The profile `name`: one of `names()`, or the path of a TOML file; after commas, add-ons. Raises `ConfigError`.
 
     `rack` changes the table [rack] (of a user's profile all but the sizes); `address` is what the rack is called. `fd`
-    takes the DBC for CAN FD. `serving`: what a rack is that is offered with this profile, where it says so.
+    takes the DBC for CAN FD. `serving`: what a rack is that is offered with this profile, where it says so. With
+    `flaws`, as many mistakes as can be told apart go there, and what they are in is left out.
     """
+    return _Mix(_parts(name, serving, flaws), fd, rack or {}, flaws).profile(address)
+
+
+def variants(name: str) -> list[tuple[bool, bool]]:
+    """What the profile `name` has, as (`fd`, `serving`) for `load`: itself first. Raises `ConfigError`."""
+    first = name.split(",")[0]
+    can = read(*_find(first), []).tables.get("can", {})
+    return [(False, False)] + [(False, True)] * ("serve" in can) + [(True, False)] * ("fd_dbc" in can)
+
+
+def _parts(name: str, serving: bool, flaws: list[ConfigError] | None) -> list[tuple[Path, ProfileFile]]:
+    """The files of a profile: its own, then those of its add-ons."""
     first, *more = name.split(",")
     path, source = _find(first)
-    file = read(path, source)
+    file = read(path, source, flaws)
     if serving and "serve" in file.tables.get("can", {}):
         path = path.parent / file.get("can", "serve", str)
-        file = read(path, f"{source} ({path.name})" if path.parent.parent == FOLDER else str(path))
+        file = read(path, f"{source} ({path.name})" if path.parent.parent == FOLDER else str(path), flaws)
     if "rack" not in file.tables:
         raise ConfigError(f"{file.source}: an add-on, without the table [rack]; write for example foxbms,{first}")
-    added = list(dict.fromkeys([*file.names("can", "add"), *more]))
     parts = [(path, file)]
-    for one in added:
-        # an add-on of a file of one's own may lie beside it
-        beside = path.parent / one
+    for one in dict.fromkeys([*file.names("can", "add"), *more]):
+        beside = path.parent / one  # where an add-on of one's own may lie
         where, called = (beside, str(beside)) if one.endswith(".toml") and beside.is_file() else _find(one)
-        parts.append((where, read(where, called)))
+        parts.append((where, read(where, called, flaws)))
         if "rack" in parts[-1][1].tables:
             raise ConfigError(f"{called}: a profile of its own, with the table [rack]; only an add-on can be added")
-    return _Mix(parts, fd, rack or {}).profile(address)
+    return parts
 
 
 def _find(name: str) -> tuple[Path, str]:
@@ -150,8 +163,14 @@ def _find(name: str) -> tuple[Path, str]:
 class _Mix:
     """A profile and its add-ons, put together: what an add-on has replaces what was there before."""
 
-    def __init__(self, parts: Sequence[tuple[Path, ProfileFile]], fd: bool, changes: Mapping[str, Any]) -> None:
-        self.fd = fd
+    def __init__(
+        self,
+        parts: Sequence[tuple[Path, ProfileFile]],
+        fd: bool,
+        changes: Mapping[str, Any],
+        flaws: list[ConfigError] | None,
+    ) -> None:
+        self.fd, self.flaws = fd, flaws
         (self.path, self.main), *_ = self.parts = list(parts)
         shipped = dict(self.main.tables.get("rack", {}))
         self.resized = False
@@ -185,7 +204,7 @@ class _Mix:
             made = parse(generator(self.n_cells, self.n_sensors), f"{path.parent.name} DBC for {self.n_cells} cells")
             return _timed(file, made)
         try:
-            return _timed(file, parse(dbc.read_text(encoding="utf-8"), str(dbc)))
+            return _timed(file, parse(dbc.read_text(encoding="utf-8"), str(dbc), self.flaws))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file.source}: [can] dbc = {dbc}: cannot be read: {error}") from error
 
@@ -198,12 +217,13 @@ class _Mix:
             sources.append(database.source)
             for message in database.messages:
                 other = next((m for m in found if m.key == message.key or m.name == message.name), None)
-                if other is not None:
-                    raise ConfigError(
-                        f"{database.source}: message {message.name} ({message.identifier:#x}): {sources[0]} has "
-                        f"{other.name} ({other.identifier:#x}); these two cannot be mixed"
-                    )
-                found.append(message)
+                with noting(self.flaws):
+                    if other is not None:
+                        raise ConfigError(
+                            f"{database.source}: message {message.name} ({message.identifier:#x}): {sources[0]} has "
+                            f"{other.name} ({other.identifier:#x}); these two cannot be mixed"
+                        )
+                    found.append(message)
         return Database(" + ".join(sources), tuple(found))
 
     def profile(self, address: str) -> CanProfile:
@@ -215,8 +235,11 @@ class _Mix:
         derived: dict[str, Channel] = {}
         fixed: dict[str, float] = {}
         capabilities: dict[str, bool] = {}
+        replaced: list[Channel] = []
         for file in files:
-            measurement |= file.channels("measurement", sizes, _FIELDS[MEASUREMENT])
+            told = file.channels("measurement", sizes, _FIELDS[MEASUREMENT])
+            replaced += [measurement[name] for name in told if name in measurement]
+            measurement |= told
             command |= file.channels("command", sizes, _FIELDS[COMMAND])
             derived |= file.channels("derived", sizes, DERIVED)
             fixed |= file.fixed()
@@ -238,26 +261,33 @@ class _Mix:
             fd=self.fd,
             fixed=fixed,
             derived=derived,
+            replaced=tuple(replaced),
             unused=tuple(name for file in files for name in file.names("can", "unused")),
         )
-        _check(profile)
+        self._check(profile)
         return profile
 
-
-def _check(profile: CanProfile) -> None:
-    """What a controller cannot do without is there, and every message comes in a cycle."""
-    source = profile.source
-    for needed in NEEDED:
-        if needed not in profile.measurement:
-            raise ConfigError(f"{source}: [measurement] {needed} is missing; a controller cannot do without it")
-    if "contactors" not in profile.command:
-        raise ConfigError(f"{source}: [command] contactors is missing; a controller must be able to open them")
-    for message in (*profile.measurement_messages(derived=True), *profile.command_messages()):
-        if message.cycle_s <= 0:
-            raise ConfigError(
-                f'{profile.database.source}: message {message.name} has no cycle time; add BA_ "GenMsgCycleTime" BO_ '
-                f"{message.key} MILLISECONDS; or [can.cycle_ms] {message.name} to {source}"
-            )
+    def _check(self, profile: CanProfile) -> None:
+        """What a controller cannot do without is there, and every message comes in a cycle."""
+        source = profile.source
+        for table, needed, why in (
+            *(("measurement", name, "a controller cannot do without it") for name in NEEDED),
+            ("command", "contactors", "a controller must be able to open them"),
+        ):
+            with noting(self.flaws):
+                if not any(needed in file.tables.get(table, {}) for _, file in self.parts):
+                    raise ConfigError(f"{source}: [{table}] {needed} is missing; {why}")
+        messages = list(profile.measurement_messages(derived=True))
+        with noting(self.flaws):
+            messages += profile.command_messages()
+        for message in messages:
+            with noting(self.flaws):
+                if message.cycle_s <= 0:
+                    line = f'BA_ "GenMsgCycleTime" BO_ {message.key} MILLISECONDS'
+                    raise ConfigError(
+                        f"{profile.database.source}: message {message.name} has no cycle time; add {line}; "
+                        f"or [can.cycle_ms] {message.name} to {source}"
+                    )
 
 
 def _timed(reader: ProfileFile, database: Database) -> Database:

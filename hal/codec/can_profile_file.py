@@ -11,7 +11,7 @@ from typing import Any
 from hal.codec.can_derived import DERIVED
 from hal.codec.can_protection import COUNTER_VALUES, Protection
 from hal.contract import COMMAND, MEASUREMENT, Capabilities, Field
-from hal.errors import ConfigError, nearest
+from hal.errors import ConfigError, nearest, noting
 
 TABLES: dict[str, tuple[str, ...]] = {
     "can": (
@@ -70,29 +70,40 @@ class Channel:
     other: int = 0
 
 
-def read(path: Path, source: str) -> ProfileFile:
-    """The file of a profile; `source` names it in errors. Raises `ConfigError`."""
+def read(path: Path, source: str, flaws: list[ConfigError] | None = None) -> ProfileFile:
+    """The file of a profile; `source` names it in errors. Raises `ConfigError`, or adds to `flaws` what it can."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return ProfileFile(source, tables)
+    return ProfileFile(source, tables, flaws)
 
 
 class ProfileFile:
-    """The tables of a profile's file, looked at as they are taken."""
+    """The tables of a profile's file, looked at as they are taken.
 
-    def __init__(self, source: str, tables: Mapping[str, Any]) -> None:
+    With `flaws`, mistakes in tables, keys and channels go there, and what they are in is left out.
+    """
+
+    def __init__(self, source: str, tables: Mapping[str, Any], flaws: list[ConfigError] | None = None) -> None:
         self.source = source
-        self.tables = tables
+        self.flaws = flaws
+        self.tables: dict[str, Any] = {}
         for table, content in tables.items():
-            if table not in (*TABLES, FIXED):
-                raise ConfigError(f"{source}: unknown table [{table}]{nearest(table, (*TABLES, FIXED))}")
-            if not isinstance(content, Mapping):
-                raise ConfigError(f"{source}: {table} = {content!r}: expected a table [{table}]")
-            for key in content if table != FIXED else ():
-                if key not in TABLES[table]:
-                    raise ConfigError(f"{source}: [{table}] has no key '{key}'{nearest(key, TABLES[table])}")
+            with noting(flaws):
+                if table not in (*TABLES, FIXED):
+                    raise ConfigError(f"{source}: unknown table [{table}]{nearest(table, (*TABLES, FIXED))}")
+                if not isinstance(content, Mapping):
+                    raise ConfigError(f"{source}: {table} = {content!r}: expected a table [{table}]")
+                self.tables[table] = dict(content)
+                for key in content if table != FIXED else ():
+                    self._known(table, key)
+
+    def _known(self, table: str, key: str) -> None:
+        with noting(self.flaws):
+            if key not in TABLES[table]:
+                del self.tables[table][key]
+                raise ConfigError(f"{self.source}: [{table}] has no key '{key}'{nearest(key, TABLES[table])}")
 
     def get(self, table: str, key: str, kind: type, default: Any = None) -> Any:
         """A value of type `kind`; without a default it must be there."""
@@ -138,7 +149,8 @@ class ProfileFile:
         found = {}
         for name, entry in self.tables.get(table, {}).items():
             size, whole = sizes.get(fields[name].dims, 1), fields[name].kind[0] == "u" and not fields[name].dims
-            found[name] = self._channel(f"[{table}] {name}", name, entry, size, whole)
+            with noting(self.flaws):
+                found[name] = self._channel(f"[{table}] {name}", name, entry, size, whole)
         return found
 
     def _channel(self, where: str, name: str, entry: Any, size: int, whole: bool) -> Channel:

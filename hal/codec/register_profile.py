@@ -108,16 +108,23 @@ def _is_map(file: Traversable) -> bool:
     return "model" in tomllib.loads(file.read_text(encoding="utf-8"))
 
 
+def folder_of(name_or_path: str) -> Traversable:
+    """The folder of a profile, where its own models lie. Raises `ConfigError` for an unknown name."""
+    if _is_path(name_or_path):
+        return Path(name_or_path).parent
+    if name_or_path in names():
+        return resources.files("hal.profiles").joinpath(name_or_path)
+    raise ConfigError(f"unknown profile '{name_or_path}'{nearest(name_or_path, names())}; or give a .toml file")
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".toml") or "/" in name
+
+
 def load(name_or_path: str) -> Profile:
     """A profile by its name in the package, or the path of a .toml file. Raises `ConfigError`."""
-    if name_or_path.endswith(".toml") or "/" in name_or_path:
-        file: Traversable = Path(name_or_path)
-        folder: Traversable = Path(name_or_path).parent
-    elif name_or_path in names():
-        folder = resources.files("hal.profiles").joinpath(name_or_path)
-        file = folder.joinpath("profile.toml")
-    else:
-        raise ConfigError(f"unknown profile '{name_or_path}'{nearest(name_or_path, names())}; or give a .toml file")
+    folder = folder_of(name_or_path)
+    file = Path(name_or_path) if _is_path(name_or_path) else folder.joinpath("profile.toml")
     where = f"profile {name_or_path}"
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
