@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 
-from bms.racks.findings import ERROR, WARNING, Finding
+from bms.racks.findings import ERROR, WARNING, Finding, of_error
 from hal.codec import bus_time, can_profile
 from hal.codec.can_profile import CanProfile
 from hal.codec.can_profile_file import FIXED, Channel
 from hal.codec.can_protection import places_of
-from hal.codec.dbc import DbcError, Message, Signal
+from hal.codec.dbc import Message, Signal
 from hal.codec.frames import Codec, Row
 from hal.errors import ConfigError, nearest, noting
 
@@ -54,25 +53,6 @@ def lint(name: str) -> tuple[str, list[Finding]]:
         found += [*map(of_error, flaws), *told]
         about = about or lints.about()
     return about, list(dict.fromkeys(found))
-
-
-def of_error(error: ConfigError) -> Finding:
-    """A finding out of the one line of an error."""
-    if isinstance(error, DbcError):
-        text = error.text.removeprefix(error.key).removeprefix(":").lstrip()
-        about, remedy = _last(text)
-        return Finding(ERROR, error.source, error.key, error.value, about, remedy)
-    source, _, rest = str(error).partition(": ")
-    about, remedy = _last(rest)
-    key = re.match(r"(\[[\w.]+\](?: (?!is |has )\w+)*|message \w+)(?: = (.*?))?:? (.*)", about)
-    if key is None:
-        return Finding(ERROR, source, "", "", about, remedy)
-    return Finding(ERROR, source, key[1], key[2] or "", key[3], remedy)
-
-
-def _last(text: str) -> tuple[str, str]:
-    about, _, remedy = text.partition("; ")
-    return about, remedy
 
 
 class _Lints:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bms.racks.findings import ERROR, WARNING, Finding
+from bms.racks.findings import ERROR, WARNING, Finding, of_error
 from hal.codec import register_profile
 from hal.codec.register_profile import ModelSpec, Profile, Spec
 from hal.codec.sunspec import SIZES
+from hal.errors import ConfigError
 
 MISSED = {
     "cell_v": (ERROR, "no model tells the voltages of the cells"),
@@ -26,16 +27,19 @@ STANDS_FOR = {"sensor_degc": ("sensor_degc", "cell_degc")}
 
 def lint(name: str) -> tuple[str, list[Finding]]:
     """What the profile is, and all findings about it. Raises `ConfigError` for one that cannot be read."""
-    profile = register_profile.load(name)
+    flaws: list[ConfigError] = []
+    profile = register_profile.load(name, flaws)
+    plain = profile.rack is not None
     found = [
-        *_models(profile, register_profile.folder_of(name)),
+        *map(of_error, flaws),
+        *(() if plain else _models(profile, register_profile.folder_of(name))),
         *_twice(profile),
         *_scales(profile),
         *_missed(profile),
         *_commands(profile),
     ]
     points = sum(len(_specs(one)) for one in profile.models)
-    return f"{profile.source}: {len(profile.models)} models, {points} points", found
+    return f"{profile.source}: {len(profile.models)} {'blocks' if plain else 'models'}, {points} points", found
 
 
 def _specs(one: ModelSpec) -> dict[str, Spec]:
@@ -133,9 +137,9 @@ def _scales(profile: Profile) -> Iterator[Finding]:
 
 
 def _missed(profile: Profile) -> Iterator[Finding]:
-    told = {spec.channel for one in profile.models for spec in _specs(one).values() if spec.plain}
+    heard = {spec.channel for one in profile.models for spec in _specs(one).values() if spec.plain}
     for name, (severity, why) in MISSED.items():
-        if told.isdisjoint(STANDS_FOR.get(name, (name,))):
+        if heard.isdisjoint(STANDS_FOR.get(name, (name,))):
             yield Finding(
                 severity, profile.source, f"field {name}", "", f"missing: {why}", "name the point that carries it"
             )

@@ -33,4 +33,4 @@ def _is_can(name: str) -> bool:
         tables = tomllib.loads(Path(first).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{first}: cannot be read: {error}") from None
-    return "model" not in tables and "base" not in tables
+    return {"model", "block", "base"}.isdisjoint(tables)

@@ -33,7 +33,10 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Point:
-    """One point: `offset` in registers from the start of its model or group, `sf` a scale factor (point or number)."""
+    """One point: `offset` in registers from the start of its model or group, `sf` a scale factor (point or number).
+
+    `swapped`: its low word comes first.
+    """
 
     name: str
     kind: str
@@ -41,6 +44,7 @@ class Point:
     offset: int
     sf: str | int | None
     writable: bool
+    swapped: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bms.racks.findings import ERROR, WARNING, Finding
-from bms.racks.lint_profile_can import lint, of_error
+from bms.racks.findings import ERROR, WARNING, Finding, of_error
+from bms.racks.lint_profile_can import lint
 from hal.codec.can_profile import names
 from hal.errors import ConfigError
 

@@ -80,6 +80,57 @@ def test_the_shipped_one_has_none() -> None:
     assert lint("sunspec") == ("profile sunspec: 9 models, 224 points", [])
 
 
+PLAIN = """
+format = 1
+step = ["Pack.Count"]
+[rack]
+n_cells = 4
+n_sensors = 2
+capacity_ah = 100
+[[block]]
+name = "Pack"
+address = 10
+[block.points]
+Count = { at = 0, type = "uint16", channel = "served.count" }
+Current = { at = 1, type = "int16", channel = "current_a" }
+Voltage = { at = 2, type = "uint16", channel = "pack_v" }
+Closed = { at = 3, type = "bitfield16", channel = "contactors" }
+[[block]]
+name = "Cells"
+address = 20
+each = "cell"
+[block.points]
+Voltage = { at = 0, type = "uint16", channel = "cell_v", factor = 1000 }
+[[block]]
+name = "Sensors"
+address = 30
+each = "sensor"
+[block.points]
+Degrees = { at = 0, type = "int16", channel = "sensor_degc" }
+"""
+
+
+def plain(folder: Path, text: str = PLAIN) -> tuple[str, list[Finding]]:
+    (folder / "plain.toml").write_text(text)
+    return lint(str(folder / "plain.toml"))
+
+
+def test_a_sound_map_of_plain_registers_has_none(tmp_path: Path) -> None:
+    assert plain(tmp_path) == (f"profile {tmp_path}/plain.toml: 3 blocks, 6 points", [])
+
+
+def test_registers_that_overlap_are_findings(tmp_path: Path) -> None:
+    text = PLAIN.replace("address = 30", "address = 23").replace("at = 2", "at = 1").replace('"pack_v"', '"pack_x"')
+    _, found = plain(tmp_path, text)
+    assert [str(finding).partition("plain.toml: ")[2] for finding in found] == [
+        "[[block]] Pack.Voltage = 11: overlaps Pack.Current; move one of them",
+        "[[block]] Sensors.Degrees = 23: overlaps Cells.Voltage; move one of them",
+        "[[block]] Pack: Voltage: there is no field 'pack_x' (did you mean 'pack_v'?)",
+        "field pack_v: missing: the sum of the cells is compared with nothing; name the point that carries it",
+    ]
+    assert [finding.severity for finding in found] == [ERROR] * 3 + [WARNING]
+
+
 def test_a_model_under_the_number_of_another_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"model_64999.json: id = 64998: the file is that of 64999; rename one of them"
