@@ -68,7 +68,7 @@ class _Lints:
 
     def checks(self) -> tuple[Callable[[], Iterator[Finding]], ...]:
         """All lints; what a controller needs is no matter of a rack that is served."""
-        here = (self.signals_exist, self.protection, self.constants, self.unused, self.load)
+        here = (self.signals_exist, self.protection, self.unused, self.load)
         return here if self.serving else (*here, self.capabilities, self.missed)
 
     def about(self) -> str:
@@ -102,8 +102,6 @@ class _Lints:
                     yield f"[{table}] {channel.name}", signal
         for key, signal in profile.identity.items():
             yield f"[identity] {key}", signal
-        for signal in profile.fixed:
-            yield f"[{FIXED}]", signal
 
     def signals_exist(self) -> Iterator[Finding]:
         """Every signal that is named is in the DBC, once."""
@@ -146,21 +144,10 @@ class _Lints:
         profile = self.profile
         return profile.measurement_messages(derived=True) if self.serving else self._orders()
 
-    def constants(self) -> Iterator[Finding]:
-        """What is sent for ever fits its signal."""
-        for name, value in self.profile.fixed.items():
-            for _, signal in self.by_name.get(name, [])[:1]:
-                ends = sorted(raw * signal.scale + signal.offset for raw in signal.raw_range())
-                if not ends[0] <= value <= ends[1]:
-                    yield self._finding(
-                        ERROR, f"[{FIXED}] {name}", f"{value:g}", f"the signal holds {ends[0]:g} to {ends[1]:g}",
-                        "give a value that it holds",
-                    )  # fmt: skip
-
     def unused(self) -> Iterator[Finding]:
         """Signals that nothing needs, message by message."""
         profile = self.profile
-        used = {signal for _, signal in self._named()}
+        used = {*profile.fixed, *(signal for _, signal in self._named())}
         used |= {name for guard in profile.protection for name in (guard.crc, guard.counter)}
         used |= {signal for channel in profile.replaced for signal in (*channel.signals, *channel.valid)}
         matched = set()

@@ -13,7 +13,7 @@ DERIVED = {
 }
 """Fields that a server can send, and that are none of the contract."""
 
-LONGEST_S = 1.0
+LONGEST_S = 10.0
 """Over a longer gap nothing is counted, as a sensor counts nothing while it is off."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hal.codec.can_derived import DERIVED
-from hal.codec.can_profile_file import Channel, ProfileFile, read
+from hal.codec.can_profile_file import FIXED, Channel, ProfileFile, read
 from hal.codec.can_protection import Protection
 from hal.codec.dbc import Database, Message, parse
 from hal.contract import COMMAND, MEASUREMENT, Capabilities, RackInfo
@@ -210,21 +210,19 @@ class _Mix:
 
     def database(self) -> Database:
         """All messages. Raises `ConfigError` where two parts have one name or identifier."""
-        found: list[Message] = []
-        sources = []
-        for path, file in self.parts:
-            database = self._database(path, file)
-            sources.append(database.source)
+        databases = [self._database(path, file) for path, file in self.parts]
+        found: list[tuple[Message, str]] = []
+        for database in databases:
             for message in database.messages:
-                other = next((m for m in found if m.key == message.key or m.name == message.name), None)
                 with noting(self.flaws):
-                    if other is not None:
-                        raise ConfigError(
-                            f"{database.source}: message {message.name} ({message.identifier:#x}): {sources[0]} has "
-                            f"{other.name} ({other.identifier:#x}); these two cannot be mixed"
-                        )
-                    found.append(message)
-        return Database(" + ".join(sources), tuple(found))
+                    for other, source in found:
+                        if other.key == message.key or other.name == message.name:
+                            raise ConfigError(
+                                f"{database.source}: message {message.name} ({message.identifier:#x}): {source} has "
+                                f"{other.name} ({other.identifier:#x}); these two cannot be mixed"
+                            )
+                    found.append((message, database.source))
+        return Database(" + ".join(one.source for one in databases), tuple(message for message, _ in found))
 
     def profile(self, address: str) -> CanProfile:
         """The whole, checked. Raises `ConfigError`."""
@@ -268,7 +266,7 @@ class _Mix:
         return profile
 
     def _check(self, profile: CanProfile) -> None:
-        """What a controller cannot do without is there, and every message comes in a cycle."""
+        """What a controller cannot do without is there, what is fixed fits, and every message comes in a cycle."""
         source = profile.source
         for table, needed, why in (
             *(("measurement", name, "a controller cannot do without it") for name in NEEDED),
@@ -277,6 +275,9 @@ class _Mix:
             with noting(self.flaws):
                 if not any(needed in file.tables.get(table, {}) for _, file in self.parts):
                     raise ConfigError(f"{source}: [{table}] {needed} is missing; {why}")
+        for name, value in profile.fixed.items():
+            with noting(self.flaws):
+                _fits(profile, name, value)
         messages = list(profile.measurement_messages(derived=True))
         with noting(self.flaws):
             messages += profile.command_messages()
@@ -288,6 +289,22 @@ class _Mix:
                         f"{profile.database.source}: message {message.name} has no cycle time; add {line}; "
                         f"or [can.cycle_ms] {message.name} to {source}"
                     )
+
+
+def _fits(profile: CanProfile, name: str, value: float) -> None:
+    """A signal that is sent with one value for ever is there, and holds it."""
+    where = f"{profile.source}: [{FIXED}] {name}"
+    every = [(m, s) for m in profile.database.messages for s in m.signals]
+    found = [s for m, s in every if name in (s.name, f"{m.name}.{s.name}")]
+    if not found:
+        raise ConfigError(
+            f"{where}: no such signal{nearest(name, sorted({s.name for _, s in every})[:2000])}; take one of the DBC"
+        )
+    if len(found) > 1:
+        raise ConfigError(f"{where}: {len(found)} messages have this signal; write Message.{name}")
+    low, high = sorted(raw * found[0].scale + found[0].offset for raw in found[0].raw_range())
+    if not low <= value <= high:
+        raise ConfigError(f"{where} = {value:g}: the signal holds {low:g} to {high:g}; give a value that it holds")
 
 
 def _timed(reader: ProfileFile, database: Database) -> Database:

@@ -116,7 +116,7 @@ def test_a_mistake_in_the_dbc_is_a_finding(tmp_path: Path, old: str, new: str, s
         ("contactors = true", "contactors = true\ngas = true", ERROR, "own.toml: [capabilities] gas = true: there is no [measurement] gas_alarm; add it, or write false"),
         ("contactors = true", "", WARNING, "own.toml: [command] contactors: not used, for the rack has no contactors; write [capabilities] contactors = true, or take"),
         ("Node = 3", "Node = 16", ERROR, "own.toml: [fixed] Node = 16: the signal holds 0 to 15; give a value that it holds"),
-        ("Node = 3", "Node = 3\nNoed = 1", ERROR, "own.toml: [fixed] = Noed: the DBC has no such signal (did you mean 'Node'?)"),
+        ("Node = 3", "Node = 3\nNoed = 1", ERROR, "own.toml: [fixed] Noed: no such signal (did you mean 'Node'?)"),
         ('commit = "Order"', 'commit = "Order"\nunused = ["Spare*"]', WARNING, "own.toml: [can] unused = Spare*: fits no signal that is unused; take it out"),
         ("bitrate = 250000", "bitrate = 4000", WARNING, "own.toml: [can] bitrate = 4000: the messages take"),
         ("bitrate = 250000", "bitrate = 3000", ERROR, "own.toml: [can] bitrate = 3000: the messages take"),
