@@ -94,7 +94,6 @@ class _Flat:
         factor: list[float] = []
         offset: list[float] = []
         inverted: list[bool] = []
-        spare: list[bool] = []  # a number that stands for no value; a table gives every number a meaning
         self.parts: list[_Part] = []
         for channel in channels.values():
             if channel.constant is not None:
@@ -106,7 +105,6 @@ class _Flat:
             factor += [channel.factor] * len(channel.signals)
             offset += [channel.offset] * len(channel.signals)
             inverted += [channel.inverted] * len(channel.signals)
-            spare += [not channel.table] * len(channel.signals)
             name = channel.name
             shape = bool(_DIMS[name]), _KINDS[name][0] == "f", channel.bits
             self.parts.append(_Part(name, lo, len(places), *shape, channel.table, channel.send, channel.other))
@@ -119,7 +117,6 @@ class _Flat:
         self.good = np.where(np.array(inverted, bool), 0, 1).astype(np.uint64)  # what a guard says of a good value
         self.rows: I8 = row_of[self.places]
         self.absent = codec.absent[self.places]
-        self.has_absent = np.array(spare, bool)
         self.needed = sorted({*self.rows.tolist(), *row_of[self.valid[self.guarded]].tolist()})
         self.row_of = row_of
         self.guard_rows: I8 = np.where(self.guarded, row_of[self.valid], self.rows)
@@ -192,7 +189,7 @@ class MeasurementWire:
             never |= np.isinf(guard_age_s)
             late |= guard_age_s > self._guard_limit_s
         invalid = flat.guarded & (codec.raw[flat.valid] != flat.good) & ~never
-        gone = invalid & flat.has_absent & (codec.raw[flat.places] == flat.absent)
+        gone = invalid & (codec.raw[flat.places] == flat.absent)
         quality = np.where(late, np.uint8(Quality.STALE), np.uint8(0))
         quality[invalid & ~gone] |= np.uint8(Quality.DEVICE_INVALID)
         quality[gone] |= np.uint8(Quality.MISSING)
