@@ -41,7 +41,7 @@ class Slot:
     def words(self) -> I8:
         """Addresses of all registers, (n, size), the high word first."""
         order = np.arange(self.point.size)
-        return self.at[:, None] + (order[::-1] if self.point.swapped else order)
+        return self.at[:, None] + (order[::-1] if self.spec.low_word_first else order)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ REPEATED = "each"
 
 SCOPES = ("rack", "cell", "sensor", "mask")
 _BLOCK_KEYS = ("name", "address", "each", "stride", "writable", "points")
-_POINT_KEYS = ("at", "type", "low_word_first")
+_POINT_KEYS = ("at", "type")
 _RACK_KEYS = ("n_cells", "n_sensors", "n_parallel", "capacity_ah", "cell", "sensor_of_cell", "capabilities")
 
 
@@ -153,12 +153,9 @@ def _point(name: str, line: Any, writable: bool, where: str) -> tuple[Point, dic
     kind = line.get("type")
     if kind not in KINDS:
         raise ConfigError(f"{where}: type = {kind!r}{nearest(str(kind), KINDS)}")
-    swapped = line.get("low_word_first", False)
-    if not isinstance(swapped, bool):
-        raise ConfigError(f"{where}: low_word_first = {swapped!r}: expected true or false")
     at = _whole(line, "at", where, 0, LAST)
     rest = {key: value for key, value in line.items() if key not in _POINT_KEYS}
-    return Point(name, str(kind), SIZES[str(kind)], at, None, writable, swapped), rest
+    return Point(name, str(kind), SIZES[str(kind)], at, None, writable), rest
 
 
 def _whole(table: Mapping[str, Any], key: str, where: str, low: int, high: int, default: int | None = None) -> int:

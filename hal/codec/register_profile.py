@@ -58,6 +58,7 @@ class Spec:
     table: Mapping[str, int] = field(default_factory=dict)  # value of the field -> number
     prefix: Mapping[str, int] = field(default_factory=dict)  # how the text begins -> number
     other: int = 0
+    low_word_first: bool = False
 
     @property
     def plain(self) -> bool:
@@ -286,6 +287,8 @@ def _spec(entry: Any, scope: str, where: str) -> Spec:
         given |= {"channel": channel, "index": int(index) if index.isdigit() else 0}
     if not isinstance(given.get("factor", 1.0), int | float) or given.get("factor", 1.0) == 0:
         raise ConfigError(f"{where}: factor = {given['factor']!r}: expected a number, not 0")
+    if not isinstance(given.get("low_word_first", False), bool):
+        raise ConfigError(f"{where}: low_word_first = {given['low_word_first']!r}: expected true or false")
     for key in ("bits", "product"):
         if key in given:
             given[key] = tuple(given[key])

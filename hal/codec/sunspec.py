@@ -33,10 +33,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Point:
-    """One point: `offset` in registers from the start of its model or group, `sf` a scale factor (point or number).
-
-    `swapped`: its low word comes first.
-    """
+    """One point: `offset` in registers from the start of its model or group, `sf` a scale factor (point or number)."""
 
     name: str
     kind: str
@@ -44,7 +41,6 @@ class Point:
     offset: int
     sf: str | int | None
     writable: bool
-    swapped: bool = False
 
 
 @dataclass(frozen=True)

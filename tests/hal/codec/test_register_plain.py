@@ -154,7 +154,7 @@ def test_the_device_is_what_the_profile_says(written: Callable[[str], str]) -> N
         ('each = "cell"', 'each = "cells"', "(Cells): each = 'cells': expected one of rack, cell, sensor, mask"),
         ("writable = true", "writable = 1", "(Order): writable = 1: expected true or false"),
         ('at = 0, type = "uint32"', 'at = 0, type = "unit32"', "(Order): Heartbeat: type = 'unit32' (did you mean 'uint32'?)"),
-        ("low_word_first = true", "low_word_first = 1", "(Pack): Voltage: low_word_first = 1: expected true or false"),
+        ("low_word_first = true", "low_word_first = 1", "Pack: Voltage: low_word_first = 1: expected true or false"),
         ("at = 5, ", "", "(Pack): Loop: at = None: expected a whole number, 0..65535"),
         ('"pack_v"', '"pack_w"', "[[block]] Pack: Voltage: there is no field 'pack_w' (did you mean 'pack_v'?)"),
         ('"Pack.Counter"', '"Pack.Count"', "step: 'Pack.Count': expected block.point, both of this profile, for example Order.Heartbeat"),
