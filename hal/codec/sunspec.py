@@ -146,7 +146,10 @@ def model(model_id: int, folder: Traversable) -> Model:
     """The definition of a model: from `folder`, where that has one, or the public one. Raises `ConfigError`."""
     own = folder.joinpath(f"model_{model_id}.json")
     if own.is_file():
-        return _read(own, str(own))
+        found = _read(own, str(own))
+        if found.id != model_id:
+            raise ConfigError(f"{own}: id = {found.id}: the file is that of {model_id}; rename one of them")
+        return found
     return _public(model_id)
 
 
