@@ -30,6 +30,14 @@ def built(cc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `bms build --target cortex-m7` fills for a small rack."""
+    folder = tmp_path_factory.mktemp("image") / "new"
+    assert main(["build", "--target", "cortex-m7", "--config", "nmc_ev", "--sensors", "12", "-o", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
 def compiled(cc: str, built: Path, tmp_path: Path) -> Callable[..., Path]:
     """Compiles a C program against the header and the library, with warnings as errors; gives the executable."""
