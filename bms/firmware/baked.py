@@ -10,7 +10,7 @@ import numpy as np
 from bms import racks
 from bms.core.layout import CONFIG, STATE, Config
 from bms.racks.record import record
-from hal.contract import COMMAND, MEASUREMENT, Capabilities, RackInfo
+from hal.contract import COMMAND, MEASUREMENT, U1, Capabilities, RackInfo
 from hal.errors import ConfigError
 
 CELLS_PER_SENSOR = 8
@@ -29,6 +29,14 @@ class Baked:
     record: Config
     period_s: float
     source: str
+
+    @classmethod
+    def of(cls, config: U1, period_s: float = 1.0) -> Baked:
+        """From the bytes of a record, which are copied. Raises `ValueError` where they are not those of one."""
+        head = config[: CONFIG.head_dtype.itemsize].view(CONFIG.head_dtype)[0]
+        found = Config(int(head["n_cells"]), int(head["n_sensors"]))
+        found.bytes[:] = config
+        return cls(found, period_s, "a record")
 
     @property
     def digest(self) -> str:

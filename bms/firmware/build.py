@@ -22,7 +22,7 @@ from bms.core.jit import PROGRAM as CORE
 from bms.core.layout import CONFIG, STATE
 from bms.core.machine_table import Request
 from bms.core.step import STATUS_FAULT
-from bms.firmware import report
+from bms.firmware import boards, report
 from bms.firmware.baked import Baked, baked, config_header, config_source
 from bms.firmware.header import header, layouts_digest, processor_notes
 from hal.codec.jit import PROGRAM as CODEC
@@ -53,9 +53,16 @@ OBJECT = "rackbms.o"
 REPORT = "report.txt"
 
 HOST = "host"
+
+
+def _also(name: str) -> str:
+    board = boards.BOARDS.get(name)
+    return f"; with --config, a program for {board.about}" if board is not None else ""
+
+
 TARGETS = {
     HOST: "this computer: a shared library",
-    **{name: f"{processor.about}: an object" for name, processor in PROCESSORS.items()},
+    **{name: f"{processor.about}: an object{_also(name)}" for name, processor in PROCESSORS.items()},
 }
 LAYOUTS = (CONFIG, STATE, MEASUREMENT, COMMAND)
 
@@ -114,15 +121,22 @@ def _image(args: argparse.Namespace, found: Baked | None) -> Iterator[Path]:
     if found is not None:
         yield from _configuration(folder, found)
     stack = {symbol(CORE.prefix, name): deepest(frames(assembly), symbol(CORE.prefix, name)) for name in CORE.entries}
+    made = boards.link(target, code, rackbms_header(target), found) if found and target in boards.BOARDS else None
+    if made is not None:
+        stack |= made.stack
+        yield _write(folder / "firmware.elf", made.elf)
+        yield _write(folder / "firmware.bin", made.flash)
+        yield _write(folder / "config.bin", made.config)
     facts = report.Facts(
         target=target,
         processor=PROCESSORS[target],
-        versions={"rackbms": metadata.version("rackbms"), **compiler_versions()},
+        versions={"rackbms": metadata.version("rackbms"), **compiler_versions(), **boards.compiler(made)},
         hashes=hashes(found),
         layouts=LAYOUTS,
         rack=report.USUAL_RACK if found is None else (found.record.n_cells, found.record.n_sensors),
         kernels=Elf(code),
         stack=stack,
+        firmware=None if made is None else Elf(made.elf),
     )
     yield _write(folder / REPORT, report.text(facts))
 

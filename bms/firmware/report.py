@@ -27,7 +27,7 @@ class Facts:
     rack: tuple[int, int]
     kernels: Elf
     stack: Mapping[str, Depth]
-    helpers_counted: bool = False
+    """Of the kernels alone, without what helpers take; of a program with all that it contains."""
     firmware: Elf | None = None
 
 
@@ -61,8 +61,7 @@ def _lines(facts: Facts) -> Iterator[str]:
         memory |= {"whole firmware, in flash": whole[0], "whole firmware, in RAM": whole[1]}
     title = f"memory for {n_cells} cells and {n_sensors} temperature sensors, bytes"
     yield from _table(title, {name: f"{size:>9,}" for name, size in memory.items()})
-    counted = "with" if facts.helpers_counted else "without"
-    title = f"most stack, bytes, from the emitted instructions, {counted} what helpers of the C library take"
+    title = "most stack, bytes, from the emitted instructions, and the chain of calls that takes it"
     yield from _table(title, {name: f"{d.size:>9,}  {' > '.join(d.chain)}" for name, d in facts.stack.items()})
     symbols = facts.kernels.symbols()
     defined = sorted(symbol.name for symbol in symbols if symbol.section and symbol.name.startswith("rackbms_"))

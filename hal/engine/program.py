@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -36,6 +36,12 @@ MATHEMATICS = frozenset(
     | {"hypot", "ldexp", "log", "log10", "log1p", "log2", "pow", "sin", "sincos", "sinh", "tan", "tanh"}
 )
 """Functions of the C library that a program may be allowed to call; their last bit differs between systems."""
+
+MEANING = ("compile.py", "intrinsics.py", "signature.py")
+"""Files of this package that say what kernels mean."""
+
+MAKING = ("compile.py", "intrinsics.py", "kernel.py", "load.py", "program.py", "signature.py", "targets.py")
+"""Files of this package that machine code depends on."""
 
 Report = Callable[[str], None]
 
@@ -73,6 +79,7 @@ class Program:
         self._known: Any = entries if entries is not None else []
         self._address: Callable[[str], int] | None = None
         self._library: Library | None = None
+        self._elsewhere: Mapping[str, Any] | None = None
         self._lock = RLock()
 
     # --- decorating -------------------------------------------------------------------------------------------------
@@ -113,9 +120,7 @@ class Program:
     @cached_property
     def table(self) -> Table:
         """What the program says of itself; two sides with the same table agree on every byte."""
-        folder = Path(__file__).parent
-        meaning = [folder / name for name in ("compile.py", "intrinsics.py", "signature.py")]  # of what kernels say
-        digest = cache.digest_of([*self.sources, *meaning]).hex()
+        digest = cache.digest_of([*self.sources, *_files(MEANING)]).hex()
         return Table(self.name, digest, {name: str(Signature(k.signature)) for name, k in self.entries.items()})
 
     def key(self, target: Target | None = None) -> bytes:
@@ -124,7 +129,7 @@ class Program:
         target = target if target is not None else Target.host()
         versions = " ".join(compiler_versions().values())
         words = (self.table.to_bytes().decode(), f"{versions} {target.triple}", target.cpu, target.features)
-        return cache.digest_of([Path(__file__).parent], *words)
+        return cache.digest_of(_files(MAKING), *words)
 
     # --- where it comes from ----------------------------------------------------------------------------------------
 
@@ -133,17 +138,34 @@ class Program:
         if library is not None:
             library.check(self.prefix, self.table)
         with self._lock:
-            if library is self._library:
+            if library is self._library and self._elsewhere is None:
                 return
-            self._library = library
+            self._library, self._elsewhere = library, None
             self._address = library.address if library is not None else None
             for kernel in self.entries.values():
                 kernel.forget()
 
+    def run_elsewhere(self, entries: Mapping[str, Any]) -> None:
+        """Have `entries`, by name, run by what is given for them, until `use` is called; the others cannot run then.
+
+        Each takes what the entry takes, and has a `bind` for arrays.
+        """
+        with self._lock:
+            self._elsewhere = entries
+            for kernel in self.entries.values():
+                kernel.forget()
+
+    def here(self, name: str) -> Native:
+        """The machine code of an entry on this computer, whatever runs elsewhere. Raises `ConfigError`."""
+        with self._lock:
+            if self._address is None:
+                self._address = load.from_object(self.code())
+        return Native(name, Signature(self.entries[name].signature), self._address(symbol(self.prefix, name)))
+
     def ready(self) -> bool:
         """Whether nothing has to be compiled; loads what is there."""
         with self._lock:
-            if not self.entries:
+            if not self.entries or self._elsewhere is not None:
                 return True
             if self._address is None and (code := cache.load(self.name, self.key())) is not None:
                 self._address = load.from_object(code)
@@ -152,17 +174,22 @@ class Program:
     def load(self) -> None:
         """Have all entries at hand: from disk or compiled, unless `use` has named a library. Raises `ConfigError`."""
         with self._lock:
-            if self._address is None and not self.ready():
+            if not self.ready():
                 self._address = load.from_object(self.code())
 
-    def native(self, kernel: Any) -> Native:
-        """The machine code of an entry; an entry that is defined elsewhere is compiled by itself."""
+    def native(self, kernel: Any) -> Any:
+        """What runs an entry: its machine code, or another processor. One that is defined elsewhere is compiled alone.
+
+        Raises `ConfigError`.
+        """
         signature = Signature(kernel.signature)
         name = kernel.__name__
         if self.entries.get(name) is kernel:
-            self.load()
-            assert self._address is not None
-            return Native(name, signature, self._address(symbol(self.prefix, name)))
+            if self._elsewhere is not None:
+                if name not in self._elsewhere:
+                    raise ConfigError(f"'{name}' cannot run on the controller that --engine names: only a single rack")
+                return self._elsewhere[name]
+            return self.here(name)
         code = self._object(Table(name, "", {name: str(signature)}), {name: kernel})
         return Native(name, signature, load.from_object(code)(symbol(self.prefix, name)))
 
@@ -243,6 +270,10 @@ class Program:
                 f"program '{self.name}' has to be compiled, and {error.name} is not installed: "
                 "pip install numba, or take a library with --engine lib:PATH"
             ) from error
+
+
+def _files(names: Sequence[str]) -> list[Path]:
+    return [Path(__file__).parent / name for name in names]
 
 
 def compiler_versions() -> dict[str, str]:
