@@ -32,8 +32,7 @@ def ready(engine: str, programs: Sequence[Program], *, quiet: bool = False) -> N
     named there; of the others, those that are in no library are compiled. Raises `ConfigError`.
     """
     board, below = _parted(engine)
-    paths = libraries(below)
-    opened = [Library(path) for path in paths]
+    opened = [Library(path) for path in libraries(engine)]
     for k, program in enumerate(programs):
         holding = [library for library in opened if library.table(program.prefix) is not None]
         if k == 0 and opened and not holding:

@@ -1,7 +1,7 @@
 /* The program: it runs by its own timer, or in step with whoever is at the other end of the link.
  *
- * After the start it runs by itself, with whatever measurements arrive. START puts it into lock-step: from then on a step
- * is made for each STEP, and time is what the frames say. RUN lets it run by itself again.
+ * After the start it runs by itself, with the newest measurement, once there is one. START puts it into lock-step: from
+ * then on a step is made for each STEP, and time is what the frames say. RUN lets it run by itself again.
  */
 #include <string.h>
 
@@ -46,6 +46,7 @@ typedef struct {
 } identity;
 
 static bool started;        /* in lock-step */
+static bool measured;       /* a measurement has arrived: nothing is decided before */
 static int32_t requested;   /* by the last MEASURE */
 static bool answered;       /* there is an answer to the step `last_sequence` */
 static uint8_t last_sequence;
@@ -114,6 +115,7 @@ static bool take(const link_frame *frame, question *asked) {
         refuse(frame->sequence, OTHER_MEASUREMENT);
         return false;
     }
+    measured = true;
     return true;
 }
 
@@ -145,6 +147,15 @@ static void measure(const link_frame *frame) {
     if (take(frame, &asked)) {
         requested = asked.request;
     }
+}
+
+/* a step of the program's own timer */
+static void tick(void) {
+    if (!measured) {
+        return;
+    }
+    last_answer = control_step(requested, RACKBMS_CONFIG_PERIOD_US * 1e-6f, RACKBMS_CONFIG_PERIOD_US / 1000u);
+    send_command(MEASURE, (uint8_t)control_steps());
 }
 
 static void run(void) {
@@ -194,8 +205,7 @@ int main(void) {
             dispatch(&frame);
         } else if (control_due) {
             control_due = false;
-            last_answer = control_step(requested, RACKBMS_CONFIG_PERIOD_US * 1e-6f, RACKBMS_CONFIG_PERIOD_US / 1000u);
-            send_command(MEASURE, (uint8_t)control_steps());
+            tick();
         } else {
             board_wait(&control_due);
         }

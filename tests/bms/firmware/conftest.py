@@ -46,9 +46,9 @@ def qemu() -> None:
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that `bms build --target cortex-m33` fills for a small rack."""
+    """The folder that `bms build --target cortex-a53` fills for a small rack."""
     folder = tmp_path_factory.mktemp("image") / "new"
-    assert main(["build", "--target", "cortex-m33", "--config", "nmc_ev", "--sensors", "12", "-o", str(folder)]) == 0
+    assert main(["build", "--target", "cortex-a53", "--config", "nmc_ev", "--sensors", "12", "-o", str(folder)]) == 0
     return folder
 
 

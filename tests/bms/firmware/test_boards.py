@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bms.core.jit import PROGRAM
+from bms.core.machine_table import Request
+from bms.core.step import Controller, initial_state
 from bms.firmware import boards
 from bms.firmware.baked import Baked, baked
 from bms.firmware.build import rackbms_header
+from hal.contract import Command, Measurement
 from hal.engine.emulator import Emulator
-from hal.engine.frames import Crash, pack
+from hal.engine.frames import ANSWER, Answer, Crash, Kind, Parser, pack, question
 from hal.engine.remote import Remote
 from hal.errors import ConfigError
 
@@ -79,6 +84,36 @@ def test_what_the_compiler_says_is_passed_on(found: Baked, kernels: tuple[bytes,
         ConfigError, match=r"arm-none-eabi-gcc cannot make the firmware of cortex-m7: .*error: .*unused"
     ):
         boards.compile_to(tmp_path / "f.elf", "cortex-m7", *kernels, found, main="static int unused; int main(void);\n")
+
+
+def test_it_runs_by_its_own_timer(found: Baked, kernels: tuple[bytes, str], qemu: None, tmp_path: Path) -> None:
+    own, size = boards.BOARDS["cortex-m7"], (found.record.n_cells, found.record.n_sensors)
+    elf = tmp_path / "firmware.elf"
+    boards.compile_to(elf, "cortex-m7", *kernels, replace(found, period_s=0.05))
+    state = initial_state(found.record, 0.5, 0.29)
+    here = Controller(found.record, state, Measurement(*size), Command(*size))
+    head = here.measurement.head
+    head["time_s"], head["sequence"], head["interlock_closed"] = 1.0, 1, 1
+    here.measurement.cell_v[:], here.measurement.sensor_degc[:] = 3.7, 25.0
+    expected = []
+    for _ in range(4):
+        status = here.step(Request.CONNECT, np.float32(50000) * np.float32(1e-6))
+        expected.append((status, here.command.bytes.tobytes()))
+    with Emulator(own.emulator, own.machine, elf.read_bytes(), own.store) as emulator:
+        remote, parser = Remote(emulator), Parser()
+        assert remote.hello().period_us == 50_000
+        assert emulator.receive(0.2) == b"", "nothing is decided before something is measured"
+        emulator.send(pack(Kind.MEASURE, 0, question(Request.CONNECT, 0.0, 0, None, here.measurement.bytes)))
+        said: list[Answer] = []
+        while len(said) < 4:
+            data = emulator.receive(10.0)
+            assert data
+            said += [Answer.parse(f.content) for f in parser.feed(data) if f.kind == Kind.MEASURE | ANSWER]
+        assert [(answer.status, answer.command) for answer in said[:4]] == expected
+        assert not any(answer.flags for answer in said)
+        remote.start(np.zeros(size[0], np.float32), np.ones(size[0], np.float32))
+        emulator.receive(0.1)
+        assert emulator.receive(0.2) == b"", "in lock-step it waits"
 
 
 @pytest.fixture(scope="session")

@@ -10,31 +10,33 @@ import pytest
 from bms.cli import main
 from bms.core.jit import PROGRAM
 from bms.firmware import toolchain
-from bms.firmware.build import HEADER, LAYOUTS, OBJECT, REPORT
+from bms.firmware.build import HEADER, LAYOUTS, OBJECT, REPORT, rackbms_header
 from bms.firmware.header import layouts_digest
 from hal.engine.elf import Elf
-from hal.engine.targets import WIDE
+from hal.errors import ConfigError
 
 
 def test_the_object_needs_little_and_tells_its_sources(image: Path) -> None:
     code = (image / OBJECT).read_bytes()
-    assert Elf(code).undefined() <= WIDE | {"memcpy", "memset", "memmove"}
+    assert Elf(code).undefined() <= {"memcpy", "memset", "memmove"}
     assert PROGRAM.table.digest.encode() in code
-    assert (image / OBJECT).read_bytes() == PROGRAM.image("cortex-m33")[0]
+    assert (image / OBJECT).read_bytes() == PROGRAM.image("cortex-a53")[0]
 
 
 def test_the_header_is_for_this_processor_alone(image: Path, arm: None, tmp_path: Path) -> None:
     text = (image / HEADER).read_text()
     assert f'#define RACKBMS_LAYOUTS "{layouts_digest(LAYOUTS)}"' in text
     assert f'#define RACKBMS_KERNELS "{PROGRAM.table.digest[:16]}"' in text
-    (tmp_path / "empty.c").write_text('#include "rackbms_config.h"\n')
-    words = ["arm-none-eabi-gcc", "-mcpu=cortex-m33", "-mthumb", "-ffreestanding", "-Wall", "-Wextra", "-Werror",
-             f"-I{image}", "-c", tmp_path / "empty.c", "-o", tmp_path / "empty.o"]  # fmt: skip
+    (tmp_path / HEADER).write_text(rackbms_header("cortex-m7"))
+    (tmp_path / "empty.c").write_text('#include "rackbms.h"\n')
+    words = ["arm-none-eabi-gcc", "-mcpu=cortex-m7", "-mthumb", "-ffreestanding", "-Wall", "-Wextra", "-Werror",
+             f"-I{tmp_path}", "-c", tmp_path / "empty.c", "-o", tmp_path / "empty.o"]  # fmt: skip
     toolchain.run([*words, "-mfloat-abi=softfp"], "compile the header")
-    with pytest.raises(Exception, match="compile with -mfloat-abi=softfp"):
+    with pytest.raises(ConfigError, match="compile with -mfloat-abi=softfp"):
         toolchain.run([*words, "-mfloat-abi=hard"], "compile the header")
-    with pytest.raises(Exception, match="sizeof"):
-        toolchain.run(["cc", f"-I{image}", "-c", tmp_path / "empty.c", "-o", tmp_path / "empty.o"], "compile")
+    (tmp_path / HEADER).write_text(text)
+    with pytest.raises(ConfigError, match="sizeof"):
+        toolchain.run([*words, "-mfloat-abi=softfp"], "compile the header")
 
 
 def test_the_report_tells_memory_and_stack(image: Path) -> None:
@@ -58,7 +60,7 @@ def _config_size(image: Path) -> int:
 
 
 def test_the_same_files_again(image: Path, tmp_path: Path) -> None:
-    words = ["build", "--target", "cortex-m33", "--config", "nmc_ev", "--sensors", "12", "-o", str(tmp_path)]
+    words = ["build", "--target", "cortex-a53", "--config", "nmc_ev", "--sensors", "12", "-o", str(tmp_path)]
     assert main(words) == 0
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in image.iterdir()}
     for path in tmp_path.iterdir():

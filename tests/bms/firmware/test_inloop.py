@@ -33,14 +33,13 @@ def afterwards(arm: None, qemu: None):  # type: ignore[no-untyped-def]
     PROGRAM.use(None)
 
 
-@pytest.mark.parametrize("board", list(boards.BOARDS))
-def test_a_run_is_recorded_byte_for_byte_as_on_this_computer(board: str, tmp_path: Path) -> None:
+def test_a_run_is_recorded_byte_for_byte_as_on_this_computer(tmp_path: Path) -> None:
+    board = "qemu:cortex-m7"
     assert main(["run", *RUN, "--out", str(tmp_path / "here")]) == 0
-    assert main(["run", *RUN, "--out", str(tmp_path / "there"), "--engine", f"qemu:{board},jit"]) == 0
+    assert main(["run", *RUN, "--out", str(tmp_path / "there"), "--engine", f"{board},jit"]) == 0
     name = "recording.bms"
     assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
-    if board == "cortex-m7":
-        assert main(["replay", str(tmp_path / "here"), "--engine", f"qemu:{board}", "--quiet"]) == 0
+    assert main(["replay", str(tmp_path / "here"), "--engine", board, "--quiet"]) == 0
 
 
 class Pair:
