@@ -24,6 +24,8 @@ from hal.contract import U1
 from hal.errors import ConfigError, LinkError
 
 NS_A_INSTRUCTION = 2
+_TIED = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+"""What has the emulator end with this process, even where that is killed; on Linux."""
 START_S = 30.0
 ANSWER_S = 30.0
 STORE_BYTES = 16 << 20
@@ -64,7 +66,7 @@ class Emulator:
             listening.listen(1)
             listening.settimeout(START_S)
             words: Sequence[str] = (
-                program, "-M", f"{machine},memory-backend=store", "-nographic", "-monitor", "none",
+                *_TIED, program, "-M", f"{machine},memory-backend=store", "-nographic", "-monitor", "none",
                 "-object", f"memory-backend-file,id=store,size={STORE_BYTES},mem-path={memory},share=on",
                 "-icount", f"shift={shift}", "-serial", f"unix:{port}", "-kernel", str(self._folder / "program"),
             )  # fmt: skip

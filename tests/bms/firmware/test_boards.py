@@ -14,17 +14,31 @@ from bms.core.jit import PROGRAM
 from bms.core.machine_table import Request
 from bms.core.step import Controller, initial_state
 from bms.firmware import boards
-from bms.firmware.baked import Baked, baked
+from bms.firmware.baked import Baked, baked, sizes
 from bms.firmware.build import rackbms_header
-from hal.contract import Command, Measurement
+from hal.contract import COMMAND, Command, Measurement
 from hal.engine.emulator import Emulator
-from hal.engine.frames import ANSWER, Answer, Crash, Kind, Parser, pack, question
+from hal.engine.frames import (
+    ANSWER,
+    NOT_STARTED,
+    OTHER_MEASUREMENT,
+    REFUSALS,
+    REFUSED,
+    Answer,
+    Crash,
+    Frame,
+    Kind,
+    Parser,
+    pack,
+    question,
+)
 from hal.engine.remote import Remote
 from hal.errors import ConfigError
 
 PROVOKE = 9  # a kind of frame that only the program of these tests knows
 
 PROVOCATIONS = """
+extern uint32_t link_stack_guard[];
 static volatile uint32_t *const anywhere = (volatile uint32_t *)0xD0000000;
 __attribute__((noinline)) static int deeper(volatile int *above) {
     volatile int own[64] = {above[0] + 1};
@@ -39,6 +53,7 @@ static void provoke(uint8_t how) {
     case 3: __asm__ volatile("udf #0"); break;
     case 4: *anywhere = 0; break;
     case 5: ((void (*)(void))((uintptr_t)control_state() | 1u))(); break;
+    case 6: link_stack_guard[60] = 0; break;
     default: for (;;) { }
     }
 }
@@ -84,6 +99,49 @@ def test_what_the_compiler_says_is_passed_on(found: Baked, kernels: tuple[bytes,
         ConfigError, match=r"arm-none-eabi-gcc cannot make the firmware of cortex-m7: .*error: .*unused"
     ):
         boards.compile_to(tmp_path / "f.elf", "cortex-m7", *kernels, found, main="static int unused; int main(void);\n")
+
+
+def answers(emulator: Emulator, parser: Parser, question: bytes) -> list[Frame]:
+    """What the firmware says to a question."""
+    emulator.send(question)
+    found: list[Frame] = []
+    while not found:
+        data = emulator.receive(10.0)
+        assert data
+        found = parser.feed(data)
+    return found
+
+
+def test_a_question_makes_one_step_however_often_it_is_asked(
+    found: Baked, kernels: tuple[bytes, str], qemu: None, tmp_path: Path
+) -> None:
+    own, n, size = boards.BOARDS["cortex-m7"], found.record.n_cells, sizes(found.record.n_cells, found.record.n_sensors)
+    elf = tmp_path / "firmware.elf"
+    boards.compile_to(elf, "cortex-m7", *kernels, found)
+    record = np.zeros(size["measurement"], np.uint8)
+    asked = question(Request.CONNECT, 0.1, 100, None, record)
+    with Emulator(own.emulator, own.machine, elf.read_bytes(), own.store) as emulator:
+        parser = Parser()
+
+        def refusal(frame: bytes) -> int:
+            (answer,) = answers(emulator, parser, frame)
+            assert answer.kind == REFUSED
+            return int.from_bytes(answer.content, "little")
+
+        assert refusal(pack(Kind.STEP, 1, asked)) == NOT_STARTED
+        assert refusal(pack(77, 2)) in REFUSALS
+        assert refusal(pack(Kind.START, 3, bytes(8 * n - 4))) in REFUSALS
+        Remote(emulator).start(np.full(n, 0.5, np.float32), np.full(n, 0.1, np.float32))
+        assert refusal(pack(Kind.STEP, 4, asked[:-1])) in REFUSALS
+        assert refusal(pack(Kind.STEP, 5, asked[:16] + bytes(4))) == OTHER_MEASUREMENT
+        assert refusal(pack(Kind.STEP, 6, asked + bytes((255, 255)) * 200)) == OTHER_MEASUREMENT
+        beats = []
+        for number in (7, 7, 8, 8, 7):
+            (answer,) = answers(emulator, parser, pack(Kind.STEP, number, asked))
+            command = np.frombuffer(Answer.parse(answer.content).command, COMMAND.dtype(n, found.record.n_sensors))
+            assert (answer.kind, answer.sequence) == (Kind.STEP | ANSWER, number)
+            beats.append(int(command["head"]["heartbeat"][0]))
+        assert beats == [1, 1, 2, 2, 3]
 
 
 def test_it_runs_by_its_own_timer(found: Baked, kernels: tuple[bytes, str], qemu: None, tmp_path: Path) -> None:
@@ -150,7 +208,8 @@ def board(provoked: bytes) -> Iterator[Emulator]:
         (3, 6, 0x10000, None),  # an instruction that is none
         (4, 4, 0x82, 0xD0000000),  # memory that is not there
         (5, 4, 0x01, None),  # code in the memory for data
-        (6, 2, 0, None),  # a program that does not come back: the watchdog
+        (6, 4, 0x82, 0x20000000 + 240),  # below the stack
+        (7, 2, 0, None),  # a program that does not come back: the watchdog
     ],
 )
 def test_a_crash_is_taken_down_and_the_program_starts_anew(

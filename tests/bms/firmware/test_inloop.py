@@ -87,6 +87,16 @@ def test_all_of_the_memory_is_the_same_and_what_is_altered_counts() -> None:
     pair.there.close()
 
 
+def test_a_run_takes_the_same_time_every_time() -> None:
+    taken = []
+    for _ in range(2):
+        pair = Pair()
+        taken.append([(pair.step(), pair.there.ticks)[1] for _ in range(4)])
+        pair.there.close()
+    assert taken[0] == taken[1]
+    assert min(taken[0]) > 1000
+
+
 def test_a_difference_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(compared=True)
     pair.step()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +46,25 @@ def test_its_memory_is_seen_where_it_is(idle: Emulator) -> None:
         for address, size in ((STORE - 1, 4), (STORE, STORE_BYTES + 1)):
             with pytest.raises(LinkError, match="are not in the memory that can be seen"):
                 idle.memory(address, size)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed: util-linux")
+def test_it_ends_with_the_process_that_has_started_it(idle: Emulator) -> None:
+    idle.close()
+    code = (
+        "from hal.engine.emulator import Emulator; import os, signal, sys\n"
+        f"made = Emulator({QEMU!r}, {MACHINE!r}, bytes.fromhex({LOOP.hex()!r}), {STORE})\n"
+        "print(made._process.pid, made._folder, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    number, folder = done.stdout.split()
+    shutil.rmtree(folder)
+    for _ in range(500):
+        if not Path(f"/proc/{number}").exists() or "Z" in Path(f"/proc/{number}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"process {number} goes on")
 
 
 def test_an_emulator_that_has_ended_is_told(idle: Emulator) -> None:
