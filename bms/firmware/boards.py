@@ -7,7 +7,7 @@ library takes part. The result depends on nothing but these, and on the compiler
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -91,9 +91,9 @@ def link(name: str, kernels: bytes, header: str, found: Baked) -> Firmware:
 
 
 def compile_to(
-    elf: Path, name: str, kernels: bytes, header: str, found: Baked, *, main: str = "", analyse: bool = False
+    elf: Path, name: str, kernels: bytes, header: str, found: Baked, *, main: str = "", more: Sequence[str] = ()
 ) -> None:
-    """Compile and link beside `elf`; `main` is C that takes the place of the program, `analyse` has gcc look deeper."""
+    """Compile and link beside `elf`; `main` is C that takes the place of the program, `more` are options for gcc."""
     board, folder = BOARDS[name], elf.parent
     for path, content in (
         ("rackbms.h", header),
@@ -119,9 +119,8 @@ def compile_to(
         *WARNINGS,
         f"-I{folder}",
         f"-ffile-prefix-map={folder}=.",
+        *more,
     ]
-    if analyse:
-        words.append("-fanalyzer")
     words += [folder / source for source in (*names, "rackbms_config.c")]
     words += [folder / "rackbms.o", f"-T{folder / 'mps2.ld'}", *LINKING, "-o", elf]
     run(words, f"make the firmware of {name}")

@@ -81,7 +81,7 @@ def test_the_same_bytes_in_another_folder(found: Baked, kernels: tuple[bytes, st
 
 
 def test_the_c_sources_are_clean(found: Baked, kernels: tuple[bytes, str], tmp_path: Path) -> None:
-    boards.compile_to(tmp_path / "firmware.elf", "cortex-m7", *kernels, found, analyse=True)
+    boards.compile_to(tmp_path / "firmware.elf", "cortex-m7", *kernels, found, more=("-fanalyzer",))
 
 
 def test_a_stack_that_is_too_small_is_refused(
