@@ -38,7 +38,7 @@ enum { /* rows of a block */
 
 enum { /* rows of the scratch; the parameters of a node follow */
     W_V, W_OK, W_Z, W_FT, W_FZ, W_INFO, W_PULL, W_ALL_OK,
-    W_OCV, W_SLOPE, W_M, W_R0, W_R1, W_R2, W_R3, W_R4, W_RCT, W_GAMMA, W_M0, W_W_STD, W_W_KNEE, W_RATE, W_ETA,
+    W_OCV, W_SLOPE, W_M, W_R0, W_R1, W_R2, W_R3, W_R4, W_RCT, W_GAMMA, W_M0, W_W_STD, W_W_KNEE, W_RATE, W_ETA, W_WIDE,
     W_END = W_OCV + NODE
 };
 
@@ -240,16 +240,17 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
     const float white_v2 = k->voltage_std * k->voltage_std;
     const float model_corr = k->model_corr, knee_corr = k->knee_corr;
     const bool charging = u->i_mid <= 0.0f;
+    const float wide2 = k->wide_soc * k->wide_soc, per_wide2 = 1.0f / wide2;
     const float observable2 = k->observable_soc * k->observable_soc;
     const float per_second = 1.0f / fminf(fmaxf(u->dt_s, 1e-3f), 60.0f);
     LANE_LOOP
     for (int c = 0; c < LANES; c++) {
-        const float ocv = w[W_OCV * LANES + c], slope = w[W_SLOPE * LANES + c], m = w[W_M * LANES + c],
+        const float ocv = w[W_OCV * LANES + c], narrow = w[W_SLOPE * LANES + c], m = w[W_M * LANES + c],
             m0 = w[W_M0 * LANES + c];
         const float r0 = w[W_R0 * LANES + c], r1 = w[W_R1 * LANES + c], r2 = w[W_R2 * LANES + c],
             r3 = w[W_R3 * LANES + c], r4 = w[W_R4 * LANES + c], rct = w[W_RCT * LANES + c];
         const float w_var = w[W_W_STD * LANES + c] * w[W_W_STD * LANES + c];
-        const float knee_v = slope * w[W_W_KNEE * LANES + c];
+        const float knee_v = narrow * w[W_W_KNEE * LANES + c];
         const float knee_v2 = knee_v * knee_v;
         const float slow_v2 = w_var + knee_v2;
         /* SoC per ampere */
@@ -335,6 +336,11 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         const float pwr = f[PWR * LANES + c] * aw;
         const float prr = f[PRR * LANES + c];
 
+        const float more = (w[W_WIDE * LANES + c] - narrow) * at_most(pzz * per_wide2, 1.0f);
+        const float slope = narrow + more;
+        const float bend = 0.5f * more;
+        const float bend_v2 = bend * bend * at_most(pzz, wide2);
+
         /* the voltage that the model expects */
         float er = 1.0f + expm1_small(r * 0.5f);
         er = er * er;
@@ -358,7 +364,7 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         const float told = (m * gh + slope * gz) + (gw - er * (((ga + gb) + (gc + gd)) + drop * gr));
         const float hb = er * (r0 + rct * u->di_ct)
             + (m * sh + sw + slope * sz - er * (((sa + sb) + (sc + sd)) + drop * sr));
-        const float noise = (white_v2 + w_var * model_corr + knee_v2 * knee_corr) * per_second;
+        const float noise = (white_v2 + w_var * model_corr + (knee_v2 + bend_v2) * knee_corr) * per_second;
         const float spread = pww + slope * slope * pzz + m * m * phh
             + er * er * ((paa + pbb) + (pcc + pdd) + drop * drop * prr);
         float total = at_least(told, 0.0f) + at_least(noise, NOISE_MIN * spread);
@@ -445,7 +451,7 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
         const int known = fabsf(hb_inv * nu) < INFINITY;
         w[W_INFO * LANES + c] += known ? hb * hb_inv : 0.0f;
         w[W_PULL * LANES + c] += known ? hb_inv * nu : 0.0f;
-        const int seen = slope * slope * observable2 > slow_v2 + m * m * h_var;
+        const int seen = narrow * narrow * observable2 > slow_v2 + m * m * h_var;
         flag[c] = (seen ? 1 : 0) | (ok == 0.0f ? 2 : 0);
     }
     for (int c = 0; c < LANES; c++)

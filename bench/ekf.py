@@ -26,16 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bms.core.control_setup import control_config
 from tables import Table
 
 from bms.cells import load
 from bms.core.estimator import estimator_step
 from bms.core.estimator_layout import BLOCK_ROWS, OUT_ROWS, SOC
-from bms.core.estimator_setup import estimator_config, lanes_of
+from bms.core.estimator_setup import lanes_of
 from bms.core.jit import kernel
-from bms.core.layout import CONFIG, STATE, Config, State, config_of, config_record, state_of
+from bms.core.layout import CONFIG, STATE, Config, State, config_of, state_of
 from bms.core.step import initial_state
+from bms.racks.config import default
+from bms.racks.record import record
 from hal.contract import RackInfo
 
 CELLS, RACKS = 416, 2684
@@ -87,9 +88,7 @@ class Site:
     def __init__(self, n_racks: int) -> None:
         cell = load("lfp_280")
         info = RackInfo("bench", CELLS, 1, 1, cell.capacity_ah, "lfp_280", np.zeros(CELLS, np.uint16))
-        self.config = config_record(
-            estimator_config(cell), control_config(cell.limits, info), info.sensor_of_cell, 1, 1
-        )
+        self.config = record(default(cell, info), info)
         start = initial_state(self.config, np.linspace(0.48, 0.52, CELLS), 0.05)
         room = np.zeros(n_racks * start.bytes.size + 64, np.uint8)
         at = -room.ctypes.data % 64

@@ -28,7 +28,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports numpy, 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from bms.core.control_setup import control_config
 from ekf import in_turns
 from peer import COLUMNS
 from tables import Table
@@ -36,10 +35,11 @@ from tables import Table
 from bms.cells import load
 from bms.core import estimator_layout as e
 from bms.core.estimator import estimator_step
-from bms.core.estimator_setup import estimator_config
 from bms.core.jit import kernel
-from bms.core.layout import Config, State, config_of, config_record, state_of
+from bms.core.layout import Config, State, config_of, state_of
 from bms.core.step import initial_state
+from bms.racks.config import default
+from bms.racks.record import record
 from hal.contract import RackInfo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,9 +70,7 @@ class Duty:
     def __init__(self) -> None:
         cell = load(CELL)
         info = RackInfo("bench", CELLS, 1, 1, cell.capacity_ah, CELL, np.zeros(CELLS, np.uint16))
-        self.config: Config = config_record(
-            estimator_config(cell), control_config(cell.limits, info), info.sensor_of_cell, 1, 1
-        )
+        self.config: Config = record(default(cell, info), info)
         self.nodes = self.config.nodes.reshape(e.N_DEGC, e.N_SOC, e.NODE).astype(float)
         rng = np.random.default_rng(5)
         levels = rng.uniform(-0.8, 0.8, STEPS // 15)

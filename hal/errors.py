@@ -13,7 +13,8 @@ quality flag (see `hal.contract.Quality`).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class RackBmsError(Exception):
@@ -30,6 +31,17 @@ class DataError(RackBmsError):
 
 class LinkError(RackBmsError):
     """A device or bus failed to open, or stopped answering."""
+
+
+@contextmanager
+def noting(flaws: list[ConfigError] | None) -> Iterator[None]:
+    """Go on after a `ConfigError` that is raised inside, and add it to `flaws`; without those, it is raised."""
+    try:
+        yield
+    except ConfigError as error:
+        if flaws is None:
+            raise
+        flaws.append(error)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

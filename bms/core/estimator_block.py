@@ -60,8 +60,8 @@ _V, _OK, _Z, _FT, _FZ, _INFO, _PULL, _ALL_OK = _offsets(0, WORK_ROWS)
 _PARAMETERS = u8(WORK_ROWS * LANES)
 _BLENDED = u8((WORK_ROWS + NODE) * LANES)
 (
-    _OCV, _SLOPE, _M, _R0, _R1, _R2, _R3, _R4, _RCT, _GAMMA, _M0, _W_STD, _W_KNEE, _RATE, _ETA,
-) = _offsets(WORK_ROWS, 15)  # fmt: skip
+    _OCV, _SLOPE, _M, _R0, _R1, _R2, _R3, _R4, _RCT, _GAMMA, _M0, _W_STD, _W_KNEE, _RATE, _ETA, _WIDE,
+) = _offsets(WORK_ROWS, NODE)  # fmt: skip
 
 _ZERO = f4(0.0)
 _ONE = f4(1.0)
@@ -214,13 +214,15 @@ def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u
     white_v2 = k1.voltage_std * k1.voltage_std
     model_corr, knee_corr = k1.model_corr, k1.knee_corr
     charging = u.i_mid <= _ZERO
+    wide2 = k1.wide_soc * k1.wide_soc
+    per_wide2 = _ONE / wide2
     observable2 = k1.observable_soc * k1.observable_soc
     per_second = _ONE / min(max(u.dt_s, f4(1e-3)), f4(60.0))
     for c in range(_LANES):
-        ocv, slope, m, m0 = w[_OCV + c], w[_SLOPE + c], w[_M + c], w[_M0 + c]
+        ocv, narrow, m, m0 = w[_OCV + c], w[_SLOPE + c], w[_M + c], w[_M0 + c]
         r0, r1, r2, r3, r4, rct = w[_R0 + c], w[_R1 + c], w[_R2 + c], w[_R3 + c], w[_R4 + c], w[_RCT + c]
         w_var = w[_W_STD + c] * w[_W_STD + c]
-        knee_v = slope * w[_W_KNEE + c]
+        knee_v = narrow * w[_W_KNEE + c]
         knee_v2 = knee_v * knee_v
         slow_v2 = w_var + knee_v2
         gain = w[_RATE + c] * (w[_ETA + c] if charging else _ONE) * u.dt_s  # SoC per ampere
@@ -305,6 +307,12 @@ def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u
         pwr = f[_PWR + c] * aw
         prr = f[_PRR + c]
 
+        # where SoC is hardly known, a correction meets a wide piece of the curve, and what that is bent is an error
+        more = (w[_WIDE + c] - narrow) * _at_most(pzz * per_wide2, _ONE)
+        slope = narrow + more
+        bend = _HALF * more
+        bend_v2 = bend * bend * _at_most(pzz, wide2)
+
         # the voltage that the model expects
         er = _ONE + expm1_small(r * _HALF)
         er = er * er
@@ -327,7 +335,7 @@ def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u
         gq = (m * phq + (slope * pzq + pwq)) - er * (drop * prq + ((paq + pbq) + (pcq + pdq)))
         told = (m * gh + slope * gz) + (gw - er * (((ga + gb) + (gc + gd)) + drop * gr))
         hb = er * (r0 + rct * u.di_ct) + (m * sh + sw + slope * sz - er * (((sa + sb) + (sc + sd)) + drop * sr))
-        noise = (white_v2 + w_var * model_corr + knee_v2 * knee_corr) * per_second
+        noise = (white_v2 + w_var * model_corr + (knee_v2 + bend_v2) * knee_corr) * per_second
         spread = pww + slope * slope * pzz + m * m * phh + er * er * ((paa + pbb) + (pcc + pdd) + drop * drop * prr)
         total = _at_least(told, _ZERO) + _at_least(noise, _NOISE_MIN * spread)
         # an outlier counts as if the noise were as large as it takes: believe it less, the more unlikely it is
@@ -413,7 +421,7 @@ def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u
         known = abs(hb_inv * nu) < _INFINITE  # a cell whose memory is damaged tells the others nothing
         w[_INFO + c] += hb * hb_inv if known else _ZERO
         w[_PULL + c] += hb_inv * nu if known else _ZERO
-        seen = slope * slope * observable2 > slow_v2 + m * m * h_var
+        seen = narrow * narrow * observable2 > slow_v2 + m * m * h_var
         flags[c] = (OBSERVABLE if seen else _NO_FLAG) | (SKIPPED if ok == _ZERO else _NO_FLAG)
 
 

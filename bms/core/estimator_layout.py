@@ -29,8 +29,8 @@ def p_row(i: int, j: int) -> int:
 
 
 # parameters at a node of the table over (temperature, SoC)
-OCV, SLOPE, M, R0, R1, R2, R3, R4, RCT, GAMMA, M0, W_STD, W_KNEE, RATE, ETA = range(15)
-NODE = 16  # numbers per node: 15 in use
+OCV, SLOPE, M, R0, R1, R2, R3, R4, RCT, GAMMA, M0, W_STD, W_KNEE, RATE, ETA, WIDE = range(16)
+NODE = 16  # numbers per node
 N_SOC = 201  # nodes over SoC, 0..1
 N_DEGC = 19  # nodes over temperature
 
@@ -70,6 +70,7 @@ SETTINGS = (
     Field("q_walk", "f4", "its random walk, 1/sqrt(h)"),
     Field("rc_prior_a", "f4", "prior of the RC states: as after a current of this size"),
     Field("common", "f4", "rho: how alike the model errors of two cells of the string are, 0..1"),
+    Field("wide_soc", "f4", "deviation of SoC from which on the slope is that of a wide piece of the OCV curve"),
     Field("observable_soc", "f4", "an error of SoC that the voltage must be able to tell, for the flag"),
     Field("soc_floor", "f4", "smallest standard deviation that is ever reported"),
     Field("slow_period_s", "f4", "how often the slow noises (r, q, bias) are added"),

@@ -33,6 +33,7 @@ TUNING: dict[str, float] = {
     "q_walk": 0.0002,
     "rc_prior_c": 0.2,
     "common": 0.5,
+    "wide_soc": 0.08,
     "observable_soc": 0.02,
     "soc_floor": 0.003,
     "slow_period_s": 60.0,
@@ -129,9 +130,8 @@ def _over_temperature(table: Array, degc: Array, at: Array, *, arrhenius: bool =
     return result
 
 
-def _slope(ocv: Array, z: Array) -> Array:
-    """dOCV/dz, smoothed over +-1 % SoC: what a correction of that size will meet."""
-    half = 2
+def _slope(ocv: Array, z: Array, half: int) -> Array:
+    """dOCV/dz, smoothed over `half` nodes to both sides: what a correction of that size will meet."""
     left = np.maximum(np.arange(z.size) - half, 0)
     right = np.minimum(np.arange(z.size) + half, z.size - 1)
     result: Array = (ocv[:, right] - ocv[:, left]) / (z[right] - z[left])
@@ -159,7 +159,8 @@ def estimator_config(cell: CellModel, tuning: Mapping[str, float] | None = None)
     ocv = _over_temperature(smooth(cell.ocv_v, cell.soc), cell.degc, degc)
     nodes = np.zeros((degc.size, z.size, e.NODE), np.float32)
     nodes[..., e.OCV] = ocv
-    nodes[..., e.SLOPE] = _slope(ocv, z)
+    nodes[..., e.SLOPE] = _slope(ocv, z, 2)
+    nodes[..., e.WIDE] = _slope(ocv, z, 16)
     nodes[..., e.M] = _over_temperature(smooth(cell.hysteresis_v, cell.soc), cell.degc, degc)
     nodes[..., e.R0] = resistance(cell.r0_ohm)
     nodes[..., e.RCT] = resistance(cell.rct_ohm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,14 +10,16 @@ from bms.core.faults import Fault, Row
 from bms.racks.config import RackConfig
 from bms.racks.faults import key_of
 from bms.racks.tables import shown
+from hal.codec.dbc import DbcError
 from hal.contract import Severity
+from hal.errors import ConfigError
 
 ERROR, WARNING = "error", "warning"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. `value` is written as the file would write it."""
+    """One finding. `value` is written as the file would write it; '' where nothing stands there."""
 
     severity: str
     source: str
@@ -26,7 +29,27 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.key} = {self.value}: {self.text}; {self.remedy}"
+        about = f"{self.key} = {self.value}" if self.value else self.key
+        return ": ".join(filter(None, (self.source, about, "; ".join(filter(None, (self.text, self.remedy))))))
+
+
+def of_error(error: ConfigError) -> Finding:
+    """A finding out of the one line of an error."""
+    if isinstance(error, DbcError):
+        text = error.text.removeprefix(error.key).removeprefix(":").lstrip()
+        about, remedy = _last(text)
+        return Finding(ERROR, error.source, error.key, error.value, about, remedy)
+    source, _, rest = str(error).partition(": ")
+    about, remedy = _last(rest)
+    key = re.match(r"(\[+[\w.]+\]+(?: (?!is |has )[\w.]+)*|message \w+)(?: = (.*?))?:? (.*)", about)
+    if key is None:
+        return Finding(ERROR, source, "", "", about, remedy)
+    return Finding(ERROR, source, key[1], key[2] or "", key[3], remedy)
+
+
+def _last(text: str) -> tuple[str, str]:
+    about, _, remedy = text.partition("; ")
+    return about, remedy
 
 
 class Findings:

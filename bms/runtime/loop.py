@@ -111,7 +111,8 @@ class Loop:
     `sample_every`: every so many steps the truth of a twin is read, for the recording and the observers. A deadline is
     missed when a step's work ends after the next step should have begun; the loop then skips to the next slot that is
     still ahead, and `dt_s` tells the controller. `requests`: what is asked of the controller, each from its time on (s
-    since the start, rising); before the first, and without any, to connect.
+    since the start, rising); before the first, and without any, to connect. `steer` makes of that and of the time what
+    is asked in the end: it speaks for an energy manager, until the loop opens the contactors.
     """
 
     rack: Rack
@@ -123,6 +124,7 @@ class Loop:
     observers: tuple[Observer, ...] = ()
     sample_every: int = 1
     requests: tuple[tuple[float, Request], ...] = ()
+    steer: Callable[[Request, float], Request] | None = None
 
     def __post_init__(self) -> None:
         self.stats = LoopStats()
@@ -174,9 +176,10 @@ class Loop:
 
     def _request(self) -> Request:
         """What is asked now."""
-        while self._later and self._later[0][0] <= self.clock.now_s() - self._start_s:
+        now_s = self.clock.now_s()
+        while self._later and self._later[0][0] <= now_s - self._start_s:
             self._asked = self._later.pop(0)[1]
-        return self._asked
+        return self._asked if self.steer is None else self.steer(self._asked, now_s)
 
     def _step(self, request: Request) -> None:
         stats, controller = self.stats, self.controller

@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="all: every step, and the minutes around a trip in a file of their own; trips: only those (default: all)",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument(
+        "--north",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="who sees and steers the rack: modbus:tcp://HOST:PORT (SunSpec; also tls://, rtu://), or "
+        "can:INTERFACE:CHANNEL for an inverter of 48 V batteries; may be given several times",
+    )
     engine.add_argument(parser)
 
 
@@ -85,11 +93,13 @@ def run(args: argparse.Namespace) -> int:
         scenario = replace(scenario, config=args.config)
     if args.period is not None:
         scenario = replace(scenario, period_s=scenarios.seconds(args.period, "--period"))
-    speed = _paced(args.speed, scenario.rack)
+    speed = _paced(args.speed, scenario.rack, args.north)
     folder = _folder(args.out, scenario.name)
     if is_site(scenario.rack):
         if args.store is not None or args.record != "all":
             raise ConfigError("--store and --record: for a single rack; of a site, --record-racks records chosen racks")
+        if args.north:
+            raise ConfigError(f"--north {args.north[0]}: for a single rack, and {scenario.rack} is a site of many")
         from bms.runtime import site
 
         return site.execute(
@@ -111,16 +121,18 @@ def run(args: argparse.Namespace) -> int:
         engine_text=args.engine,
         store=args.store,
         record=args.record,
+        north=args.north,
     )
 
 
-def _paced(text: str | None, rack: str) -> float:
-    """Times real time for `rack`: what was asked for, else as fast as it can, or real time for one on a wire."""
-    if not is_live(rack):
+def _paced(text: str | None, rack: str, north: Sequence[str]) -> float:
+    """Times real time: what was asked for, else as fast as it can, or real time where somebody is on a wire."""
+    if not (is_live(rack) or north):
         return speed_of(text or "max")
     speed = speed_of(text or "1")
     if math.isinf(speed):
-        raise ConfigError(f"--speed {text}: the rack {rack} lives in real time: leave it out")
+        who = f"the rack {rack} lives" if is_live(rack) else f"who is at {north[0]} lives"
+        raise ConfigError(f"--speed {text}: {who} in real time: leave it out")
     return speed
 
 
@@ -331,10 +343,11 @@ def execute(
     engine_text: str = engine.JIT,
     store: Path | None = None,
     record: str = "all",
+    north: Sequence[str] = (),
 ) -> int:
     """Run `scenario` and leave recording, samples, summary and report in `folder`. Returns the exit code.
 
-    `engine_text`, `store`, `record`: as the options `--engine`, `--store` and `--record` say it.
+    `engine_text`, `store`, `record`, `north`: as the options `--engine`, `--store`, `--record` and `--north` say it.
     """
     started = time.perf_counter()
     from bms.core.jit import PROGRAM as CORE
@@ -342,6 +355,7 @@ def execute(
     from bms.runtime.clock import RealClock, VirtualClock
     from bms.runtime.loop import Loop, StopFlag, stop_on_signals
     from bms.runtime.memory import Memory
+    from bms.runtime.north import open_sides
     from bms.runtime.status import Status
     from bms.runtime.takedown import TakeDown
     from hal.backends.replay import FILE_NAME
@@ -371,6 +385,7 @@ def execute(
         taken = TakeDown(folder, recording, info, controller, about, scenario.period_s, rack)
         series = samples.Series(info, controller, every)
         status = Status(controller, scenario.duration_s, quiet=quiet, fast=math.isinf(speed))
+        sides = open_sides(north, info, rack_config(scenario, info), controller, clock) if north else None
         loop = Loop(
             rack,
             controller,
@@ -378,14 +393,17 @@ def execute(
             scenario.period_s,
             stop=stop,
             recorder=taken,
-            observers=(series, status) if memory is None else (series, memory, status),
+            observers=tuple(one for one in (sides, series, memory, status) if one is not None),
             sample_every=every,
             requests=scenario.requests,
+            steer=None if sides is None else sides.steer,
         )
         looping = time.perf_counter()
         forgot = None
         try:
-            with status:
+            with sides or contextlib.nullcontext(), status:
+                if sides is not None and not quiet:
+                    print(f"north: {sides}", flush=True)
                 stats = loop.run(scenario.duration_s)
         finally:
             taken.close({"ended_by": loop.stats.ended_by, "opened": loop.stats.opened})
@@ -404,6 +422,8 @@ def execute(
         "capacity_ah": info.capacity_ah,
         "scenario": scenario.to_json(),
     }
+    if sides is not None:
+        summary["north"] = sides.told()
     try:
         samples.save(folder / SERIES, series.arrays())
         (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")

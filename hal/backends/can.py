@@ -24,6 +24,7 @@ from hal.links.can_link import CanLink, parse_address
 
 CLOSING_FRAMES = 3  # the command to open is repeated: it is the last one
 SEQUENCE_MASK = 0xFFFFFFFF
+PATIENCE_S, ROUNDS = 5.0, 2.0  # how long to wait for all messages: so many seconds, and rounds of the slowest
 SIZES = ("n_cells", "n_sensors")
 
 
@@ -121,7 +122,8 @@ class CanRack:
             raise
 
     def _wait_for_all(self) -> None:
-        inbox, until_s = self.inbox, time.monotonic() + self.address.timeout_s
+        inbox, patience_s = self.inbox, self._patience_s()
+        until_s = time.monotonic() + patience_s
         messages = [row.message for row in self._received.rows]
         identity = {self._received.place(name): key for key, name in self.profile.identity.items()}
         telling = {
@@ -149,9 +151,14 @@ class CanRack:
         elif not here.any():
             came = f"{received} frames came, and none of them was good"
         raise LinkError(
-            f"{self.address.url}: {came} in {self.address.timeout_s:g} s, not {first.name} ({first.identifier:#x}); is "
+            f"{self.address.url}: {came} in {patience_s:g} s, not {first.name} ({first.identifier:#x}); is "
             f"the rack on, does it speak '{self.address.profile}', is the bit rate right?"
         )
+
+    def _patience_s(self) -> float:
+        """How long to wait for all messages and pages once."""
+        slowest_s = max(self._received.rows[r].cycle_s for r in self._measurement.sendable)
+        return self.address.timeout_s or max(PATIENCE_S, ROUNDS * slowest_s)
 
     def _identify(self) -> None:
         """Compare what the rack says of itself with the profile. Raises `ConfigError`."""

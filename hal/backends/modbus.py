@@ -29,6 +29,7 @@ import numpy as np
 
 from hal.backends.simulated import MonotonicClock
 from hal.codec.modbus_url import parse
+from hal.codec.register_map import chain, sizes_of
 from hal.codec.register_profile import Profile, load
 from hal.codec.register_reader import Image, Reader
 from hal.codec.sunspec import END, MARK, Placed, place
@@ -350,8 +351,11 @@ class ModbusRack:
 def discover(link: Link, profile: Profile, image: Image) -> list[Placed]:
     """The models of the device that the profile knows, with what their registers hold now put into `image`.
 
-    Raises `Down`, `RefusedError`, or `ValueError`: not a SunSpec device, or a chain that cannot be followed.
+    Plain registers are where the profile says. Raises `Down`, `RefusedError`, or `ValueError`: not a SunSpec device, or
+    a chain that cannot be followed.
     """
+    if profile.rack is not None:
+        return chain(profile, sizes_of(profile.rack, profile.cells_per_module), 0, profile.rack.capabilities)
     base = None
     for address in profile.base:
         try:

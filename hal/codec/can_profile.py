@@ -1,65 +1,53 @@
 """A rack's CAN profile: a DBC, and a TOML file beside it that says which signal feeds which field of the contract.
 
-`load("reference")` is ours, for a rack of any size; `load("FOLDER/profile.toml")` is a user's own. See `docs/can.md`
-for the tables of the file.
+`load("reference")` is ours, for a rack of any size; `load("FOLDER/profile.toml")` is a user's own; `load("foxbms,ivt")`
+adds a sensor to a rack. See `docs/can.md` for the tables of the file.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hal.codec.can_derived import DERIVED
+from hal.codec.can_profile_file import FIXED, Channel, ProfileFile, read
+from hal.codec.can_protection import Protection
 from hal.codec.dbc import Database, Message, parse
-from hal.codec.frames import Protection
 from hal.contract import COMMAND, MEASUREMENT, Capabilities, RackInfo
-from hal.errors import ConfigError, nearest
-from hal.profiles.reference import generate
+from hal.errors import ConfigError, nearest, noting
+from hal.profiles.foxbms import generate as foxbms
+from hal.profiles.reference import generate as reference
 
 FOLDER = Path(__file__).parent.parent / "profiles"
 REFERENCE = "reference"
+FILE = "profile.toml"
 
-TABLES: dict[str, tuple[str, ...]] = {
-    "can": ("dbc", "fd_dbc", "bitrate", "data_bitrate", "layout", "commit", "stale_cycles", "cycle_ms", "protection"),
-    "rack": ("cell", "n_cells", "n_sensors", "n_parallel", "capacity_ah", "sensor_of_cell"),
-    "capabilities": tuple(f.name for f in fields(Capabilities) if f.name != "truth"),
-    "identity": ("layout", "n_cells", "n_sensors", "n_parallel", "capacity_ah"),
-    "measurement": tuple(
-        f.name for f in MEASUREMENT.fields if not f.name.endswith(("_age_s", "_quality")) and f.name != "time_s"
-    ),
-    "command": tuple(f.name for f in COMMAND.fields if f.name != "time_s"),
+GENERATORS: dict[str, Callable[[int, int], str]] = {
+    "reference/reference_416.dbc": reference.dbc_text,
+    "reference/reference_416_fd.dbc": lambda n_cells, n_sensors: reference.dbc_text(n_cells, n_sensors, fd=True),
+    "foxbms/unit_216.dbc": foxbms.unit,
+    "foxbms/afe_216.dbc": foxbms.afe,
 }
-"""Tables of a profile, and their keys."""
+"""DBC files of the package that can be made for a rack of any size: (cells, sensors) -> text."""
 
-_CHANNEL_KEYS = ("signal", "bits", "valid", "invalid", "factor", "offset", "constant", "first")
+NEEDED = ("current_a", "cell_v", "sensor_degc")
+"""Fields of a measurement that a controller cannot do without."""
 
-
-@dataclass(frozen=True)
-class Channel:
-    """Where a field of the contract comes from: the signals `signals` (one, or one for each place of an array).
-
-    value = signal * `factor` + `offset`. `bits`: signal k is bit k of a whole number. `valid` names the signals that
-    are 1 where the value is good, or with `inverted` 0; it is empty where there are none. A field with a `constant` has
-    no signal.
-    """
-
-    name: str
-    signals: tuple[str, ...]
-    valid: tuple[str, ...] = ()
-    inverted: bool = False
-    bits: bool = False
-    factor: float = 1.0
-    offset: float = 0.0
-    constant: float | None = None
+_FIELDS = {layout: {f.name: f for f in layout.fields} for layout in (MEASUREMENT, COMMAND)}
 
 
 @dataclass(frozen=True)
 class CanProfile:
-    """A profile that is ready for a rack: database, channels by field, and what the rack is."""
+    """A profile that is ready for a rack: database, channels by field, and what the rack is.
+
+    `fixed` are signals that are sent with one value for ever, `derived` channels of what only a server sends,
+    `replaced` those that an add-on has taken the place of, `unused` patterns of signals that nothing needs, on purpose.
+    """
 
     source: str
     database: Database
@@ -69,15 +57,20 @@ class CanProfile:
     layout: int
     commit: str
     stale_cycles: float
-    protection: Protection | None
+    protection: tuple[Protection, ...]
     identity: Mapping[str, str]
     measurement: Mapping[str, Channel]
     command: Mapping[str, Channel]
     fd: bool = False
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    derived: Mapping[str, Channel] = field(default_factory=dict)
+    replaced: tuple[Channel, ...] = ()
+    unused: tuple[str, ...] = ()
 
-    def measurement_messages(self) -> tuple[Message, ...]:
-        """The messages of the rack that a measurement needs, that of its identity among them."""
-        return self._carrying(self.measurement, *self.identity.values())
+    def measurement_messages(self, derived: bool = False) -> tuple[Message, ...]:
+        """The messages of the rack that a measurement needs, that of its identity among them; or also the `derived`."""
+        more = self.derived if derived else {}
+        return self._carrying({**self.measurement, **more}, *self.identity.values())
 
     def command_messages(self) -> tuple[Message, ...]:
         """The messages of a command, that which the rack acts on the last."""
@@ -104,161 +97,217 @@ def _part_of(message: Message, names: set[str]) -> Message | None:
     return replace(message, signals=tuple(s for s in message.signals if s.page is None or s.page in pages))
 
 
-def load(name: str, *, fd: bool = False, rack: Mapping[str, Any] | None = None, address: str = "can") -> CanProfile:
-    """The profile `name`: 'reference', or the path of a TOML file. Raises `ConfigError`.
+def names() -> list[str]:
+    """CAN profiles that come with the package, add-ons among them."""
+    found = sorted(FOLDER.glob(f"*/{FILE}"))
+    return [path.parent.name for path in found if "can" in tomllib.loads(path.read_text(encoding="utf-8"))]
+
+
+def load(
+    name: str,
+    *,
+    fd: bool = False,
+    rack: Mapping[str, Any] | None = None,
+    address: str = "can",
+    serving: bool = False,
+    flaws: list[ConfigError] | None = None,
+) -> CanProfile:
+    """The profile `name`: one of `names()`, or the path of a TOML file; after commas, add-ons. Raises `ConfigError`.
 
     `rack` changes the table [rack] (of a user's profile all but the sizes); `address` is what the rack is called. `fd`
-    takes the DBC for CAN FD.
+    takes the DBC for CAN FD. `serving`: what a rack is that is offered with this profile, where it says so. With
+    `flaws`, as many mistakes as can be told apart go there, and what they are in is left out.
     """
-    path = FOLDER / REFERENCE / "profile.toml" if name == REFERENCE else Path(name)
-    if name != REFERENCE and path.suffix != ".toml":
-        raise ConfigError(f"profile '{name}': unknown; write {REFERENCE}, or the path of a .toml file")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    source = str(path) if name != REFERENCE else f"profile {REFERENCE}"
-    return _profile(_Reader(source, tables), path, name == REFERENCE, fd, rack or {}, address)
+    return _Mix(_parts(name, serving, flaws), fd, rack or {}, flaws).profile(address)
 
 
-class _Reader:
-    """The tables of a profile's file, looked at as they are taken."""
+def variants(name: str) -> list[tuple[bool, bool]]:
+    """What the profile `name` has, as (`fd`, `serving`) for `load`: itself first. Raises `ConfigError`."""
+    first = name.split(",")[0]
+    can = read(*_find(first), []).tables.get("can", {})
+    return [(False, False)] + [(False, True)] * ("serve" in can) + [(True, False)] * ("fd_dbc" in can)
 
-    def __init__(self, source: str, tables: Mapping[str, Any]) -> None:
-        self.source = source
-        self.tables = tables
-        for table, content in tables.items():
-            if table not in TABLES:
-                raise ConfigError(f"{source}: unknown table [{table}]{nearest(table, TABLES)}")
-            if not isinstance(content, Mapping):
-                raise ConfigError(f"{source}: {table} = {content!r}: expected a table [{table}]")
-            for key in content:
-                if key not in TABLES[table]:
-                    raise ConfigError(f"{source}: [{table}] has no key '{key}'{nearest(key, TABLES[table])}")
 
-    def get(self, table: str, key: str, kind: type, default: Any = None) -> Any:
-        """A value of type `kind`; without a default it must be there."""
-        value = self.tables.get(table, {}).get(key, default)
-        if value is None:
-            raise ConfigError(f"{self.source}: [{table}] {key} is missing")
-        return self.typed(f"[{table}] {key}", value, kind)
+def _parts(name: str, serving: bool, flaws: list[ConfigError] | None) -> list[tuple[Path, ProfileFile]]:
+    """The files of a profile: its own, then those of its add-ons."""
+    first, *more = name.split(",")
+    path, source = _find(first)
+    file = read(path, source, flaws)
+    if serving and "serve" in file.tables.get("can", {}):
+        path = path.parent / file.get("can", "serve", str)
+        file = read(path, f"{source} ({path.name})" if path.parent.parent == FOLDER else str(path), flaws)
+    if "rack" not in file.tables:
+        raise ConfigError(f"{file.source}: an add-on, without the table [rack]; write for example foxbms,{first}")
+    parts = [(path, file)]
+    for one in dict.fromkeys([*file.names("can", "add"), *more]):
+        beside = path.parent / one  # where an add-on of one's own may lie
+        where, called = (beside, str(beside)) if one.endswith(".toml") and beside.is_file() else _find(one)
+        parts.append((where, read(where, called, flaws)))
+        if "rack" in parts[-1][1].tables:
+            raise ConfigError(f"{called}: a profile of its own, with the table [rack]; only an add-on can be added")
+    return parts
 
-    def typed(self, where: str, value: Any, kind: type) -> Any:
-        """`value` as `kind`; a whole number will do for a float."""
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise ConfigError(f"{self.source}: {where} = {value!r}: expected {kind.__name__}")
-        return value
 
-    def channels(self, table: str, sizes: Mapping[str, int], layout: Any) -> dict[str, Channel]:
-        """The channels of [measurement] or [command]."""
-        found = {}
-        for name, entry in self.tables.get(table, {}).items():
-            field = next(f for f in layout.fields if f.name == name)
-            may_be_bits = field.kind[0] == "u" and not field.dims
-            found[name] = self._channel(f"[{table}] {name}", name, entry, sizes.get(field.dims, 1), may_be_bits)
-        return found
+def _find(name: str) -> tuple[Path, str]:
+    """Where the file of a profile is, and what errors call it."""
+    if name.endswith(".toml"):
+        return Path(name), name
+    known = names()
+    if name not in known:
+        raise ConfigError(
+            f"profile '{name}': unknown; write {', '.join(known)}, or the path of a .toml file{nearest(name, known)}"
+        )
+    return FOLDER / name / FILE, f"profile {name}"
 
-    def _channel(self, where: str, name: str, entry: Any, size: int, may_be_bits: bool) -> Channel:
-        self.typed(where, entry, dict)
-        for key in entry:
-            if key not in _CHANNEL_KEYS:
-                raise ConfigError(f"{self.source}: {where} has no key '{key}'{nearest(key, _CHANNEL_KEYS)}")
-        if "constant" in entry:
-            return Channel(name, (), constant=self.typed(f"{where} constant", entry["constant"], float))
-        if ("signal" in entry) == ("bits" in entry):
-            raise ConfigError(f"{self.source}: {where}: name its signal, or its bits, or give a constant")
-        if "valid" in entry and "invalid" in entry:
-            raise ConfigError(f"{self.source}: {where}: valid or invalid, not both")
-        factor = self.typed(f"{where} factor", entry.get("factor", 1.0), float)
-        if factor == 0.0:
-            raise ConfigError(f"{self.source}: {where} factor = 0: give the size of one unit, or -1 to turn a sign")
-        first = self.typed(f"{where} first", entry.get("first", 0), int)
-        offset = self.typed(f"{where} offset", entry.get("offset", 0.0), float)
-        guard = "invalid" if "invalid" in entry else "valid"
-        texts = [self.typed(f"{where} {key}", entry.get(key, ""), str) for key in ("signal", guard)]
-        signals, valid = (tuple(self._names(where, text, first, size)) for text in texts)
-        bits = self.typed(f"{where} bits", entry.get("bits", []), list)
-        if "bits" in entry:
-            if not may_be_bits or not bits:
-                raise ConfigError(f"{self.source}: {where} bits: a list of signals, for one whole number")
-            signals = tuple(self.typed(f"{where} bits", bit, str) for bit in bits)
-        elif len(signals) != size:
+
+class _Mix:
+    """A profile and its add-ons, put together: what an add-on has replaces what was there before."""
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[Path, ProfileFile]],
+        fd: bool,
+        changes: Mapping[str, Any],
+        flaws: list[ConfigError] | None,
+    ) -> None:
+        self.fd, self.flaws = fd, flaws
+        (self.path, self.main), *_ = self.parts = list(parts)
+        shipped = dict(self.main.tables.get("rack", {}))
+        self.resized = False
+        for key in ("n_cells", "n_sensors"):
+            if key in changes and changes[key] != shipped.get(key):
+                self.resized = True
+                if self._generator(self.path, self.main) is None:
+                    raise ConfigError(
+                        f"{self.main.source}: {key} = {changes[key]}: the DBC is for {shipped.get(key)}; "
+                        "change the profile"
+                    )
+        self.main.tables = {**self.main.tables, "rack": {**shipped, **changes}}
+        self.n_cells, self.n_sensors = (self.main.get("rack", key, int) for key in ("n_cells", "n_sensors"))
+        if not (1 <= self.n_cells <= 65535 and 1 <= self.n_sensors <= 65535):
             raise ConfigError(
-                f"{self.source}: {where}: {size} signals are needed; write {{}} where their number stands"
+                f"{self.main.source}: {self.n_cells} cells and {self.n_sensors} sensors: 1 to 65,535 of each"
             )
-        return Channel(name, signals, valid, guard == "invalid", bool(bits), factor, offset)
 
-    def _names(self, where: str, text: str, first: int, size: int) -> Iterator[str]:
-        """The names that a template stands for."""
-        if not text:
-            return
-        for k in range(first, first + size) if "{" in text else (first,):
-            try:
-                yield text.format(k)
-            except (ValueError, IndexError, KeyError) as error:
-                raise ConfigError(
-                    f"{self.source}: {where}: '{text}' is no template ({error}); write for example Cell_{{:03}}"
-                ) from None
+    def _dbc(self, path: Path, file: ProfileFile) -> Path:
+        fd = self.fd and (file is self.main or "fd_dbc" in file.tables.get("can", {}))
+        return path.parent / file.get("can", "fd_dbc" if fd else "dbc", str)
+
+    def _generator(self, path: Path, file: ProfileFile) -> Callable[[int, int], str] | None:
+        dbc = self._dbc(path, file)
+        return GENERATORS.get(dbc.relative_to(FOLDER).as_posix()) if dbc.is_relative_to(FOLDER) else None
+
+    def _database(self, path: Path, file: ProfileFile) -> Database:
+        """The DBC of one part, with the cycle times that the part gives."""
+        dbc, generator = self._dbc(path, file), self._generator(path, file)
+        if generator is not None and self.resized:
+            made = parse(generator(self.n_cells, self.n_sensors), f"{path.parent.name} DBC for {self.n_cells} cells")
+            return _timed(file, made)
+        try:
+            return _timed(file, parse(dbc.read_text(encoding="utf-8"), str(dbc), self.flaws))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file.source}: [can] dbc = {dbc}: cannot be read: {error}") from error
+
+    def database(self) -> Database:
+        """All messages. Raises `ConfigError` where two parts have one name or identifier."""
+        databases = [self._database(path, file) for path, file in self.parts]
+        found: list[tuple[Message, str]] = []
+        for database in databases:
+            for message in database.messages:
+                with noting(self.flaws):
+                    for other, source in found:
+                        if other.key == message.key or other.name == message.name:
+                            raise ConfigError(
+                                f"{database.source}: message {message.name} ({message.identifier:#x}): {source} has "
+                                f"{other.name} ({other.identifier:#x}); these two cannot be mixed"
+                            )
+                    found.append((message, database.source))
+        return Database(" + ".join(one.source for one in databases), tuple(message for message, _ in found))
+
+    def profile(self, address: str) -> CanProfile:
+        """The whole, checked. Raises `ConfigError`."""
+        main, files = self.main, [file for _, file in self.parts]
+        sizes = {"cells": self.n_cells, "sensors": self.n_sensors}
+        measurement: dict[str, Channel] = {}
+        command: dict[str, Channel] = {}
+        derived: dict[str, Channel] = {}
+        fixed: dict[str, float] = {}
+        capabilities: dict[str, bool] = {}
+        replaced: list[Channel] = []
+        for file in files:
+            told = file.channels("measurement", sizes, _FIELDS[MEASUREMENT])
+            replaced += [measurement[name] for name in told if name in measurement]
+            measurement |= told
+            command |= file.channels("command", sizes, _FIELDS[COMMAND])
+            derived |= file.channels("derived", sizes, DERIVED)
+            fixed |= file.fixed()
+            given = file.tables.get("capabilities", {})
+            capabilities |= {key: file.typed(f"[capabilities] {key}", value, bool) for key, value in given.items()}
+        profile = CanProfile(
+            source=main.source,
+            database=self.database(),
+            info=_info(main, self.n_cells, self.n_sensors, capabilities, address),
+            bitrate=main.get("can", "bitrate", int),
+            data_bitrate=main.get("can", "data_bitrate", int, main.get("can", "bitrate", int)),
+            layout=main.get("can", "layout", int, 0),
+            commit=main.get("can", "commit", str),
+            stale_cycles=main.get("can", "stale_cycles", float, 5.0),
+            protection=tuple(guard for file in files if (guard := file.protection()) is not None),
+            identity=dict(main.tables.get("identity", {})),
+            measurement=measurement,
+            command=command,
+            fd=self.fd,
+            fixed=fixed,
+            derived=derived,
+            replaced=tuple(replaced),
+            unused=tuple(name for file in files for name in file.names("can", "unused")),
+        )
+        self._check(profile)
+        return profile
+
+    def _check(self, profile: CanProfile) -> None:
+        """What a controller cannot do without is there, what is fixed fits, and every message comes in a cycle."""
+        source = profile.source
+        for table, needed, why in (
+            *(("measurement", name, "a controller cannot do without it") for name in NEEDED),
+            ("command", "contactors", "a controller must be able to open them"),
+        ):
+            with noting(self.flaws):
+                if not any(needed in file.tables.get(table, {}) for _, file in self.parts):
+                    raise ConfigError(f"{source}: [{table}] {needed} is missing; {why}")
+        for name, value in profile.fixed.items():
+            with noting(self.flaws):
+                _fits(profile, name, value)
+        messages = list(profile.measurement_messages(derived=True))
+        with noting(self.flaws):
+            messages += profile.command_messages()
+        for message in messages:
+            with noting(self.flaws):
+                if message.cycle_s <= 0:
+                    line = f'BA_ "GenMsgCycleTime" BO_ {message.key} MILLISECONDS'
+                    raise ConfigError(
+                        f"{profile.database.source}: message {message.name} has no cycle time; add {line}; "
+                        f"or [can.cycle_ms] {message.name} to {source}"
+                    )
 
 
-def _profile(
-    reader: _Reader, path: Path, generated: bool, fd: bool, changes: Mapping[str, Any], address: str
-) -> CanProfile:
-    source = reader.source
-    shipped = dict(reader.tables.get("rack", {}))
-    for key in changes:
-        if key in ("n_cells", "n_sensors") and not generated and changes[key] != shipped.get(key):
-            raise ConfigError(
-                f"{source}: {key} = {changes[key]}: the DBC is for {shipped.get(key)}; change the profile"
-            )
-    reader.tables = {**reader.tables, "rack": {**shipped, **changes}}
-    n_cells, n_sensors = (reader.get("rack", key, int) for key in ("n_cells", "n_sensors"))
-    if not (1 <= n_cells <= 65535 and 1 <= n_sensors <= 65535):
-        raise ConfigError(f"{source}: {n_cells} cells and {n_sensors} sensors: 1 to 65,535 of each")
-    text, file = None, path.parent / reader.get("can", "fd_dbc" if fd else "dbc", str)
-    if generated and (n_cells, n_sensors) != (shipped["n_cells"], shipped["n_sensors"]):
-        text, file = generate.dbc_text(n_cells, n_sensors, fd), Path(f"reference DBC for {n_cells} cells")
-    try:
-        database = parse(text if text is not None else file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: [can] dbc = {file}: cannot be read: {error}") from error
-    database = _timed(reader, database)
-    sizes = {"cells": n_cells, "sensors": n_sensors}
-    guard = reader.get("can", "protection", dict, {})
-    if guard and set(guard) != {"crc", "counter"}:
-        raise ConfigError(f"{source}: [can.protection] has the keys crc and counter, not {', '.join(sorted(guard))}")
-    profile = CanProfile(
-        source=source,
-        database=database,
-        info=_info(reader, n_cells, n_sensors, address),
-        bitrate=reader.get("can", "bitrate", int),
-        data_bitrate=reader.get("can", "data_bitrate", int, reader.get("can", "bitrate", int)),
-        layout=reader.get("can", "layout", int, 0),
-        commit=reader.get("can", "commit", str),
-        stale_cycles=reader.get("can", "stale_cycles", float, 5.0),
-        protection=Protection(**guard) if guard else None,
-        identity=dict(reader.tables.get("identity", {})),
-        measurement=reader.channels("measurement", sizes, MEASUREMENT),
-        command=reader.channels("command", sizes, COMMAND),
-        fd=fd,
-    )
-    for needed in ("current_a", "cell_v", "sensor_degc"):
-        if needed not in profile.measurement:
-            raise ConfigError(f"{source}: [measurement] {needed} is missing; a controller cannot do without it")
-    if "contactors" not in profile.command:
-        raise ConfigError(f"{source}: [command] contactors is missing; a controller must be able to open them")
-    for message in (*profile.measurement_messages(), *profile.command_messages()):
-        if message.cycle_s <= 0:
-            raise ConfigError(
-                f'{database.source}: message {message.name} has no cycle time; add BA_ "GenMsgCycleTime" BO_ '
-                f"{message.key} MILLISECONDS; or [can.cycle_ms] {message.name} to {source}"
-            )
-    return profile
+def _fits(profile: CanProfile, name: str, value: float) -> None:
+    """A signal that is sent with one value for ever is there, and holds it."""
+    where = f"{profile.source}: [{FIXED}] {name}"
+    every = [(m, s) for m in profile.database.messages for s in m.signals]
+    found = [s for m, s in every if name in (s.name, f"{m.name}.{s.name}")]
+    if not found:
+        raise ConfigError(
+            f"{where}: no such signal{nearest(name, sorted({s.name for _, s in every})[:2000])}; take one of the DBC"
+        )
+    if len(found) > 1:
+        raise ConfigError(f"{where}: {len(found)} messages have this signal; write Message.{name}")
+    low, high = sorted(raw * found[0].scale + found[0].offset for raw in found[0].raw_range())
+    if not low <= value <= high:
+        raise ConfigError(f"{where} = {value:g}: the signal holds {low:g} to {high:g}; give a value that it holds")
 
 
-def _timed(reader: _Reader, database: Database) -> Database:
+def _timed(reader: ProfileFile, database: Database) -> Database:
     """The database with the cycle times that the profile gives."""
     cycles = reader.get("can", "cycle_ms", dict, {})
     known = [m.name for m in database.messages]
@@ -271,7 +320,9 @@ def _timed(reader: _Reader, database: Database) -> Database:
     return replace(database, messages=tuple(messages))
 
 
-def _info(reader: _Reader, n_cells: int, n_sensors: int, address: str) -> RackInfo:
+def _info(
+    reader: ProfileFile, n_cells: int, n_sensors: int, capabilities: Mapping[str, bool], address: str
+) -> RackInfo:
     given = reader.tables["rack"].get("sensor_of_cell", "even")
     if given == "even":
         sensor_of_cell = np.arange(n_cells) * n_sensors // n_cells
@@ -282,9 +333,6 @@ def _info(reader: _Reader, n_cells: int, n_sensors: int, address: str) -> RackIn
                 f"{reader.source}: [rack] sensor_of_cell: {n_cells} numbers from 0 to {n_sensors - 1}, each of them "
                 "used, or 'even'"
             )
-    has = {
-        key: reader.typed(f"[capabilities] {key}", v, bool) for key, v in reader.tables.get("capabilities", {}).items()
-    }
     return RackInfo(
         name=address,
         n_cells=n_cells,
@@ -293,5 +341,5 @@ def _info(reader: _Reader, n_cells: int, n_sensors: int, address: str) -> RackIn
         capacity_ah=reader.get("rack", "capacity_ah", float),
         cell=reader.get("rack", "cell", str, "") or "",
         sensor_of_cell=sensor_of_cell.astype(np.uint16),
-        capabilities=replace(Capabilities(contactors=False, precharge=False), **has),
+        capabilities=replace(Capabilities(contactors=False, precharge=False), **capabilities),
     )

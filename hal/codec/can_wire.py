@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hal.codec.can_profile import CanProfile, Channel
+from hal.codec.can_derived import DERIVED, Derived
+from hal.codec.can_profile import CanProfile
+from hal.codec.can_profile_file import Channel
 from hal.codec.frames import Codec
 from hal.contract import COMMAND, MEASUREMENT, Capabilities, Command, Contactor, Measurement, Quality, RackInfo
 
@@ -22,8 +24,8 @@ COOLANT_DEGC = (-60.0, 90.0)
 
 LIMITS = ("limit_discharge_a", "limit_charge_a", "limit_discharge_w", "limit_charge_w")
 
-_KINDS = {f.name: f.kind for f in (*MEASUREMENT.fields, *COMMAND.fields)}
-_DIMS = {f.name: f.dims for f in (*MEASUREMENT.fields, *COMMAND.fields)}
+_KINDS = {f.name: f.kind for f in (*MEASUREMENT.fields, *COMMAND.fields, *DERIVED.values())}
+_DIMS = {f.name: f.dims for f in (*MEASUREMENT.fields, *COMMAND.fields, *DERIVED.values())}
 _GUARDED = {f.name.removesuffix("_quality") for f in MEASUREMENT.fields if f.name.endswith("_quality")}
 _AGED = {f.name.removesuffix("_age_s") for f in MEASUREMENT.fields if f.name.endswith("_age_s")}
 _NOT_KNOWN_TO_BE_SAFE = ("interlock_closed",)  # 0 where it is not known: these have no quality to tell
@@ -58,13 +60,32 @@ class _Part:
     array: bool
     real: bool
     bits: bool
+    table: Mapping[int, int]
+    send: Mapping[int, int]
+    other: int
+
+    def looked_up(self, value: float) -> float:
+        """The value of the field that the signal stands for."""
+        return self.table.get(int(value), self.other) if self.table and not math.isnan(value) else value
+
+    def coded(self, value: Any) -> Any:
+        """What its signals are to hold: bit by bit, where each has one, or as the table says."""
+        if self.table:
+            return float(self.send.get(int(value[0]), self.send[self.other]))
+        return (int(value[0]) >> np.arange(self.hi - self.lo)) & 1 if self.bits else value
 
 
 class _Flat:
-    """All channels of a profile in a row: places in the codec, factors, and which part is whose."""
+    """All channels of a profile in a row: places in the codec, factors, and which part is whose.
 
-    def __init__(self, codec: Codec, channels: Mapping[str, Channel]) -> None:
+    Signals that the profile holds `fixed` get their value, once and for all.
+    """
+
+    def __init__(self, codec: Codec, channels: Mapping[str, Channel], fixed: Mapping[str, float]) -> None:
         self.codec = codec
+        for name, value in fixed.items():
+            if name in codec.index:
+                codec.value[codec.index[name]] = value
         row_of = np.zeros(len(codec.value), np.int64)
         for r, row in enumerate(codec.rows):
             row_of[row.first : row.first + len(row.signals)] = r
@@ -85,7 +106,8 @@ class _Flat:
             offset += [channel.offset] * len(channel.signals)
             inverted += [channel.inverted] * len(channel.signals)
             name = channel.name
-            self.parts.append(_Part(name, lo, len(places), bool(_DIMS[name]), _KINDS[name][0] == "f", channel.bits))
+            shape = bool(_DIMS[name]), _KINDS[name][0] == "f", channel.bits
+            self.parts.append(_Part(name, lo, len(places), *shape, channel.table, channel.send, channel.other))
         self.places: I8 = np.array(places, np.int64)
         self.factor: F8 = np.array(factor)
         self.offset: F8 = np.array(offset)
@@ -97,6 +119,8 @@ class _Flat:
         self.absent = codec.absent[self.places]
         self.needed = sorted({*self.rows.tolist(), *row_of[self.valid[self.guarded]].tolist()})
         self.row_of = row_of
+        self.guard_rows: I8 = np.where(self.guarded, row_of[self.valid], self.rows)
+        self.guarded_from_elsewhere = bool((self.guard_rows != self.rows).any())
 
     def values(self) -> F8:
         """Values of all channels, decoded before."""
@@ -112,16 +136,17 @@ class _Flat:
 
 
 class MeasurementWire:
-    """Measurements to and from the signals of `codec`.
+    """Measurements to and from the signals of `codec`; the profile's derived values only go out, where they are wanted.
 
     `sendable` are the rows that make a scan, `record` is the measurement that `fill` fills.
     """
 
-    def __init__(self, profile: CanProfile, codec: Codec) -> None:
+    def __init__(self, profile: CanProfile, codec: Codec, derived: bool = False) -> None:
         self.codec = codec
-        channels = dict(profile.measurement)
+        self._derived = Derived() if derived and profile.derived else None
+        channels = {**profile.measurement, **(profile.derived if derived else {})}
         sequence = channels.pop("sequence", None)
-        self._flat = _Flat(codec, channels)
+        self._flat = _Flat(codec, channels, profile.fixed)
         self._sequence = None if sequence is None else codec.place(sequence.signals[0])
         self._bits = 0 if self._sequence is None else codec.signals[self._sequence].length
         self.sendable = self._flat.sendable(
@@ -129,6 +154,7 @@ class MeasurementWire:
         )
         cycles_s = np.array([row.cycle_s for row in codec.rows])
         self._limit_s = profile.stale_cycles * cycles_s[self._flat.rows]
+        self._guard_limit_s = profile.stale_cycles * cycles_s[self._flat.guard_rows]
         info = profile.info
         self.record = Measurement(info.n_cells, info.n_sensors)
         self._constant(profile.measurement)
@@ -150,16 +176,21 @@ class MeasurementWire:
     def fill(self, arrived_s: F8, now_s: float) -> None:
         """Fill `record` from the decoded codec; `arrived_s` f8[n_rows] is when each row came, `now_s` the time now.
 
-        What never came, or comes without a value, is MISSING; what is late STALE; what has validity bit 0
-        DEVICE_INVALID.
+        What never came, or comes without a value, is MISSING; what is late, or what says that it is good, STALE; what
+        has validity bit 0 DEVICE_INVALID.
         """
         flat, codec = self._flat, self.codec
         values = flat.values()
         age_s = now_s - arrived_s[flat.rows]
         never = np.isinf(age_s)
+        late = age_s > self._limit_s
+        if flat.guarded_from_elsewhere:
+            guard_age_s = now_s - arrived_s[flat.guard_rows]
+            never |= np.isinf(guard_age_s)
+            late |= guard_age_s > self._guard_limit_s
         invalid = flat.guarded & (codec.raw[flat.valid] != flat.good) & ~never
         gone = invalid & (codec.raw[flat.places] == flat.absent)
-        quality = np.where(age_s > self._limit_s, np.uint8(Quality.STALE), np.uint8(0))
+        quality = np.where(late, np.uint8(Quality.STALE), np.uint8(0))
         quality[invalid & ~gone] |= np.uint8(Quality.DEVICE_INVALID)
         quality[gone] |= np.uint8(Quality.MISSING)
         quality[never] = np.uint8(Quality.MISSING)
@@ -178,6 +209,7 @@ class MeasurementWire:
             if part.bits:
                 q = np.bitwise_or.reduce(quality[part.lo : part.hi])
                 value = sum(int(bit) << k for k, bit in enumerate(np.nan_to_num(values[part.lo : part.hi])))
+            value = part.looked_up(value)
             if not part.real:
                 value = 0 if np.isnan(value) or (q != 0 and part.name in _NOT_KNOWN_TO_BE_SAFE) else int(value) & 0xFF
             head[part.name] = value
@@ -195,8 +227,12 @@ class MeasurementWire:
         flat, codec, head = self._flat, self.codec, measurement.head
         values = np.empty(len(flat.places))
         quality = np.zeros(len(flat.places), np.uint8)
+        derived = {} if self._derived is None else self._derived.take(measurement)
         for part in flat.parts:
-            values[part.lo : part.hi] = _spread(part, measurement.raw[part.name][0] if part.array else head[part.name])
+            if part.name in derived:
+                values[part.lo], quality[part.lo] = derived[part.name]
+                continue
+            values[part.lo : part.hi] = part.coded(measurement.raw[part.name][0] if part.array else head[part.name])
             if part.name in _GUARDED:
                 guard = f"{part.name}_quality"
                 quality[part.lo : part.hi] = measurement.raw[guard][0] if _DIMS[guard] else head[guard]
@@ -214,7 +250,7 @@ class CommandWire:
     def __init__(self, profile: CanProfile, codec: Codec) -> None:
         self.codec = codec
         self.info: RackInfo = profile.info
-        self._flat = _Flat(codec, profile.command)
+        self._flat = _Flat(codec, profile.command, profile.fixed)
         signals = [codec.signals[place] for place in self._flat.places]
         raw = [s.raw_range() for s in signals]
         ends = np.array([[end * s.scale + s.offset for end in r] for s, r in zip(signals, raw, strict=True)])
@@ -227,9 +263,7 @@ class CommandWire:
         flat = self._flat
         values = np.empty(len(flat.places))
         for part in flat.parts:
-            values[part.lo : part.hi] = _spread(
-                part, command.raw[part.name][0] if part.array else command.head[part.name]
-            )
+            values[part.lo : part.hi] = part.coded(command.raw[part.name][0] if part.array else command.head[part.name])
             if part.name == "heartbeat":
                 values[part.lo] %= 1.0 + self._high[part.lo]
         values = (values - flat.offset) / flat.factor
@@ -253,6 +287,8 @@ class CommandWire:
         out.bytes[...] = 0
         for part in flat.parts:
             value = values[part.lo : part.hi]
+            if part.table:
+                value = np.array([part.looked_up(float(value[0]))])
             if part.name != "cooling_degc":
                 value = np.where(late[part.lo : part.hi], 0.0, value)
             if part.bits:
@@ -267,11 +303,6 @@ class CommandWire:
 def _put(record: Measurement, name: str, value: Any) -> None:
     target = record.raw[name] if _DIMS[name] else record.head[name]
     target[...] = value
-
-
-def _spread(part: _Part, value: Any) -> Any:
-    """The value of a field as its signals have it: bit by bit, where each has one."""
-    return (int(value[0]) >> np.arange(part.hi - part.lo)) & 1 if part.bits else value
 
 
 def _typed(values: F8, real: bool) -> Any:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from hal.errors import ConfigError
+from hal.errors import ConfigError, noting
 
 EXTENDED = 1 << 31
 """Bit of the number of a `BO_` that marks a 29-bit identifier."""
@@ -104,11 +104,20 @@ class Database:
     messages: tuple[Message, ...]
 
 
-class _Reader:
-    """Collects the statements of one text."""
+class DbcError(ConfigError):
+    """A mistake in a DBC: the `source` with its line, `key` says what it is about, `value` what stands there."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, key: str, value: str, text: str) -> None:
+        super().__init__(f"{source}: {text}")
+        self.source, self.key, self.value, self.text = source, key, value, text
+
+
+class _Reader:
+    """Collects the statements of one text. With `flaws`, mistakes go there, and what they are in is passed over."""
+
+    def __init__(self, source: str, flaws: list[ConfigError] | None) -> None:
         self.source = source
+        self.flaws = flaws
         self.messages: list[Message] = []
         self.signals: list[list[Signal]] = []
         self.lines: dict[tuple[str, str], int] = {}
@@ -117,29 +126,37 @@ class _Reader:
         self.default_s = 0.0
         self.skipping = False  # inside a message that is none
 
-    def fail(self, line: int, what: str) -> ConfigError:
-        return ConfigError(f"{self.source}:{line}: {what}")
+    def fail(self, line: int, what: str, key: str = "", value: object = "") -> DbcError:
+        return DbcError(f"{self.source}:{line}", key, str(value), what)
 
     def message(self, line: int, text: str) -> None:
         found = _MESSAGE.fullmatch(text)
         if found is None:
             raise self.fail(line, f"'{text[:60]}' is not a message; write BO_ NUMBER NAME: BYTES SENDER")
         key, name, length = int(found[1]), found[2], int(found[3])
-        self.skipping = key == _NO_MESSAGE
-        if self.skipping:
+        self.skipping = True  # until it is seen to be one
+        if key == _NO_MESSAGE:
             return
         identifier, extended = key & ~EXTENDED, key & EXTENDED != 0
         largest = 0x1FFFFFFF if extended else 0x7FF
         if identifier > largest or key >= 1 << 32:
             raise self.fail(
-                line, f"message {name}: identifier {key} is above {largest}; add {EXTENDED} for one of 29 bits"
+                line,
+                f"message {name}: identifier {key} is above {largest}; add {EXTENDED} for one of 29 bits",
+                f"message {name}",
+                key,
             )
         if length > MAX_BYTES:
-            raise self.fail(line, f"message {name}: {length} bytes; a frame holds at most {MAX_BYTES}")
+            raise self.fail(
+                line, f"message {name}: {length} bytes; a frame holds at most {MAX_BYTES}", f"message {name}", length
+            )
         for other in self.messages:
             if other.name == name or other.key == key:
                 shared = f"name {name}" if other.name == name else f"identifier {key}"
-                raise self.fail(line, f"message {name}: the {shared} is given twice; remove or rename one")
+                raise self.fail(
+                    line, f"message {name}: the {shared} is given twice; remove or rename one", f"message {name}", key
+                )
+        self.skipping = False
         self.messages.append(Message(name, identifier, extended, length, found[4], ()))
         self.signals.append([])
 
@@ -159,7 +176,9 @@ class _Reader:
         name, mux = found[1], found[2] or ""
         where = f"message {message.name}: signal {name}"
         if mux.startswith("m") and mux.endswith("M"):
-            raise self.fail(line, f"{where}: a multiplexer inside a page ({mux}) cannot be read; use one multiplexer")
+            raise self.fail(
+                line, f"{where}: a multiplexer inside a page ({mux}) cannot be read; use one multiplexer", where, mux
+            )
         signal = Signal(
             name=name,
             start=int(found[3]),
@@ -175,19 +194,23 @@ class _Reader:
             page=int(mux[1:]) if mux.startswith("m") else None,
         )
         if not 1 <= signal.length <= MAX_SIGNAL_BITS:
-            raise self.fail(line, f"{where}: {signal.length} bits; a signal has 1 to {MAX_SIGNAL_BITS}")
+            raise self.fail(
+                line, f"{where}: {signal.length} bits; a signal has 1 to {MAX_SIGNAL_BITS}", where, signal.length
+            )
         if signal.scale == 0.0:
-            raise self.fail(line, f"{where}: the scale is 0; give the step of the value, for example 1")
+            raise self.fail(line, f"{where}: the scale is 0; give the step of the value, for example 1", where, 0)
         if max(signal.bits()) >= 8 * message.length:
             raise self.fail(
                 line,
                 f"{where}: its bits end at {max(signal.bits())}, outside of the frame of {message.length} bytes; "
                 "move it or lengthen the message",
+                where,
+                f"{signal.start}|{signal.length}",
             )
         if any(other.name == name for other in signals):
-            raise self.fail(line, f"{where}: the name is given twice; remove or rename one")
+            raise self.fail(line, f"{where}: the name is given twice; remove or rename one", where)
         if signal.multiplexer and any(other.multiplexer for other in signals):
-            raise self.fail(line, f"{where}: a second multiplexer; a message has one")
+            raise self.fail(line, f"{where}: a second multiplexer; a message has one", where)
         signals.append(signal)
         self.lines[message.name, name] = line
 
@@ -196,7 +219,12 @@ class _Reader:
         if found := _CYCLE.fullmatch(text):
             cycle_ms = float(found[2])
             if cycle_ms < 0:
-                raise self.fail(line, f"GenMsgCycleTime {cycle_ms:g} of message {found[1]}: a time in ms, at least 0")
+                raise self.fail(
+                    line,
+                    f"GenMsgCycleTime {cycle_ms:g} of message {found[1]}: a time in ms, at least 0",
+                    "GenMsgCycleTime",
+                    found[2],
+                )
             self.cycles[int(found[1])] = cycle_ms * 1e-3
         elif found := _CYCLE_DEFAULT.fullmatch(text):
             self.default_s = float(found[1]) * 1e-3
@@ -210,14 +238,16 @@ class _Reader:
     def database(self) -> Database:
         messages = []
         for message, signals in zip(self.messages, self.signals, strict=True):
-            self._check(message, signals)
+            for error in self._check(message, signals):
+                with noting(self.flaws):
+                    raise error
             named = tuple(replace(s, values=self.values.get((message.key, s.name), {})) for s in signals)
             cycle_s = self.cycles.get(message.key, self.default_s)
             messages.append(replace(message, signals=named, cycle_s=cycle_s))
         return Database(self.source, tuple(messages))
 
-    def _check(self, message: Message, signals: list[Signal]) -> None:
-        """No two signals that can be in one frame share a bit, and pages have a multiplexer."""
+    def _check(self, message: Message, signals: list[Signal]) -> Iterator[DbcError]:
+        """Signals that can be in one frame and share a bit, each pair once, and pages without a multiplexer."""
         multiplexer = next((s for s in signals if s.multiplexer), None)
         taken: dict[int, list[Signal]] = {}
         for signal in signals:
@@ -225,40 +255,55 @@ class _Reader:
             where = f"message {message.name}: signal {signal.name}"
             if signal.page is not None:
                 if multiplexer is None:
-                    raise self.fail(line, f"{where}: page {signal.page} of no multiplexer; mark one signal with M")
-                if signal.page > multiplexer.raw_range()[1]:
-                    raise self.fail(line, f"{where}: {multiplexer.name} never becomes {signal.page}; give it more bits")
+                    yield self.fail(
+                        line,
+                        f"{where}: page {signal.page} of no multiplexer; mark one signal with M",
+                        where,
+                        signal.page,
+                    )
+                elif signal.page > multiplexer.raw_range()[1]:
+                    yield self.fail(
+                        line,
+                        f"{where}: {multiplexer.name} never becomes {signal.page}; give it more bits",
+                        where,
+                        signal.page,
+                    )
+            told = set()
             for bit in signal.bits():
                 for other in taken.get(bit, ()):
-                    if signal.page is None or other.page is None or signal.page == other.page:
-                        raise self.fail(line, f"{where} overlaps {other.name} at bit {bit}; move one of them")
+                    together = signal.page is None or other.page is None or signal.page == other.page
+                    if together and other.name not in told:
+                        told.add(other.name)
+                        place = f"{signal.start}|{signal.length}"
+                        text = f"{where} overlaps {other.name} at bit {bit}; move one of them"
+                        yield self.fail(line, text, where, place)
                 taken.setdefault(bit, []).append(signal)
 
 
-def parse(text: str, source: str) -> Database:
+def parse(text: str, source: str, flaws: list[ConfigError] | None = None) -> Database:
     """The messages of the DBC `text`; `source` names it in errors.
 
     Raises `ConfigError` naming source, line and remedy: what is no message or signal, signals that overlap or reach
-    out of the frame, names or identifiers given twice, floating-point signals and nested multiplexers.
+    out of the frame, names or identifiers given twice, floating-point signals and nested multiplexers. Where `flaws`
+    are given, such mistakes are added to them, and what they are in is left out.
     """
-    reader = _Reader(source)
+    reader = _Reader(source, flaws)
     rest, began = "", 0  # a statement that goes on
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
         if rest:
             rest = f"{rest}\n{stripped}"
-        elif stripped.startswith("BO_ "):
-            reader.message(number, stripped)
-            continue
-        elif stripped.startswith("SG_ "):
-            reader.signal(number, stripped)
+        elif stripped.startswith(("BO_ ", "SG_ ")):
+            with noting(flaws):
+                (reader.message if stripped.startswith("BO_ ") else reader.signal)(number, stripped)
             continue
         elif stripped.startswith(("CM_", "BA_", "VAL_", "SIG_VALTYPE_", "SG_MUL_VAL_")):
             rest, began = stripped, number
         else:
             continue
         if rest.endswith(";") and rest.replace('\\"', "").count('"') % 2 == 0:
-            reader.statement(began, rest)
+            with noting(flaws):
+                reader.statement(began, rest)
             rest = ""
     if rest:
         raise reader.fail(began, f"'{rest[:40]}' has no end; close the text with \" and the statement with ;")

@@ -2,11 +2,8 @@
 
 The frames of a scan lie in an image, one row of whole 64-bit words for each frame: a message has a row, and one more
 for each page of its multiplexer. The image is followed by room for the same words with their bytes reversed, where a
-big-endian signal is a run of bits as a little-endian one is in the image itself.
-
-A protected frame carries an alive counter 0..14 and a CRC-8 (SAE J1850: polynomial 0x1D, start 0xFF, inverted) over the
-two low bytes of its identifier, low byte first, and all of its bytes but the CRC itself: what AUTOSAR, *Specification
-of SW-C End-to-End Communication Protection Library* (profile 1), asks for, with the identifier as data ID.
+big-endian signal is a run of bits as a little-endian one is in the image itself. What checksum and alive counter of a
+frame are is told in `hal.codec.can_protection`.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from hal.codec.can_protection import COUNTER_VALUES, CRC_TABLE, MAX_STEP, NO_CRC, Places, Protection, crc8, places_of
 from hal.codec.dbc import Database, Message, Signal
 from hal.codec.jit import can_kernel
 from hal.errors import ConfigError, nearest
@@ -27,12 +25,6 @@ I4 = npt.NDArray[np.int32]
 U1 = npt.NDArray[np.uint8]
 U8 = npt.NDArray[np.uint64]
 
-COUNTER_VALUES = 15
-"""The alive counter runs 0..14, as in AUTOSAR's profile 1."""
-
-MAX_STEP = 7
-"""A counter that went further is of an old frame, or the sender has been away: it is the new start, and not used."""
-
 NEVER_S = -np.inf
 """When a frame arrived that never did."""
 
@@ -40,26 +32,6 @@ _WORD = 64
 _EXACT = 4503599627370496.0  # 2^52: a float64 of that size is a whole number
 _ROUNDS = 6755399441055744.0  # 1.5 * 2^52: a number within 2^51 added to it stands rounded in the lowest 51 bits
 _LOW51 = np.uint64((1 << 51) - 1)
-
-
-def _crc_table() -> bytes:
-    table = bytearray(256)
-    for start in range(256):
-        crc = start
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x1D if crc & 0x80 else crc << 1) & 0xFF
-        table[start] = crc
-    return bytes(table)
-
-
-CRC_TABLE = _crc_table()
-
-
-def crc8(data: bytes | bytearray | memoryview, start: int = 0xFF) -> int:
-    """CRC-8 SAE J1850 of `data`, going on from `start` (the inverted result of what came before, 0xFF for nothing)."""
-    for byte in data:
-        start = CRC_TABLE[start ^ byte]
-    return start ^ 0xFF
 
 
 @can_kernel("void(u8[::1], i4[::1], i4[::1], u1[::1], u1[::1], u1[::1], f8[::1], f8[::1], u8[::1], f8[::1], i8)")
@@ -166,10 +138,15 @@ def encode(
 def seal(
     image: U1, at: I4, identifier: I4, length: U1, crc_at: U1, counter_at: U1, counter_shift: U1, counter: U1, table: U1
 ) -> None:
-    """Write alive counter and CRC into the rows that begin at the bytes `at` i4[n] of the image."""
+    """Write alive counter and CRC into the rows that begin at the bytes `at` i4[n] of the image.
+
+    `crc_at` is `NO_CRC` where a row has none.
+    """
     for k in range(at.size):
         place = at[k] + counter_at[k]
         image[place] = (image[place] & ~(np.uint8(15) << counter_shift[k])) | (counter[k] << counter_shift[k])
+        if crc_at[k] == NO_CRC:
+            continue
         crc = table[np.uint8(0xFF) ^ np.uint8(identifier[k] & 0xFF)]
         crc = table[crc ^ np.uint8((identifier[k] >> 8) & 0xFF)]
         for j in range(length[k]):
@@ -192,14 +169,6 @@ class Row:
     cycle_s: float
 
 
-@dataclass(frozen=True)
-class Protection:
-    """Names of the signals that hold CRC and alive counter in every protected message."""
-
-    crc: str
-    counter: str
-
-
 class Codec:
     """Tables and image of some messages of a database.
 
@@ -208,7 +177,7 @@ class Codec:
     messages have one of that name. Raises `ConfigError` for a protected message whose signals cannot hold it.
     """
 
-    def __init__(self, database: Database, messages: Sequence[Message], protection: Protection | None = None) -> None:
+    def __init__(self, database: Database, messages: Sequence[Message], protection: Sequence[Protection] = ()) -> None:
         self.database = database
         rows: list[Row] = []
         count = 0
@@ -230,7 +199,8 @@ class Codec:
         self.index: dict[str, int] = {}
         self.signals: list[Signal] = []
         self._tables(half, n_words)
-        self.protected = self._protected(protection)
+        found = {r: places_of(row.message, protection, database.source) for r, row in enumerate(self.rows)}
+        self.protected: dict[int, Places] = {r: at for r, at in found.items() if at is not None}
         swapped = int(any(not s.little_endian for s in self.signals))
         places = self._low, self._high, self._shift
         self._decode = decode.bind(
@@ -275,24 +245,6 @@ class Codec:
                 self._length[k], self._signed[k] = signal.length, signal.signed
                 self._scale[k], self._offset[k] = signal.scale, signal.offset
         self.index |= {name: k for name, k in names.items() if k >= 0 and name not in self.index}
-
-    def _protected(self, protection: Protection | None) -> dict[int, tuple[int, int, int]]:
-        """{row: (byte of the CRC, byte and shift of the counter)}."""
-        found: dict[int, tuple[int, int, int]] = {}
-        for r, row in enumerate(self.rows):
-            by_name = {s.name: s for s in row.message.signals}
-            if protection is None or protection.crc not in by_name:
-                continue
-            where = f"{self.database.source}: message {row.message.name}"
-            crc, counter = by_name[protection.crc], by_name.get(protection.counter)
-            if crc.start % 8 != 0 or crc.length != 8 or not crc.little_endian:
-                raise ConfigError(f"{where}: signal {crc.name} is not one whole byte; write it as N*8|8@1+")
-            if counter is None:
-                raise ConfigError(f"{where}: has a CRC and no signal {protection.counter}; add it, 4 bits")
-            if counter.length != 4 or counter.start % 8 > 4 or not counter.little_endian:
-                raise ConfigError(f"{where}: signal {counter.name} is not 4 bits of one byte; write it as N*8|4@1+")
-            found[r] = crc.start // 8, counter.start // 8, counter.start % 8
-        return found
 
     def place(self, name: str) -> int:
         """Where the signal `name` (or `Message.Signal`) is in `value`. Raises `ConfigError`."""
@@ -363,18 +315,14 @@ class Inbox:
             return Verdict.WRONG_LENGTH
         protected = self.codec.protected.get(row)
         if protected is not None:
-            crc_at, counter_at, shift = protected
-            crc = self._start[row]
-            if crc_at:
-                crc = crc8(data[:crc_at], crc) ^ 0xFF
-            if crc8(data[crc_at + 1 :], crc) != data[crc_at]:
+            if protected.crc_at != NO_CRC and not self._crc_fits(row, protected.crc_at, data):
                 return Verdict.WRONG_CRC
-            counter, last = data[counter_at] >> shift & 15, self.counter[row]
-            if counter >= COUNTER_VALUES:
+            counter, last = data[protected.counter_at] >> protected.shift & 15, self.counter[row]
+            if counter >= protected.values:
                 return Verdict.OUT_OF_SEQUENCE
             self.counter[row] = counter
             if last >= 0:
-                step = (counter - last) % COUNTER_VALUES
+                step = (counter - last) % protected.values
                 if step == 0:
                     return Verdict.REPEATED
                 if step > MAX_STEP:
@@ -387,6 +335,12 @@ class Inbox:
             if page is not None:
                 self._store(page, data, now_s)
         return Verdict.ACCEPTED
+
+    def _crc_fits(self, row: int, crc_at: int, data: bytes | bytearray) -> bool:
+        crc = self._start[row]
+        if crc_at:
+            crc = crc8(data[:crc_at], crc) ^ 0xFF
+        return crc8(data[crc_at + 1 :], crc) == data[crc_at]
 
     def _store(self, row: int, data: bytes | bytearray, now_s: float) -> None:
         at = row * self.codec.stride
@@ -429,12 +383,15 @@ class Outbox:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         n = len(codec.rows)
-        self.counter: U1 = np.full(n, COUNTER_VALUES - 1, np.uint8)
+        none = Places(NO_CRC, 0, 0, COUNTER_VALUES)
+        protected = [codec.protected.get(r, none) for r in range(n)]
+        self._values = np.array([at.values for at in protected], np.uint8)
+        self.counter: U1 = self._values - np.uint8(1)
         self._at: I4 = (np.arange(n) * codec.stride).astype(np.int32)
         self._key = np.array([row.message.key & 0x7FFFFFFF for row in codec.rows], np.int32)
         self._length = np.array([row.message.length for row in codec.rows], np.uint8)
-        places = np.array([codec.protected.get(r, (255, 0, 0)) for r in range(n)], np.uint8).reshape(n, 3)
-        self._protection = places
+        triples = [(at.crc_at, at.counter_at, at.shift) for at in protected]
+        self._protection = np.array(triples, np.uint8).reshape(n, 3)
         self._table = np.frombuffer(CRC_TABLE, np.uint8).copy()
         self._image = codec.image.reshape(n, codec.stride)
         bases = {row.message.key: r for r, row in enumerate(codec.rows) if row.page is None}
@@ -455,7 +412,7 @@ class Outbox:
             self._image[self._pages] |= self._image[self._bases] | self._marks
         at = np.array([r for r in rows if r in self.codec.protected], np.int64)
         if len(at):
-            self.counter[at] = (self.counter[at] + 1) % COUNTER_VALUES
+            self.counter[at] = (self.counter[at] + 1) % self._values[at]
             crc_at, counter_at, shift = (np.ascontiguousarray(self._protection[at, k]) for k in range(3))
             keys, lengths, counters = self._key[at], self._length[at], self.counter[at]
             seal(self.codec.image, self._at[at], keys, lengths, crc_at, counter_at, shift, counters, self._table)

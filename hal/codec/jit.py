@@ -24,6 +24,6 @@ CAN = Program(
     place="hal.codec.jit:CAN",
     about="the CAN codec",
     modules=("hal.codec.frames",),
-    sources=(Path(__file__).parent / "jit.py", Path(__file__).parent / "frames.py"),
+    sources=tuple(Path(__file__).parent / name for name in ("jit.py", "frames.py", "can_protection.py")),
 )
 can_kernel = CAN.kernel

@@ -39,8 +39,9 @@ class Slot:
     group: str = ""
 
     def words(self) -> I8:
-        """Addresses of all registers, (n, size)."""
-        return self.at[:, None] + np.arange(self.point.size)
+        """Addresses of all registers, (n, size), the high word first."""
+        order = np.arange(self.point.size)
+        return self.at[:, None] + (order[::-1] if self.spec.low_word_first else order)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,12 @@ def sizes_of(info: RackInfo, cells_per_module: int) -> Sizes:
 
 
 def chain(profile: Profile, sizes: Sizes, base: int, capabilities: Capabilities) -> list[Placed]:
-    """The models of the profile one after another, from `base` (of the mark). Raises `ConfigError`: no room."""
+    """The models of the profile one after another, from `base` (of the mark), or where their addresses are.
+
+    Raises `ConfigError`: no room.
+    """
+    if profile.blocks:
+        return [Placed(block.model, block.address, block.counts) for block in profile.blocks]
     placed: list[Placed] = []
     address = base + 2
     for one in profile.models:
@@ -157,6 +163,8 @@ class Source:
         self.command = Command(info.n_cells, info.n_sensors)
         self.commanded = False
         self.count = 0
+        self.told: dict[str, float] = {}
+        """Values of `register_profile.TOLD`; what is not here has no value."""
         self._starts = np.concatenate(([0], np.cumsum(sizes.modules)[:-1]))
         self._kept: dict[str, F8] = {}
 
@@ -178,6 +186,8 @@ class Source:
         room, dot, name = channel.partition(".")
         if channel == "served.count":
             return np.array([self.count], np.float64)
+        if room == "told":
+            return np.array([self.told.get(name, np.nan)], np.float64)
         if channel == "cell_degc":
             return self.field("sensor_degc")[self.info.sensor_of_cell]
         if dot and room == "info":
@@ -187,7 +197,8 @@ class Source:
         name = name if dot else channel
         values = getattr(record, name, None)
         if values is not None:
-            return np.asarray(values, np.float64)
+            numbers = np.asarray(values, np.float64)
+            return np.where(numbers == NO_INDEX, np.nan, numbers) if name == "reason_index" else numbers
         one = record.head[name].astype(np.float64)
         if dot and not self.commanded and record.head[name].dtype.kind == "f":
             one[:] = np.nan  # nothing has been asked for yet
@@ -289,12 +300,19 @@ class RegisterMap:
     def __init__(self, profile: Profile, info: RackInfo, *, cells_per_module: int | None = None) -> None:
         """Lay the models out for the rack `info`. Raises `ConfigError` where the addresses do not suffice."""
         self.profile, self.info = profile, info
-        self.base = profile.base[0]
+        told = profile.rack
+        if told is not None and (info.n_cells, info.n_sensors) != (told.n_cells, told.n_sensors):
+            raise ConfigError(
+                f"{profile.source}: [rack] n_cells = {told.n_cells}, n_sensors = {told.n_sensors}: the rack has "
+                f"{info.n_cells} and {info.n_sensors}; change the profile"
+            )
         sizes = sizes_of(info, cells_per_module or profile.cells_per_module)
-        self.placed = chain(profile, sizes, self.base, info.capabilities)
+        self.placed = chain(profile, sizes, profile.base[0], info.capabilities)
+        self.base = min(placed.address for placed in self.placed) if profile.blocks else profile.base[0]
         self.slots = slots(profile, self.placed)
         self.source = Source(info, sizes)
-        self.size = self.placed[-1].end + HEADER - self.base
+        end = max(placed.end for placed in self.placed)
+        self.size = end + (0 if profile.blocks else HEADER) - self.base
         self._fixed = self._skeleton()
         self._changing = [slot for slot in self.slots if slot.spec.value is None and not _is_info(slot.spec)]
         for slot in self.slots:
@@ -315,6 +333,8 @@ class RegisterMap:
     def _skeleton(self) -> U2:
         """All that no measurement changes: the mark, headers of models, points that have no value."""
         words = np.zeros(self.size, np.uint16)
+        if self.profile.blocks:
+            return words  # no mark, no headers, and all points carry something
         words[:2] = np.frombuffer(MARK, ">u2")
         for placed in self.placed:
             at = placed.address - self.base
@@ -361,7 +381,7 @@ def _is_info(spec: Spec) -> bool:
 def read_command(slot: Slot, words: U2, out: Command) -> None:
     """Take the field of a slot over into a command; `words` (n, size). Raises `ValueError`: a number that is none."""
     name = slot.spec.channel.removeprefix("command.")
-    values = from_words(slot.point.kind, words)
+    values = from_words(slot.point.kind, words) / slot.spec.factor
     if slot.scope == "mask":
         out.balance[:] = unpacked(values, out.n_cells, MASK_GROUPS, 1)
     elif slot.scope == "pairs":

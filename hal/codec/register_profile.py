@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from hal.codec.register_plain import REPEATED, Block, blocks, rack
 from hal.codec.sunspec import Model, model
 from hal.contract import COMMAND, MEASUREMENT, Capabilities, RackInfo
-from hal.errors import ConfigError, nearest
+from hal.errors import ConfigError, nearest, noting
 
 TAKES = (
     *("value", "bit", "below", "counter"),
@@ -32,12 +33,21 @@ _DIMS = {"cells": ("cell", "mask", "pairs"), "sensors": ("sensor",)}
 _DERIVED = {"served.count": "", "cell_degc": "cells"}
 _WHOLE = {"max", "min", "mean", "sum", "max_at", "min_at"}
 
+TOLD = (
+    *("state", "evt1", "evt_vnd1", "evt_vnd2", "con_fail", "disabled_for", "closed", "local"),
+    *("hb", "ctrl_hb", "manager", "silent_s", "set_op", "alm_rst", "set_ena", "set_con", "enabled"),
+    *("charge_limit_a", "discharge_limit_a"),
+    *("energy_wh", "charge_w", "discharge_w", "charge_v", "discharge_v", "soc_min", "soc_max"),
+)
+"""What a controller tells beside its command (`hal.pcs`): there for points as `told.NAME`, no value elsewhere."""
+
 FIELDS: dict[str, str] = (
     {f.name: f.dims for f in MEASUREMENT.fields}
     | {f"command.{f.name}": f.dims for f in COMMAND.fields}
     | {f"info.{f.name}": "" for f in fields(RackInfo) if f.name != "capabilities"}
     | {f"info.{f.name}": "" for f in fields(Capabilities)}
     | {"info.sensor_of_cell": "cells"}
+    | {f"told.{name}": "" for name in TOLD}
     | _DERIVED
 )
 """Every field that a point may carry, and what it is counted over ('' for one value)."""
@@ -57,6 +67,7 @@ class Spec:
     table: Mapping[str, int] = field(default_factory=dict)  # value of the field -> number
     prefix: Mapping[str, int] = field(default_factory=dict)  # how the text begins -> number
     other: int = 0
+    low_word_first: bool = False
 
     @property
     def plain(self) -> bool:
@@ -83,7 +94,8 @@ class ModelSpec:
 class Profile:
     """A register map as data. `commit` is a point, as (model, point), `step` those that count control steps.
 
-    Two of them are the first and the last that is read of a step; one alone is read again at the end.
+    Two of them are the first and the last that is read of a step; one alone is read again at the end. A map of plain
+    registers has `blocks`, one for each of its models, and says what the `rack` is.
     """
 
     source: str
@@ -92,6 +104,8 @@ class Profile:
     models: tuple[ModelSpec, ...]
     step: tuple[tuple[int, str], ...]
     commit: tuple[int, str] | None
+    blocks: tuple[Block, ...] = ()
+    rack: RackInfo | None = None
 
     def find(self, model_id: int) -> ModelSpec | None:
         """The model of that number, if the profile has it."""
@@ -105,25 +119,35 @@ def names() -> list[str]:
 
 
 def _is_map(file: Traversable) -> bool:
-    return "model" in tomllib.loads(file.read_text(encoding="utf-8"))
+    return not {"model", "block"}.isdisjoint(tomllib.loads(file.read_text(encoding="utf-8")))
 
 
-def load(name_or_path: str) -> Profile:
-    """A profile by its name in the package, or the path of a .toml file. Raises `ConfigError`."""
-    if name_or_path.endswith(".toml") or "/" in name_or_path:
-        file: Traversable = Path(name_or_path)
-        folder: Traversable = Path(name_or_path).parent
-    elif name_or_path in names():
-        folder = resources.files("hal.profiles").joinpath(name_or_path)
-        file = folder.joinpath("profile.toml")
-    else:
-        raise ConfigError(f"unknown profile '{name_or_path}'{nearest(name_or_path, names())}; or give a .toml file")
+def folder_of(name_or_path: str) -> Traversable:
+    """The folder of a profile, where its own models lie. Raises `ConfigError` for an unknown name."""
+    if _is_path(name_or_path):
+        return Path(name_or_path).parent
+    if name_or_path in names():
+        return resources.files("hal.profiles").joinpath(name_or_path)
+    raise ConfigError(f"unknown profile '{name_or_path}'{nearest(name_or_path, names())}; or give a .toml file")
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".toml") or "/" in name
+
+
+def load(name_or_path: str, flaws: list[ConfigError] | None = None) -> Profile:
+    """A profile by its name in the package, or the path of a .toml file. Raises `ConfigError`.
+
+    With `flaws`, mistakes in the blocks of plain registers go there, and what they are in is left out.
+    """
+    folder = folder_of(name_or_path)
+    file = Path(name_or_path) if _is_path(name_or_path) else folder.joinpath("profile.toml")
     where = f"profile {name_or_path}"
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{where}: cannot be read: {error}") from None
-    return parse(table, folder, where)
+    return _plain(table, where, flaws) if "block" in table else parse(table, folder, where)
 
 
 def parse(table: Mapping[str, Any], folder: Traversable, where: str) -> Profile:
@@ -143,12 +167,41 @@ def parse(table: Mapping[str, Any], folder: Traversable, where: str) -> Profile:
     models = tuple(_model(entry, folder, f"{where}: [[model]] number {n}") for n, entry in enumerate(entries, 1))
     profile = Profile(where, tuple(base), per, models, (), None)
     step = tuple(_reference(text, profile, f"{where}: step") for text in table.get("step", []))
-    if len(step) > 2:
-        raise ConfigError(
-            f"{where}: step = {table['step']!r}: expected one point, or the first and the last to be read"
-        )
+    _at_most_two(step, where)
     commit = _reference(table["commit"], profile, f"{where}: commit") if "commit" in table else None
     return Profile(where, tuple(base), per, models, step, commit)
+
+
+def _at_most_two(step: tuple[tuple[int, str], ...], where: str) -> None:
+    if len(step) > 2:
+        raise ConfigError(
+            f"{where}: step has {len(step)} points: expected one point, or the first and the last to be read"
+        )
+
+
+def _plain(table: Mapping[str, Any], where: str, flaws: list[ConfigError] | None) -> Profile:
+    """Check the content of a map of plain registers."""
+    _only(table, ("format", "description", "step", "commit", "rack", "block"), where)
+    if table.get("format") != 1:
+        raise ConfigError(f"{where}: format = {table.get('format')!r}: this version reads format 1")
+    info = rack(table.get("rack"), where)
+    found, models = blocks(table["block"], info, where, flaws), []
+    for block in found:
+        group = (block.model.groups or (block.model.fixed,))[0]
+        specs = _specs(block.specs, group.points, block.each, f"{where}: [[block]] {block.name}", flaws)
+        repeated = {REPEATED: (block.each, specs)} if block.model.groups else {}
+        models.append(ModelSpec(block.model, "rack", block.writable, "", {} if repeated else specs, repeated))
+    profile = Profile(where, (0,), info.n_cells, tuple(models), (), None, tuple(found), info)
+    numbers = {block.name: str(block.model.id) for block in found}
+
+    def numbered(text: object) -> str:
+        name, dot, point = str(text).partition(".")
+        return f"{numbers.get(name, name)}{dot}{point}"
+
+    step = tuple(_reference(numbered(text), profile, f"{where}: step", text) for text in table.get("step", []))
+    _at_most_two(step, where)
+    commit = _reference(numbered(text), profile, f"{where}: commit", text) if (text := table.get("commit")) else None
+    return replace(profile, step=step, commit=commit)
 
 
 def _whole(value: object, low: int, high: int) -> bool:
@@ -161,11 +214,13 @@ def _only(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
             raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, known)}")
 
 
-def _reference(text: object, profile: Profile, where: str) -> tuple[int, str]:
+def _reference(text: object, profile: Profile, where: str, written: object = None) -> tuple[int, str]:
     number, _, name = str(text).partition(".")
     one = profile.find(int(number)) if number.isdigit() else None
     if one is None or not (name in one.points or any(name in points for _, points in one.groups.values())):
-        raise ConfigError(f"{where}: '{text}': expected model.point, both of this profile, for example 802.Hb")
+        what = "block.point" if profile.rack is not None else "model.point"
+        example = "Order.Heartbeat" if profile.rack is not None else "802.Hb"
+        raise ConfigError(f"{where}: '{written or text}': expected {what}, both of this profile, for example {example}")
     return int(number), name
 
 
@@ -200,12 +255,19 @@ def _model(entry: Mapping[str, Any], folder: Traversable, where: str) -> ModelSp
     return ModelSpec(one, each, writable, needs, points, groups)
 
 
-def _specs(table: Mapping[str, Any], points: Mapping[str, Any], scope: str, where: str) -> dict[str, Spec]:
+def _specs(
+    table: Mapping[str, Any],
+    points: Mapping[str, Any],
+    scope: str,
+    where: str,
+    flaws: list[ConfigError] | None = None,
+) -> dict[str, Spec]:
     specs = {}
     for name, entry in table.items():
-        if name not in points:
-            raise ConfigError(f"{where}: the model has no point '{name}'{nearest(name, points)}")
-        specs[name] = _spec({"channel": entry} if isinstance(entry, str) else entry, scope, f"{where}: {name}")
+        with noting(flaws):
+            if name not in points:
+                raise ConfigError(f"{where}: the model has no point '{name}'{nearest(name, points)}")
+            specs[name] = _spec({"channel": entry} if isinstance(entry, str) else entry, scope, f"{where}: {name}")
     return specs
 
 
@@ -234,6 +296,8 @@ def _spec(entry: Any, scope: str, where: str) -> Spec:
         given |= {"channel": channel, "index": int(index) if index.isdigit() else 0}
     if not isinstance(given.get("factor", 1.0), int | float) or given.get("factor", 1.0) == 0:
         raise ConfigError(f"{where}: factor = {given['factor']!r}: expected a number, not 0")
+    if not isinstance(given.get("low_word_first", False), bool):
+        raise ConfigError(f"{where}: low_word_first = {given['low_word_first']!r}: expected true or false")
     for key in ("bits", "product"):
         if key in given:
             given[key] = tuple(given[key])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,8 @@ class Reader:
             raise ValueError(f"no model with the voltages of cells (it would be {' or '.join(wanted) or 'none'})")
         first = cells[0]
         modules = [p.counts[first.group] for p in placed if p.model.id == first.model]
-        self.info = _describe(every, image, int(sum(modules)), name)
+        told = profile.rack
+        self.info = replace(told, name=name) if told is not None else _describe(every, image, int(sum(modules)), name)
         self.sizes = Sizes(np.array(modules, np.int64), self.info.n_sensors)
         self._check(every)
         self.measured = [s for s in every if _is_measured(s)]

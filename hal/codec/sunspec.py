@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -33,7 +33,10 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Point:
-    """One point: `offset` in registers from the start of its model or group, `sf` a scale factor (point or number)."""
+    """One point: `offset` in registers from the start of its model or group, `sf` a scale factor (point or number).
+
+    `symbols`: the number of each value or bit that has a name.
+    """
 
     name: str
     kind: str
@@ -41,6 +44,7 @@ class Point:
     offset: int
     sf: str | int | None
     writable: bool
+    symbols: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def _group(table: Mapping[str, Any], where: str) -> Group:
         size = int(entry["size"]) if kind == "string" else SIZES.get(kind, 0)
         if not size:
             raise ConfigError(f"{where}: point {entry['name']}: type '{kind}' is not known here")
-        point = Point(entry["name"], kind, size, offset, entry.get("sf"), entry.get("access") == "RW")
+        symbols = {symbol["name"]: int(symbol["value"]) for symbol in entry.get("symbols", ())}
+        point = Point(entry["name"], kind, size, offset, entry.get("sf"), entry.get("access") == "RW", symbols)
         points[point.name] = point
         offset += size
     return Group(table["name"], points, offset, table.get("count", 1))
@@ -141,7 +146,10 @@ def model(model_id: int, folder: Traversable) -> Model:
     """The definition of a model: from `folder`, where that has one, or the public one. Raises `ConfigError`."""
     own = folder.joinpath(f"model_{model_id}.json")
     if own.is_file():
-        return _read(own, str(own))
+        found = _read(own, str(own))
+        if found.id != model_id:
+            raise ConfigError(f"{own}: id = {found.id}: the file is that of {model_id}; rename one of them")
+        return found
     return _public(model_id)
 
 

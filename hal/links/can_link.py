@@ -39,7 +39,10 @@ BUS_PREFIX = "bus."
 
 @dataclass(frozen=True)
 class CanAddress:
-    """A `can:` URL in its parts. `options` go to python-can as they are, `rack` changes the profile's table [rack]."""
+    """A `can:` URL in its parts. `options` go to python-can as they are, `rack` changes the profile's table [rack].
+
+    `timeout_s` is None where the URL does not say it.
+    """
 
     url: str
     interface: str
@@ -48,7 +51,7 @@ class CanAddress:
     bitrate: int | None = None
     data_bitrate: int | None = None
     fd: bool = False
-    timeout_s: float = 5.0
+    timeout_s: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     rack: Mapping[str, Any] = field(default_factory=dict)
 

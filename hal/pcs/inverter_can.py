@@ -14,7 +14,7 @@ describes every bit of them.
 | 0x305 | (in) heart-beat of the inverter | |
 
 An inverter that has not been heard for `silent_s`, or not yet, is told limits of 0 A and nothing enabled. What the rack
-then does is for the controller to decide; `silent` tells.
+then does is for the controller to decide; `silent` tells. `hal.pcs.inverter_north` puts both on a bus and in a run.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from dataclasses import asdict
 import numpy as np
 
 from hal.codec import can_profile
+from hal.codec.bus_time import frame_s, load
 from hal.codec.can_wire import CommandWire, MeasurementWire, impossible
-from hal.codec.dbc import Message
 from hal.codec.frames import Codec, Inbox, Outbox
 from hal.contract import Clock, Command, Measurement, RackInfo
 from hal.errors import ConfigError
@@ -41,13 +41,15 @@ class CanServer:
         for key, size in sizes.items():
             if self.address.rack.get(key, size) != size:
                 raise ConfigError(f"'{url}': {key} = {self.address.rack[key]}, the rack has {size}; leave it out")
-        profile = can_profile.load(self.address.profile, fd=self.address.fd, rack=sizes, address=info.name)
+        profile = can_profile.load(
+            self.address.profile, fd=self.address.fd, rack=sizes, address=info.name, serving=True
+        )
         self.profile, self.info = profile, info
         self._now_s = time.monotonic if clock is None else clock.now_s
-        self._sent = Codec(profile.database, profile.measurement_messages(), profile.protection)
+        self._sent = Codec(profile.database, profile.measurement_messages(derived=True), profile.protection)
         self._received = Codec(profile.database, profile.command_messages(), profile.protection)
         self.inbox, self._outbox = Inbox(self._received), Outbox(self._sent)
-        self._measurement = MeasurementWire(profile, self._sent)
+        self._measurement = MeasurementWire(profile, self._sent, derived=True)
         self._commands = CommandWire(profile, self._received)
         self.refused = 0
         self._taken = Command(info.n_cells, info.n_sensors)
@@ -58,18 +60,27 @@ class CanServer:
         rows = [self._sent.rows[r] for r in self._rows]
         self.frame_s = np.array([frame_s(row.message, bitrate, fast) for row in rows])
         self._cycle_s = np.array([row.cycle_s for row in rows])
-        orders = [self._received.rows[r] for r in self._commands.sendable]
-        load = float((self.frame_s / self._cycle_s).sum())
-        load += sum(frame_s(row.message, bitrate, fast) / row.cycle_s for row in orders)
+        # pages come one after the other, each at its place in the round
+        self._first_s = self._cycle_s.copy()
+        pages: dict[int, int] = {}
+        for k, row in enumerate(rows):
+            if row.page is not None:
+                pages[row.message.key] = pages.get(row.message.key, 0) + 1
+                self._first_s[k] = pages[row.message.key] * row.message.cycle_s
+        bus_load = load(rows, bitrate, fast) + load(
+            (self._received.rows[r] for r in self._commands.sendable), bitrate, fast
+        )
         self._commit = next(
             r for r, row in enumerate(self._received.rows) if row.page is None and row.message.name == profile.commit
         )
-        if load > 1.0:
+        if bus_load > 1.0:
             raise ConfigError(
-                f"'{url}': the messages of {info.n_cells} cells need {load:.0%} of a bus of {bitrate} bit/s; "
+                f"'{url}': the messages of {info.n_cells} cells need {bus_load:.0%} of a bus of {bitrate} bit/s; "
                 "raise bitrate, or use fd=1"
             )
-        self.bus_load = load
+        self.bus_load = bus_load
+        self._counts_beats = "heartbeat" not in profile.command
+        self._beats = 0
         self._due_s = np.full(len(rows), -np.inf)
         self._credit_s = float(self.frame_s.sum())
         self._last_s = 0.0
@@ -103,7 +114,7 @@ class CanServer:
             return
         self._credit_s -= float(self.frame_s[due].sum())
         after = self._due_s[due] + self._cycle_s[due]
-        self._due_s[due] = np.where(after > now_s, after, now_s + self._cycle_s[due])
+        self._due_s[due] = np.where(after > now_s, after, now_s + self._first_s[due])
         self._measurement.load(measurement)
         self._sent.encode()
         self.link.send(self._outbox.frames(self._rows[due].tolist()))
@@ -112,7 +123,8 @@ class CanServer:
         """The newest command since the last call, if its last frame came and is good: fills `out`, returns whether.
 
         Frames with a wrong CRC, counter or length are as good as never sent. What a command repeats is taken from the
-        newest good frame; limits and masks that are not repeated become 0.
+        newest good frame; limits and masks that are not repeated become 0. Where commands have no heart-beat, each of
+        them is one.
         """
         commit = self._commit
         with self.link.lock:
@@ -127,24 +139,12 @@ class CanServer:
         if impossible(self._taken, self.info.capabilities):
             self.refused += 1
             return False
+        if self._counts_beats:
+            self._beats += 1
+            self._taken.head["heartbeat"] = self._beats
         out.copy_from(self._taken)
         return True
 
     def stop(self) -> None:
         """Close the bus."""
         self.link.close()
-
-
-def frame_s(message: Message, bitrate: int, data_bitrate: int | None) -> float:
-    """Bus time of a frame of `message` with the most stuff bits and the pause after it; `data_bitrate` for CAN FD.
-
-    ISO 11898-1: a classic frame has 44 (29-bit identifier: 64) bits beside its data, 34 (54) of which and the data can
-    be stuffed, and 3 of pause. A CAN FD frame switches its rate after 17 (36) bits of arbitration.
-    """
-    data = 8 * message.length
-    if data_bitrate is None:
-        plain, stuffed = (64, 54) if message.extended else (44, 34)
-        return (plain + data + (stuffed + data - 1) // 4 + 3) / bitrate
-    crc = 21 + 6 if message.length > 16 else 17 + 5
-    slow = (36 if message.extended else 17) * 1.25 + 12 + 3
-    return slow / bitrate + ((data + 9) * 1.25 + crc) / data_bitrate

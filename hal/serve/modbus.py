@@ -24,13 +24,51 @@ from hal.serve.modbus_rtu import RtuWire
 from hal.serve.modbus_tcp import Counts, TcpWire
 from hal.serve.modbus_tls import TLS_OPTIONS, Roles, server_context
 from hal.serve.registers import ServedRegisters
+from hal.serve.sessions import Shared
 
-_COMMON = ("unit", "profile", "cells_per_module", "hold", "control")
-_OPTIONS = {
+_COMMON = ("unit", "cells_per_module", "hold", "control")
+WIRE_OPTIONS = {
     "tcp": (*_COMMON, "connections", "idle"),
     "tls": (*_COMMON, "connections", "idle", *TLS_OPTIONS),
     "rtu": (*_COMMON, "baud", "parity", "stop", "link"),
 }
+"""Options of each wire, whatever is served on it."""
+
+
+def hold_s(place: Place) -> float:
+    """Longest age of a walk at `place`. Raises `ConfigError`."""
+    return place.number("hold", 30.0 if place.wire == "rtu" else 2.0, 0.0, 3600.0)
+
+
+def control_s(place: Place) -> float:
+    """Silence after which another connection may take control at `place`. Raises `ConfigError`."""
+    return place.number("control", 5.0, 0.1, 3600.0)
+
+
+def wire_at(place: Place, registers: Shared) -> TcpWire | RtuWire:
+    """What serves `registers` at `place`. Raises `ConfigError`."""
+    unit = place.whole("unit", 1, 1, 247)
+    if place.wire == "rtu":
+        return RtuWire(place.text, place.where, place.line(), registers, unit=unit, link=place.query.get("link", ""))
+    secured = place.wire == "tls"
+    return TcpWire(
+        place.text,
+        place.where,
+        place.port,
+        registers,
+        unit=unit,
+        most=place.whole("connections", 32, 1, 10_000),
+        idle_s=place.number("idle", 60.0, 0.05, 86400.0),
+        context=server_context(place) if secured else None,
+        rules=Roles.of(place) if secured else None,
+    )
+
+
+def address_of(wire: TcpWire | RtuWire) -> str:
+    """Where a wire can be reached, as the address of a rack URL: `modbus:` and this."""
+    if isinstance(wire, RtuWire):
+        return f"rtu://{wire.device}?baud={wire.line.baud}"
+    return f"{'tls' if wire.secured else 'tcp'}://{wire.host}:{wire.port}"
 
 
 class ModbusServer:
@@ -40,34 +78,16 @@ class ModbusServer:
         """Prepare to serve the rack `info` at `url`. Raises `ConfigError` for anything unknown in it."""
         parts = parse_url(url)
         place = parse(f"{parts.scheme}:{parts.address}", parts.query, url)
-        place.check(_OPTIONS[place.wire])
+        place.check((*WIRE_OPTIONS[place.wire], "profile"))
         profile = load(place.query.get("profile", "sunspec"))
         per_module = place.whole("cells_per_module", profile.cells_per_module, 1, 1000)
         self.registers = ServedRegisters(
             RegisterMap(profile, info, cells_per_module=per_module),
             clock,
-            hold_s=place.number("hold", 30.0 if place.wire == "rtu" else 2.0, 0.0, 3600.0),
-            control_s=place.number("control", 5.0, 0.1, 3600.0),
+            hold_s=hold_s(place),
+            control_s=control_s(place),
         )
-        self.wire = self._wire(place)
-
-    def _wire(self, place: Place) -> TcpWire | RtuWire:
-        unit = place.whole("unit", 1, 1, 247)
-        if place.wire == "rtu":
-            link = place.query.get("link", "")
-            return RtuWire(place.text, place.where, place.line(), self.registers, unit=unit, link=link)
-        secured = place.wire == "tls"
-        return TcpWire(
-            place.text,
-            place.where,
-            place.port,
-            self.registers,
-            unit=unit,
-            most=place.whole("connections", 32, 1, 10_000),
-            idle_s=place.number("idle", 60.0, 0.05, 86400.0),
-            context=server_context(place) if secured else None,
-            rules=Roles.of(place) if secured else None,
-        )
+        self.wire = wire_at(place, self.registers)
 
     @property
     def counts(self) -> Counts:
@@ -77,9 +97,7 @@ class ModbusServer:
     @property
     def address(self) -> str:
         """Where it can be reached, as the address of a rack URL: `modbus:` and this."""
-        if isinstance(self.wire, RtuWire):
-            return f"rtu://{self.wire.device}?baud={self.wire.line.baud}"
-        return f"{'tls' if self.wire.secured else 'tcp'}://{self.wire.host}:{self.wire.port}"
+        return address_of(self.wire)
 
     def start(self) -> None:
         """Begin to serve. Raises `LinkError`."""

@@ -18,7 +18,7 @@ from hal.codec.modbus import BROADCAST, READ_HOLDING, READ_INPUT, RtuStream
 from hal.codec.modbus_url import Line
 from hal.errors import LinkError
 from hal.serve.modbus_tcp import Counts
-from hal.serve.registers import ServedRegisters
+from hal.serve.sessions import Shared
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,7 @@ class RtuWire:
     `link`: a symbolic link to that name, made at the start and removed at the end.
     """
 
-    def __init__(
-        self, text: str, device: str, line: Line, served: ServedRegisters, *, unit: int, link: str = ""
-    ) -> None:
+    def __init__(self, text: str, device: str, line: Line, served: Shared, *, unit: int, link: str = "") -> None:
         self.text, self.device, self.line, self.served, self.unit, self.link = text, device, line, served, unit, link
         self.counts = Counts()
         self._asked = device

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hal.codec import modbus
 from hal.codec.modbus import FramingError, MbapStream, Refused
 from hal.errors import LinkError
-from hal.serve.registers import ServedRegisters
+from hal.serve.sessions import Shared
 
 STARTING_S = 10.0
 STOPPING_S = 5.0
@@ -135,7 +135,7 @@ class TcpWire:
         text: str,
         host: str,
         port: int,
-        served: ServedRegisters,
+        served: Shared,
         *,
         unit: int,
         most: int,

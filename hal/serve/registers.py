@@ -1,32 +1,25 @@
 """The registers of a rack as its readers and its controller see them, whatever they are connected by.
 
-A **walk** is what a reader needs to see one control step in many requests. It keeps the registers as they were when it
-began. A new one begins with the first request of a connection, with a request that starts at or below the first address
-of the walk, with one that the walk has served already, and when the walk is older than `hold_s`.
-
-A **command** is written in any portions, which one connection alone sees; it takes effect as a whole with the write
-that holds the commit point (the heart-beat). One connection at a time is in control: others that write are told "busy"
-until it has closed, or has sent no command for `control_s`.
+Readers walk, and one connection at a time is in control, as `hal.serve.sessions` tells. A **command** is written in any
+portions, which one connection alone sees; it takes effect as a whole with the write that holds the commit point (the
+heart-beat).
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 
 from hal.codec.modbus import Refusal, Refused
 from hal.codec.register_map import RegisterMap
 from hal.contract import Clock, Command, Contactor, Measurement
-
-LONGEST_WALK = 4096
-"""Different requests that a walk may hold."""
+from hal.serve.sessions import InControl, Walk
 
 _LIMITS = ("limit_discharge_a", "limit_charge_a", "limit_discharge_w", "limit_charge_w")
 
 
-class ServedRegisters:
+class ServedRegisters(InControl):
     """Registers that a rack fills and sessions read. `publish` and `take` are the rack's side, `session` the wire's.
 
     `hold_s` is time of the computer, `control_s` time of `clock`. Thread-safe.
@@ -41,12 +34,9 @@ class ServedRegisters:
         control_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.map, self.clock, self.hold_s, self.control_s = registers, clock, hold_s, control_s
-        self.monotonic = monotonic
-        self._lock = threading.Lock()
+        super().__init__(registers, clock, control_s=control_s)
+        self.hold_s, self.monotonic = hold_s, monotonic
         self._pending: Command | None = None
-        self._owner: Session | None = None
-        self._commanded_s = -math.inf
         self.commands = 0
         """Commands that took effect."""
         self.now = registers.encode()
@@ -72,15 +62,6 @@ class ServedRegisters:
         """A reader of its own, for one connection."""
         return Session(self)
 
-    def claim(self, session: Session) -> None:
-        """Let `session` write. Raises `Refusal`: another one is in control."""
-        with self._lock:
-            silent = self.clock.now_s() - self._commanded_s > self.control_s
-            if self._owner not in (None, session) and not silent:
-                raise Refusal(Refused.BUSY)
-            if self._owner is not session:
-                self._owner, self._commanded_s = session, self.clock.now_s()
-
     def commit(self, registers: bytes) -> None:
         """Make what `registers` hold the newest command. Raises `Refusal`: no rack could follow it."""
         info = self.map.info
@@ -98,12 +79,6 @@ class ServedRegisters:
             self.map.source.commanded = True
             self.commands += 1
             self.now = _spliced(self.now, registers, self.map)
-
-    def release(self, session: Session) -> None:
-        """The connection of `session` has ended."""
-        with self._lock:
-            if self._owner is session:
-                self._owner = None
 
 
 def followable(command: Command) -> bool:
@@ -132,32 +107,17 @@ class Session:
 
     def __init__(self, served: ServedRegisters) -> None:
         self._served = served
-        self._walk = b""
-        self._first = 0
-        self._began_s = -math.inf
-        self._asked: set[tuple[int, int]] = set()
+        self._walk = Walk(served.map.base, served.map.size, hold_s=served.hold_s, monotonic=served.monotonic)
         self._staged: bytes | None = None
 
     def read(self, start: int, count: int) -> bytes:
         """Registers of this session's walk. Raises `Refusal`."""
+        return self._walk.read(start, count, self._newest)
+
+    def _newest(self) -> bytes:
+        """The registers now, with what this session has staged."""
         served = self._served
-        at = start - served.map.base
-        if at < 0 or at + count > served.map.size:
-            raise Refusal(Refused.ILLEGAL_ADDRESS)
-        now_s = served.monotonic()
-        request = (start, count)
-        if (
-            start <= self._first
-            or request in self._asked
-            or now_s - self._began_s > served.hold_s
-            or len(self._asked) >= LONGEST_WALK
-        ):
-            self._walk, self._first, self._began_s = served.now, start, now_s
-            if self._staged is not None:
-                self._walk = _spliced(self._walk, self._staged, served.map)
-            self._asked.clear()
-        self._asked.add(request)
-        return self._walk[2 * at : 2 * (at + count)]
+        return served.now if self._staged is None else _spliced(served.now, self._staged, served.map)
 
     def write(self, start: int, values: bytes) -> None:
         """Write registers, and make the command effective where the commit point is among them. Raises `Refusal`."""
@@ -174,8 +134,8 @@ class Session:
             served.commit(staged)
         else:
             self._staged = staged
-        if self._walk:
-            self._walk = _spliced(self._walk, staged, served.map)
+        if self._walk.registers:
+            self._walk.registers = _spliced(self._walk.registers, staged, served.map)
 
     def close(self) -> None:
         """The connection has ended: what is staged is forgotten, and control is given up."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hal.errors import ConfigError, DataError, LinkError, RackBmsError, nearest
+from hal.errors import ConfigError, DataError, LinkError, RackBmsError, nearest, noting
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, LinkError])
@@ -22,3 +22,14 @@ def test_every_error_that_a_user_can_mend_has_one_base(kind: type[RackBmsError])
 )
 def test_a_misspelt_word_gets_a_hint(word: str, known: list[str], hint: str) -> None:
     assert nearest(word, known) == hint
+
+
+def test_mistakes_are_raised_or_collected() -> None:
+    with pytest.raises(ConfigError), noting(None):
+        raise ConfigError("one")
+    flaws: list[ConfigError] = []
+    with noting(flaws):
+        raise ConfigError("two")
+    assert [str(flaw) for flaw in flaws] == ["two"]
+    with pytest.raises(LinkError), noting(flaws):
+        raise LinkError("not for the person who wrote the file")

@@ -92,6 +92,11 @@ class TextbookFilter:
             o, degc = NX * c, float(degcs[c])
             par = self.parameters(at[c], degc)
             slope, m, r0, rct = par[[e.SLOPE, e.M, e.R0, e.RCT]]
+            own = self.p[o + Z, o + Z] - (self.p[o + Z, -1] ** 2 / self.p[-1, -1] if self.p[-1, -1] > 0 else 0.0)
+            knee = slope * par[e.W_KNEE]
+            more = (par[e.WIDE] - slope) * min(own / k["wide_soc"] ** 2, 1.0)
+            slope += more
+            bend = 0.5 * more * np.sqrt(min(own, k["wide_soc"] ** 2))
             ocv = par[e.OCV] + slope * (x[o + Z] - np.clip(at[c], -0.02, 1.02))
             er = np.exp(x[o + R])
             drop = x[o : o + 4].sum() + r0 * now + rct * bent
@@ -99,10 +104,8 @@ class TextbookFilter:
             h = np.zeros(9 * n + 1)
             h[o : o + 4], h[o + H], h[o + W], h[o + Z], h[o + R] = -er, m, 1.0, slope, -er * drop
             h[-1] = er * (r0 + rct / np.sqrt(1 + (now / k["bend_a"]) ** 2))
-            w_std, knee = par[e.W_STD], slope * par[e.W_KNEE]
-            r_v = (k["voltage_std"] ** 2 + k["model_corr"] * w_std**2 + k["knee_corr"] * knee**2) / min(
-                max(dt, 1e-3), 60.0
-            )
+            white = k["voltage_std"] ** 2 + k["model_corr"] * par[e.W_STD] ** 2 + k["knee_corr"] * (knee**2 + bend**2)
+            r_v = white / min(max(dt, 1e-3), 60.0)
             nu = volts[c] - model[c]
             total = h @ self.p @ h + r_v
             if np.isfinite(nu):
@@ -225,7 +228,7 @@ def test_the_kernel_is_the_textbook_filter(
     assert worst["std"] < 5e-4
     assert worst["bias_a"] < 2e-6
     assert worst["bias_std"] < 5e-4
-    assert worst["model_v"] < 5e-6
+    assert worst["model_v"] < 2e-5  # at 98 % the curve rises by 7 V per unit of SoC, so that 2e-6 of SoC are 14 uV
     if bias_a and n == 1:
         assert worst["moved_std"] > 0.02, "the comparison must go through a real convergence"
 

@@ -83,3 +83,36 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "bms check site/rack7.toml --json" in out
     assert "Exit codes: 0 no errors" in out
+
+
+def test_a_sound_profile_is_one_line_and_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--profile", "reference") == 0
+    out = capsys.readouterr().out
+    assert out == "profile reference: 416 cells, 104 sensors, 190 messages, 51% of 500000 bit/s: no findings\n"
+
+
+def test_mistakes_in_a_profile_are_lines_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text('format = 1\n[[model]]\nid = 802\n[model.points]\nV = "pack_v"\n')
+    assert run("--profile", str(path)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(
+        f"error   profile {path}: field cell_v: missing: no model tells the voltages of the cells"
+    )
+    assert lines[-1] == f"profile {path}: 1 models, 1 points: 1 error, 4 warnings"
+    assert run("--profile", str(path), "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["file"], told["errors"], told["warnings"]) == (str(path), 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "give one of CONFIG"),
+        (("lfp_280", "--profile", "reference"), "give one of CONFIG"),
+        (("--profile", "reference", "--cell", "lfp_280"), "--cell lfp_280: a profile knows no cell; leave it out"),
+    ],
+)
+def test_one_thing_is_looked_at(words: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        run(*words)

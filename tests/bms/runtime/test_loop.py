@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+from bms.core.machine_table import Request
 from bms.runtime.clock import RealClock
 from bms.runtime.loop import SHUTDOWN_S, SHUTDOWN_STEPS, Loop, StopFlag, stop_on_signals
 from bms.runtime.scenario import Scenario
@@ -233,3 +234,21 @@ def test_no_time_at_all_still_ends_open(bench) -> None:
 
 def test_scenario_defaults_are_a_day_at_one_second() -> None:
     assert (Scenario().duration_s, Scenario().period_s) == (86400.0, 1.0)
+
+
+def test_who_steers_has_the_word_until_the_contactors_are_opened(bench) -> None:
+    rack, controller, clock = bench()
+    asked: list[tuple[Request, float]] = []
+
+    def steer(request: Request, now_s: float) -> Request:
+        asked.append((request, now_s))
+        return Request.CONNECT if now_s >= 10.0 else Request.OPEN
+
+    states = Journal(controller)
+    requests = ((0.0, Request.OPEN), (5.0, Request.CONNECT))
+    stats = Loop(rack, controller, clock, 1.0, observers=(states,), requests=requests, steer=steer).run(30.0)
+    assert [now_s for _, now_s in asked] == [float(k) for k in range(30)]
+    assert [request for request, _ in asked] == [Request.OPEN] * 5 + [Request.CONNECT] * 25
+    assert RackState.CONNECTED not in states.states[:10]
+    assert RackState.CONNECTED in states.states[10:30]
+    assert stats.opened

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from can_bus import BusRack, Far, wait_for
 
-from hal.backends.can import CLOSING_FRAMES, CanRack
+from hal.backends.can import CLOSING_FRAMES, PATIENCE_S, CanRack
 from hal.codec.frames import Verdict
 from hal.contract import MEASUREMENT, Command, Measurement, Quality, Rack
 from hal.errors import ConfigError, LinkError
@@ -292,3 +292,15 @@ def test_it_runs_is_live_and_names_its_kernels() -> None:
     assert not is_live("sim:lfp_280")
     assert not is_live("chaos:f.toml?rack=sim:lfp_280")
     assert [program.name for program in programs("can:virtual:a")] == ["can"]
+
+
+def test_slow_pages_are_waited_for_twice_as_long_as_they_take() -> None:
+    def patience_s(query: dict[str, str]) -> float:
+        return CanRack("virtual:nobody", query=query)._patience_s()
+
+    assert patience_s({}) == PATIENCE_S
+    assert patience_s({"profile": "foxbms"}) == pytest.approx(12.0), "30 pages of temperatures, 0.2 s each"
+    assert patience_s({"profile": "foxbms", "timeout_s": "3"}) == 3.0
+    rack = CanRack("virtual:nobody", query={"timeout_s": "0.05"})
+    with pytest.raises(LinkError, match="no frame came in 0.05 s"):
+        rack.open()

@@ -3,7 +3,7 @@
 import cantools
 import pytest
 
-from hal.codec.dbc import Database, Signal, parse
+from hal.codec.dbc import Database, DbcError, Signal, parse
 from hal.errors import ConfigError
 
 TEXT = """VERSION "3"
@@ -138,3 +138,29 @@ def test_a_mistake_is_named_with_its_line_and_remedy(text: str, complaint: str) 
 def test_pages_may_share_bits() -> None:
     (m,) = parse(message("p M : 0|8@1+", "a m0 : 8|8@1+", "b m1 : 8|8@1+"), "x.dbc").messages
     assert [s.page for s in m.signals] == [None, 0, 1]
+
+
+def test_all_mistakes_are_told_where_somebody_collects_them() -> None:
+    text = """
+BO_ 10 One: 8 A
+ SG_ a : 0|8@1+ (1,0) [0|0] "" B
+ SG_ b : 4|8@1+ (1,0) [0|0] "" B
+ SG_ c : 60|8@1+ (1,0) [0|0] "" B
+ SG_ d : 16|8@1+ (0,0) [0|0] "" B
+BO_ 10 Two: 8 A
+ SG_ e : 0|8@1+ (1,0) [0|0] "" B
+BO_ 11 Three: 8 A
+ SG_ f : 0|8@1+ (1,0) [0|0] "" B
+BA_ "GenMsgCycleTime" BO_ 11 -5;
+"""
+    flaws: list[ConfigError] = []
+    database = parse(text, "x.dbc", flaws)
+    assert [(m.name, [s.name for s in m.signals]) for m in database.messages] == [("One", ["a", "b"]), ("Three", ["f"])]
+    assert all(isinstance(flaw, DbcError) for flaw in flaws)
+    assert [(f.source, f.key, f.value) for f in flaws if isinstance(f, DbcError)] == [
+        ("x.dbc:5", "message One: signal c", "60|8"),
+        ("x.dbc:6", "message One: signal d", "0"),
+        ("x.dbc:7", "message Two", "10"),
+        ("x.dbc:11", "GenMsgCycleTime", "-5"),
+        ("x.dbc:4", "message One: signal b", "4|8"),
+    ]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import cantools
@@ -25,7 +26,7 @@ BO_ 291 Two: 5 A
 BO_ 300 Bare: 2 A
  SG_ z : 0|16@1+ (1,0) [0|0] "" B
 """
-PROTECTION = Protection("Crc", "Alive")
+PROTECTION = (Protection("Crc", "Alive"),)
 
 
 def layout(rng: np.random.Generator, length: int) -> list[tuple[int, int, bool]]:
@@ -58,7 +59,7 @@ def random_dbc(seed: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def load(text: str, protection: Protection | None = None) -> tuple[Codec, Database, Any]:
+def load(text: str, protection: Sequence[Protection] = ()) -> tuple[Codec, Database, Any]:
     database = parse(text, "x.dbc")
     return Codec(database, database.messages, protection), database, cantools.database.load_string(text, "dbc")
 
@@ -296,7 +297,7 @@ def test_names_and_mistakes() -> None:
         (Protection("Crc", "x"), "signal x is not 4 bits of one byte"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            Codec(database, database.messages[:1], wrong)
+            Codec(database, database.messages[:1], [wrong])
 
 
 def test_the_kernels_are_a_program_of_their_own() -> None:
@@ -306,7 +307,7 @@ def test_the_kernels_are_a_program_of_their_own() -> None:
 def test_plain_python_gives_the_same_bytes() -> None:
     code = (
         "from hal.codec.dbc import parse; from hal.codec.frames import *; import sys\n"
-        "d = parse(sys.argv[1], 'x'); c = Codec(d, d.messages, Protection('Crc', 'Alive')); o = Outbox(c)\n"
+        "d = parse(sys.argv[1], 'x'); c = Codec(d, d.messages, [Protection('Crc', 'Alive')]); o = Outbox(c)\n"
         "c.value[:] = range(len(c.value)); c.value[:3] *= -1; c.encode(); print(o.frames(range(len(c.rows))))\n"
         "c.decode(); print(c.value.tolist(), c.raw.tolist())\n"
     )

@@ -81,7 +81,7 @@ def test_without_pysunspec2_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
         sunspec.model(1, NOTHING)
 
 
-@pytest.mark.parametrize("number", [64800, 64801, 64802, 64803])
+@pytest.mark.parametrize("number", [64800, 64801, 64802, 64803, 64804])
 def test_pysunspec2_understands_our_own_models(number: int, repository: Path) -> None:
     folder = repository / "hal" / "profiles" / "sunspec"
     mdef.from_json_file(str(folder / f"model_{number}.json"))

@@ -82,16 +82,21 @@ def test_nothing_is_lost_and_the_order_kept(hub: Hub) -> None:
 
 def test_frames_wait_until_a_new_client_has_read_the_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """python-can reads the answer to rawmode with whatever comes behind it, and gives up."""
+
+    def settled() -> None:
+        until_s = time.monotonic() + 5.0
+        while any(c.quiet_until_s == float("inf") for c in hub._clients):
+            assert time.monotonic() < until_s
+            time.sleep(0.001)
+
     with bus(hub) as one, bus(hub) as two:
+        settled()  # the hub has answered them before it takes down when
         monkeypatch.setattr(hub_module, "QUIET_S", 3.0)
         client = Raw(hub)
         client.expect(b"< hi >")
         client.say(b"< open can0 >", b"< ok >")
         client.socket.sendall(b"< rawmode >")
-        until_s = time.monotonic() + 5.0
-        while any(c.quiet_until_s == float("inf") for c in hub._clients):
-            assert time.monotonic() < until_s
-            time.sleep(0.001)
+        settled()
         one.send(frame(5))
         assert two.recv(5.0) is not None, "the hub has passed it on"
         assert client.socket.recv(4096) == b"< ok >"

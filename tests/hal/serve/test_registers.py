@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hal.codec.modbus import Refusal, Refused, answer
-from hal.serve.registers import LONGEST_WALK, Session, followable
+from hal.serve.registers import Session, followable
+from hal.serve.sessions import LONGEST_WALK
 
 
 def step_of(session: Session, site: Any) -> int:
@@ -95,7 +96,7 @@ def test_a_walk_does_not_remember_without_end(site: Any) -> None:
     session = served.session()
     for k in range(2 * LONGEST_WALK):
         session.read(40000 + 1 + k % 500, 1 + k // 500 % 50)
-    assert len(session._asked) <= LONGEST_WALK
+    assert len(session._walk.asked) <= LONGEST_WALK
 
 
 @pytest.mark.parametrize(("start", "count"), [(39999, 1), (0, 1), (40000, 0x7FFF), (65535, 125)])

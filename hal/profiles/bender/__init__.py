@@ -1,0 +1,1 @@
+"""Bender ISO165C insulation monitors, an add-on for CAN profiles."""

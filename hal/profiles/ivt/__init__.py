@@ -1,0 +1,1 @@
+"""Isabellenhuette IVT-S current sensors, an add-on for CAN profiles."""
