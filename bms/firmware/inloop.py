@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 class Controlled:
     """One controller on the board `board`: its firmware runs until `close`.
 
-    `compared`: each step is made by the `program` of this computer, too, and a difference raises `Difference`. `shift`:
-    an instruction takes 2**shift nanoseconds. Raises `ConfigError` and `LinkError`.
+    `compared`: start and steps are made by the `program` of this computer, too, and a difference raises `Difference`.
+    `shift`: an instruction takes 2**shift nanoseconds. Raises `ConfigError` and `LinkError`.
     """
 
     def __init__(self, program: Program, board: str, config: U1, *, compared: bool = False, shift: int = 1) -> None:
-        self._reference = program.here("step") if compared else None
+        self._reference = (program.here("init"), program.here("step")) if compared else None
         self.steps = 0
         own = boards.BOARDS[board]
         found = Baked.of(config)
@@ -60,17 +60,23 @@ class Controlled:
         self.ticks = 0
         """Of the controller's timer, that the last step took."""
 
-    def start(self, state: U1, soc: F4, soc_std: F4) -> None:
+    def start(self, config: U1, state: U1, soc: F4, soc_std: F4) -> None:
         """Fresh memory, as `bms.core.step.init` makes it."""
         self.remote.start(soc, soc_std)
+        self.steps = 0
         state[:] = self._state
+        if self._reference is not None:
+            ours = np.zeros_like(state)
+            self._reference[0](config, ours, soc, soc_std)
+            nothing = np.zeros(self.identity.command_size, np.uint8)
+            self._check(0.0, Decision(0, nothing, state), Decision(0, nothing, ours))
 
     def step(self, config: U1, state: U1, measurement: U1, command: U1, request: int, dt_s: float) -> int:
         """One step, as `bms.core.step.step` makes it."""
         for own, given in ((self._config, config), (self._state, state)):
             if not np.array_equal(own, given):  # somebody has altered it
                 own[:] = given
-        copies = (state.copy(), command.copy()) if self._reference is not None else None
+        ours = (state.copy(), command.copy()) if self._reference is not None else None
         answer = self.remote.step(request, dt_s, measurement)
         if len(answer.command) != command.size:
             raise LinkError(f"{self.emulator.name}: a command of {len(answer.command)} bytes, expected {command.size}")
@@ -80,18 +86,14 @@ class Controlled:
         self.steps += 1
         if answer.flags & Flag.OVERRUN:
             log.warning("step %d took longer than its %g s: the controller has made its outputs safe", self.steps, dt_s)
-        elif copies is not None:
-            self._check(config, *copies, measurement, request, dt_s, Decision(answer.status, command, state))
+        elif self._reference is not None and ours is not None:
+            status = self._reference[1](config, ours[0], measurement, ours[1], request, dt_s)
+            time_s = float(measurement[:8].view("<f8")[0])
+            self._check(time_s, Decision(answer.status, command, state), Decision(status, ours[1], ours[0]))
         return answer.status
 
-    def _check(
-        self, config: U1, state: U1, command: U1, measurement: U1, request: int, dt_s: float, theirs: Decision
-    ) -> None:
-        """Make the same step here, in copies of the records as they were before. Raises `Difference`."""
-        assert self._reference is not None
-        status = self._reference(config, state, measurement, command, request, dt_s)
-        size = self.identity.n_cells, self.identity.n_sensors
-        check(self.steps, float(measurement[:8].view("<f8")[0]), size, theirs, Decision(status, command, state))
+    def _check(self, time_s: float, theirs: Decision, ours: Decision) -> None:
+        check(self.steps, time_s, (self.identity.n_cells, self.identity.n_sensors), theirs, ours)
 
 
 def agree(identity: Identity, program: Program, found: Baked, name: str) -> None:
@@ -149,7 +151,7 @@ class _Init:
         self._elsewhere = elsewhere
 
     def __call__(self, config: U1, state: U1, soc: F4, soc_std: F4) -> None:
-        self._elsewhere.controller(config, state)[0].start(state, soc, soc_std)
+        self._elsewhere.controller(config, state)[0].start(config, state, soc, soc_std)
 
 
 class _Step:

@@ -73,7 +73,10 @@ class Remote:
             answer = self._put(Kind.STEP, frames.question(request, dt_s, budget_ms, None, measurement))
         content = self._accepted(answer)
         self._known = measurement.copy()
-        return Answer.parse(content)
+        try:
+            return Answer.parse(content)
+        except ValueError as error:
+            raise LinkError(f"{self.channel.name}: {error}") from None
 
     def _ask(self, kind: Kind, content: bytes = b"") -> bytes:
         """The content of the answer to a question. Raises `LinkError`."""

@@ -9,6 +9,7 @@
 #define RECORD __attribute__((section(".records"), aligned(64))) static uint8_t
 
 #define PERIOD_MS ((RACKBMS_CONFIG_PERIOD_US + 999u) / 1000u)
+#define SILENCE_MS 2000u /* in lock-step: so long after the last step, the outputs are made safe */
 
 RECORD state[RACKBMS_CONFIG_STATE_SIZE];
 RECORD measurement[RACKBMS_CONFIG_MEASUREMENT_SIZE];
@@ -18,7 +19,7 @@ static uint32_t steps;
 
 /* what the timer's interrupt looks at */
 static volatile bool running, stepping, overrun;
-static volatile uint32_t step_ms, limit_ms, since_ms;
+static volatile uint32_t step_ms, limit_ms, since_ms; /* in this step, at most; since the last one was due */
 volatile bool control_due;
 
 static uint8_t *config(void) {
@@ -69,6 +70,7 @@ static void refuse(void) {
 control_answer control_step(int32_t request, float dt_s, uint32_t budget_ms) {
     control_answer answer = {0, 0, 0};
     if (!running) {
+        since_ms = 0;
         board_timer_start(); /* in lock-step, every step sees the timer in the same way */
     }
     const uint32_t before = board_timer_ticks();
@@ -93,9 +95,12 @@ void control_millisecond(void) {
         overrun = true;
         board_outputs(0);
     }
-    if (running && ++since_ms >= PERIOD_MS) {
+    since_ms++;
+    if (running && since_ms >= PERIOD_MS) {
         since_ms = 0;
         control_due = true;
+    } else if (!running && since_ms >= SILENCE_MS) {
+        board_outputs(0); /* nobody asks any more */
     }
 }
 

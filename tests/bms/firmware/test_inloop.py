@@ -50,7 +50,7 @@ class Pair:
         self.there = Controlled(PROGRAM, "cortex-m7", self.config.bytes, compared=compared, shift=shift)
         soc, std = np.full(N_CELLS, 0.5, np.float32), np.full(N_CELLS, 0.1, np.float32)
         self.state, self.command = State(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS)
-        self.there.start(self.state.bytes, soc, std)
+        self.there.start(self.config.bytes, self.state.bytes, soc, std)
         size = N_CELLS, N_SENSORS
         self.here = Controller(self.config, initial_state(self.config, soc, std), Measurement(*size), Command(*size))
         self.k = 0
@@ -100,16 +100,19 @@ def test_a_run_takes_the_same_time_every_time() -> None:
 def test_a_difference_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(compared=True)
     pair.step()
-    reference = pair.there._reference
-    assert reference is not None
+    assert pair.there._reference is not None
+    init, reference = pair.there._reference
 
     def otherwise(config, state, measurement, command, request, dt_s):  # type: ignore[no-untyped-def]
         status = reference(config, state, measurement, command, request, dt_s)
         command.view(Command.layout.dtype(N_CELLS, N_SENSORS))["head"]["soc_mean"] += 1
         return status
 
-    monkeypatch.setattr(pair.there, "_reference", otherwise)
-    with pytest.raises(Difference, match=r"step 2 \(t = 1 s\): .* differ: command.soc_mean 0\.\d+ \(0x"):
+    monkeypatch.setattr(pair.there, "_reference", (lambda *arrays: None, otherwise))
+    with pytest.raises(Difference, match="step 0 .* differ: state.bias_var "):
+        pair.there.start(pair.config.bytes, pair.state.bytes, *[np.ones(N_CELLS, np.float32)] * 2)
+    monkeypatch.setattr(pair.there, "_reference", (init, otherwise))
+    with pytest.raises(Difference, match=r"step 1 \(t = 1 s\): .* differ: command.soc_mean 0\.\d+ \(0x"):
         pair.step()
     pair.there.close()
 

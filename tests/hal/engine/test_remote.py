@@ -107,6 +107,13 @@ def test_a_board_that_has_not_been_started_refuses() -> None:
         Remote(Board()).step(1, 0.1, np.zeros(64, np.uint8))
 
 
+def test_an_answer_that_is_too_short_is_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    monkeypatch.setattr(board, "answer", lambda frame: pack(frame.kind | ANSWER, frame.sequence, b"short"))
+    with pytest.raises(LinkError, match="board: the answer to a step is too short"):
+        Remote(board).step(1, 0.1, np.zeros(64, np.uint8))
+
+
 def test_a_crash_is_told_when_it_refuses() -> None:
     with pytest.raises(LinkError, match=r"started anew after a fault of memory protection at 0x1234, .* after 9 steps"):
         Remote(Board(identity=CRASHED)).step(1, 0.1, np.zeros(64, np.uint8))
