@@ -23,7 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("bms.runtime.serve", "offer a rack, the twin above all, as a device on CAN and Modbus"),
     "trial": ("bms.trial.command", "try a controller against faults, and write the ledger of its reactions"),
     "check": ("bms.runtime.check", "look a rack's configuration over and say what is wrong with it"),
-    "build": ("bms.firmware.build", "make a library of the controller, with a C interface and without Python inside"),
+    "build": ("bms.firmware.build", "make library, object or firmware of the controller, without Python inside"),
+    "fil": ("bms.firmware.fil", "firmware in the loop: run a board in step with a rack, and compare every decision"),
     "doctor": ("bms.rig.doctor", "look a rack over, on whatever wire, and say what is wrong with what it tells"),
     "report": ("bms.runtime.report", "make a self-contained HTML page of a run"),
 }
