@@ -36,7 +36,7 @@ _WHOLE = {"max", "min", "mean", "sum", "max_at", "min_at"}
 
 TOLD = (
     *("state", "evt1", "evt_vnd1", "evt_vnd2", "con_fail", "disabled_for", "closed", "local"),
-    *("hb", "ctrl_hb", "manager", "silent_s", "set_op", "alm_rst", "set_ena", "set_con", "enabled"),
+    *("hb", "ctrl_hb", "manager", "silent_s", "set_op", "alm_rst", "set_ena", "set_con", "set_inv_state", "enabled"),
     *("charge_limit_a", "discharge_limit_a"),
     *("energy_wh", "charge_w", "discharge_w", "charge_v", "discharge_v", "soc_min", "soc_max"),
 )
