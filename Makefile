@@ -31,7 +31,7 @@ static: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/.test  ## print the tables of bench/; COMPARE=FOLDER: beside those of an earlier bench/results
-	@for table in ekf loop parts twin startup trial campaign modbus peers; do $(BIN)/python bench/$$table.py $(if $(COMPARE),--compare $(COMPARE)) || exit 1; done
+	@for table in ekf loop parts twin startup trial campaign modbus wires peers; do $(BIN)/python bench/$$table.py $(if $(COMPARE),--compare $(COMPARE)) || exit 1; done
 	@$(BIN)/python -m pytest bench/record.py --benchmark-only --benchmark-disable-gc -q \
 		--benchmark-columns=min,median,max,rounds --benchmark-sort=fullname
 	@$(BIN)/python bench/accuracy.py

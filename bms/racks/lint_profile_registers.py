@@ -35,8 +35,7 @@ def lint(name: str) -> tuple[str, list[Finding]]:
         *(() if plain else _models(profile, register_profile.folder_of(name))),
         *_twice(profile),
         *_scales(profile),
-        *_missed(profile),
-        *_commands(profile),
+        *(() if _steers(profile) else (*_missed(profile), *_commands(profile))),
     ]
     points = sum(len(_specs(one)) for one in profile.models)
     return f"{profile.source}: {len(profile.models)} {'blocks' if plain else 'models'}, {points} points", found
@@ -134,6 +133,11 @@ def _scales(profile: Profile) -> Iterator[Finding]:
                         f"its scale factor {factor} has no value: a server sends whole numbers without a scale",
                         f"add {factor} = {{ value = -1 }}, or what fits",
                     )  # fmt: skip
+
+
+def _steers(profile: Profile) -> bool:
+    """Whether it is what a controller shows to who steers it: no controller reads it."""
+    return any(spec.channel.startswith("told.") for one in profile.models for spec in _specs(one).values())
 
 
 def _missed(profile: Profile) -> Iterator[Finding]:

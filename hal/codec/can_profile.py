@@ -253,7 +253,7 @@ class _Mix:
             commit=main.get("can", "commit", str),
             stale_cycles=main.get("can", "stale_cycles", float, 5.0),
             protection=tuple(guard for file in files if (guard := file.protection()) is not None),
-            identity=dict(main.tables.get("identity", {})),
+            identity={key: main.get("identity", key, str) for key in main.tables.get("identity", {})},
             measurement=measurement,
             command=command,
             fd=self.fd,

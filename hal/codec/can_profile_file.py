@@ -31,6 +31,16 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 FIXED = "fixed"
 
+WORDS: dict[type, str] = {
+    dict: "a table such as { signal = 'NAME' }",
+    list: "a list such as ['A', 'B']",
+    str: "a text in quotes",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+}
+"""What a value should be, for people."""
+
 _CHANNEL_KEYS = (
     "signal",
     "bits",
@@ -117,7 +127,7 @@ class ProfileFile:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise ConfigError(f"{self.source}: {where} = {value!r}: expected {kind.__name__}")
+            raise ConfigError(f"{self.source}: {where} = {value!r}: expected {WORDS[kind]}")
         return value
 
     def names(self, table: str, key: str) -> tuple[str, ...]:

@@ -68,6 +68,8 @@ def rack(table: Any, where: str) -> RackInfo:
         )
     can = [f.name for f in fields(Capabilities) if f.name != "truth"]
     has = table.get("capabilities", [])
+    if not isinstance(has, list):
+        raise ConfigError(f"{where}: [rack] capabilities = {has!r}: expected a list of names")
     for name in has:
         if name not in can:
             raise ConfigError(f"{where}: [rack] capabilities: there is none '{name}'{nearest(str(name), can)}")
@@ -151,7 +153,7 @@ def _point(name: str, line: Any, writable: bool, where: str) -> tuple[Point, dic
             f"{where} = {line!r}: expected a table such as {{ at = 0, type = 'uint16', channel = 'pack_v' }}"
         )
     kind = line.get("type")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"{where}: type = {kind!r}{nearest(str(kind), KINDS)}")
     at = _whole(line, "at", where, 0, LAST)
     rest = {key: value for key, value in line.items() if key not in _POINT_KEYS}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hal.codec.register_plain import REPEATED, Block, blocks, rack
+from hal.codec.register_tables import TAKEN_OVER, completed, entries_of
 from hal.codec.sunspec import Model, model
 from hal.contract import COMMAND, MEASUREMENT, Capabilities, RackInfo
 from hal.errors import ConfigError, nearest, noting
@@ -35,7 +36,7 @@ _WHOLE = {"max", "min", "mean", "sum", "max_at", "min_at"}
 
 TOLD = (
     *("state", "evt1", "evt_vnd1", "evt_vnd2", "con_fail", "disabled_for", "closed", "local"),
-    *("hb", "ctrl_hb", "manager", "silent_s", "set_op", "alm_rst", "set_ena", "set_con", "enabled"),
+    *("hb", "ctrl_hb", "manager", "silent_s", "set_op", "alm_rst", "set_ena", "set_con", "set_inv_state", "enabled"),
     *("charge_limit_a", "discharge_limit_a"),
     *("energy_wh", "charge_w", "discharge_w", "charge_v", "discharge_v", "soc_min", "soc_max"),
 )
@@ -147,6 +148,8 @@ def load(name_or_path: str, flaws: list[ConfigError] | None = None) -> Profile:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{where}: cannot be read: {error}") from None
+    if TAKEN_OVER in table:
+        table = completed(table, folder, where)
     return _plain(table, where, flaws) if "block" in table else parse(table, folder, where)
 
 
@@ -161,22 +164,21 @@ def parse(table: Mapping[str, Any], folder: Traversable, where: str) -> Profile:
         raise ConfigError(f"{where}: base = {base!r}: expected a list of addresses, 0..65535")
     if not _whole(per, 1, 1000):
         raise ConfigError(f"{where}: cells_per_module = {per!r}: expected a whole number, 1..1000")
-    entries = table.get("model", [])
-    if not (isinstance(entries, list) and entries):
+    entries = entries_of(table, where)
+    if not entries:
         raise ConfigError(f"{where}: no [[model]]: a profile needs one for each model that it uses")
     models = tuple(_model(entry, folder, f"{where}: [[model]] number {n}") for n, entry in enumerate(entries, 1))
     profile = Profile(where, tuple(base), per, models, (), None)
-    step = tuple(_reference(text, profile, f"{where}: step") for text in table.get("step", []))
-    _at_most_two(step, where)
+    step = tuple(_reference(text, profile, f"{where}: step") for text in _steps(table, where))
     commit = _reference(table["commit"], profile, f"{where}: commit") if "commit" in table else None
     return Profile(where, tuple(base), per, models, step, commit)
 
 
-def _at_most_two(step: tuple[tuple[int, str], ...], where: str) -> None:
-    if len(step) > 2:
-        raise ConfigError(
-            f"{where}: step has {len(step)} points: expected one point, or the first and the last to be read"
-        )
+def _steps(table: Mapping[str, Any], where: str) -> list[Any]:
+    step = table.get("step", [])
+    if not isinstance(step, list) or len(step) > 2:
+        raise ConfigError(f"{where}: step = {step!r}: expected a list of one point, or the first and the last")
+    return step
 
 
 def _plain(table: Mapping[str, Any], where: str, flaws: list[ConfigError] | None) -> Profile:
@@ -198,8 +200,7 @@ def _plain(table: Mapping[str, Any], where: str, flaws: list[ConfigError] | None
         name, dot, point = str(text).partition(".")
         return f"{numbers.get(name, name)}{dot}{point}"
 
-    step = tuple(_reference(numbered(text), profile, f"{where}: step", text) for text in table.get("step", []))
-    _at_most_two(step, where)
+    step = tuple(_reference(numbered(text), profile, f"{where}: step", text) for text in _steps(table, where))
     commit = _reference(numbered(text), profile, f"{where}: commit", text) if (text := table.get("commit")) else None
     return replace(profile, step=step, commit=commit)
 
@@ -279,6 +280,14 @@ def _spec(entry: Any, scope: str, where: str) -> Spec:
     if sum(key in entry for key in ("channel", "value", "bits", "product")) != 1:
         raise ConfigError(f"{where}: expected exactly one of channel, value, bits and product")
     given = dict(entry)
+    for key in ("bits", "product"):
+        names_of = given.get(key, [])
+        if not (isinstance(names_of, list) and all(isinstance(one, str) for one in names_of)):
+            raise ConfigError(f"{where}: {key} = {names_of!r}: expected a list of names of fields")
+    for key in ("table", "prefix"):
+        numbers = given.get(key, {})
+        if not (isinstance(numbers, Mapping) and all(_whole(one, -(2**31), 2**32) for one in numbers.values())):
+            raise ConfigError(f"{where}: {key} = {numbers!r}: expected a table of whole numbers")
     channel, _, index = str(given.get("channel", "")).partition(":")
     names_used = [channel] if channel else [n.lstrip("!").partition(":")[0] for n in given.get("bits", [])]
     for used in [*names_used, *given.get("product", [])]:

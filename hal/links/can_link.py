@@ -286,6 +286,7 @@ class CanLink:
         given = {
             key: cast_from_string(value) if isinstance(value, str) else value for key, value in address.options.items()
         }
+        logging.getLogger("can").setLevel(logging.CRITICAL)  # what fails is told here, once
         options: dict[str, Any] = {"bitrate": self._bitrate, **given}
         if address.fd:
             options |= {"fd": True, "data_bitrate": self._data_bitrate}
@@ -307,6 +308,10 @@ class CanLink:
             raise ConfigError(f"{address.url}: {_first_line(error)}; install what this interface needs") from None
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{address.url}: {_first_line(error)}; look at the keys of the URL") from None
+        except NameError:  # so does python-can where the library of a vendor did not load
+            raise ConfigError(
+                f"{address.url}: the driver of '{address.interface}' is not installed; install it"
+            ) from None
         except Exception as error:  # drivers raise what they like
             raise LinkError(
                 f"{address.url}: cannot be opened: {_first_line(error)}; is the device there, and up?"
@@ -332,8 +337,6 @@ def _socketcand(address: CanAddress) -> Any:
                 raise CanOperationError("the server has closed the connection")
             return message, filtered
 
-    # it would warn of every message that comes in two pieces
-    logging.getLogger(SocketCanDaemonBus.__module__).setLevel(logging.CRITICAL)
     host, port = str(address.options["host"]), int(address.options["port"])
     try:
         with socket.create_connection((host, port), timeout=GREETING_S) as probe:
@@ -355,4 +358,4 @@ def _full(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    return (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__

@@ -121,6 +121,10 @@ class Link:
             reply = ask(self._client)
         except (ModbusException, OSError, ValueError, ArithmeticError, LookupError) as error:
             self.close()
+            if "closed" in str(error):  # pymodbus tells so in two lines
+                raise Down(
+                    "the device closes the connection: it has no room, or wants TLS with a certificate"
+                ) from None
             raise Down(f"no answer within {self.timeout_s:g} s ({_reason(error)})") from None
         if reply.isError():
             raise RefusedError(what, reply.exception_code)

@@ -20,6 +20,7 @@ from hal.contract import RackState
 from hal.pcs import Ask
 
 CONNECT, DISCONNECT = 1, 2
+INVERTER_STOPPED, INVERTER_STARTED = 1, 3
 ENABLE, DISABLE = 1, 2
 RESET = 1
 
@@ -29,8 +30,10 @@ VALUES: Mapping[str, range] = {
     "set_ena": range(3),
     "alm_rst": range(2),
     "ctrl_hb": range(65536),
+    "set_inv_state": range(INVERTER_STOPPED, INVERTER_STARTED + 1),
 }
-"""Orders, and what each may be; 0, which `set_con`, `set_ena` and `alm_rst` show when they are done, does nothing."""
+"""Orders, and what each may be; 0, which `set_con`, `set_ena` and `alm_rst` show when they are done, does nothing.
+`set_inv_state` tells what the inverter does: it is shown to everybody, and nothing follows from it."""
 
 REFUSING = frozenset((RackState.FAULT, RackState.EMERGENCY_STOP, RackState.MAINTENANCE))
 """States in which nobody connects from afar; getting into one ends what was wanted."""
@@ -58,6 +61,8 @@ class EnergyManager:
         self.wants = False
         """To be connected."""
         self.enabled = True
+        self.inverter = INVERTER_STOPPED
+        """What the inverter does, as far as it was told."""
         self.presence = Presence.NONE
         self.silences = 0
         self._lock = threading.Lock()
@@ -116,6 +121,8 @@ class EnergyManager:
         if name == "ctrl_hb":
             if value != self._beat:
                 self._beat, self._heard_s, self.presence = value, now_s, Presence.HEARD
+        elif name == "set_inv_state":
+            self.inverter = value
         elif name == "set_ena" and value:
             self.enabled = value == ENABLE
             self.wants = self.wants and self.enabled
@@ -132,6 +139,7 @@ class EnergyManager:
                 "set_con": 0.0,
                 "set_ena": 0.0,
                 "alm_rst": 0.0,
+                "set_inv_state": float(self.inverter),
                 "ctrl_hb": math.nan if self._beat is None else float(self._beat),
             }
             return told | {name: float(value) for name, value in self._orders}

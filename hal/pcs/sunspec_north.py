@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 import time
 import tomllib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from hal.codec.modbus import Refusal, Refused
 from hal.codec.modbus_url import parse
 from hal.codec.register_map import RegisterMap
 from hal.codec.register_profile import Profile
 from hal.codec.register_profile import parse as parse_profile
+from hal.codec.register_tables import completed
 from hal.contract import Clock, Command, Measurement, RackInfo
 from hal.errors import ConfigError
 from hal.pcs import Ask, Ratings, events
@@ -40,13 +40,9 @@ LARGEST_INT, LARGEST_UINT = 0x7FFF, 0xFFFE
 
 def north_profile(ratings: Ratings) -> Profile:
     """The map of a served rack with the changes of north.toml, and scale factors that fit the ratings."""
-    base, own = (
-        tomllib.loads(events.FOLDER.joinpath(name).read_text(encoding="utf-8"))
-        for name in ("profile.toml", "north.toml")
-    )
-    changes = {entry["id"]: entry for entry in own["model"]}
-    models = [_merged(entry, changes.pop(entry["id"], {})) for entry in base["model"] if entry["id"] in own["models"]]
-    battery = next(entry for entry in models if entry["id"] == BATTERY)["points"]
+    text = events.FOLDER.joinpath("north.toml").read_text(encoding="utf-8")
+    table = completed(tomllib.loads(text), events.FOLDER, "north.toml")
+    battery = next(entry for entry in table["model"] if entry["id"] == BATTERY)["points"]
     rated_w = max(ratings.charge_w, ratings.discharge_w)
     for name, largest, room in (
         ("W_SF", 1.25 * rated_w, LARGEST_INT),  # what flows may be more than is rated
@@ -54,16 +50,7 @@ def north_profile(ratings: Ratings) -> Profile:
         ("WHRtg_SF", ratings.energy_wh, LARGEST_UINT),
     ):
         battery[name] = {"value": _exponent(largest, room, battery[name]["value"])}
-    table = {"format": own["format"], "base": base["base"], "cells_per_module": base["cells_per_module"]}
-    return parse_profile({**table, "model": [*models, *changes.values()]}, events.FOLDER, "north.toml")
-
-
-def _merged(entry: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """A model of the profile with the points that are changed or added."""
-    groups = dict(entry.get("groups", {}))
-    for name, points in change.get("groups", {}).items():
-        groups[name] = {**groups[name], **points}
-    return {**entry, **change, "points": {**entry["points"], **change.get("points", {})}, "groups": groups}
+    return parse_profile(table, events.FOLDER, "north.toml")
 
 
 def _exponent(largest: float, room: int, otherwise: int) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self
 
 from hal.backends.can import CanRack
-from hal.contract import Clock, Command, Measurement, RackInfo
+from hal.contract import Clock, Command, Measurement, Rack, RackInfo
 from hal.registry import open_rack
 from hal.serve.can import CanServer
 
@@ -51,9 +51,10 @@ class FarSide(Protocol):
 class Far:
     """A twin and a server, in this process."""
 
-    def __init__(self, url: str, twin: str = TWIN, options: Any = OPTIONS) -> None:
+    def __init__(self, url: str, twin: str | Rack = TWIN, options: Any = OPTIONS) -> None:
+        """`twin`: its URL, or one whose clock is moved by whoever moves this one."""
         self.now = 0.0
-        self.rack = open_rack(twin, clock=self, options=options)
+        self.rack = open_rack(twin, clock=self, options=options) if isinstance(twin, str) else twin
         info = self.rack.info
         self.server = CanServer(url, info, self)
         self.measurement, self.command = (kind(info.n_cells, info.n_sensors) for kind in (Measurement, Command))

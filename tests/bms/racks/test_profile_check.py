@@ -13,6 +13,12 @@ def test_a_name_leads_to_its_wire() -> None:
     assert profile_check.check("sunspec")[0].startswith("profile sunspec: 9 models")
 
 
+def test_what_a_controller_shows_to_who_steers_it_is_no_rack_to_be_read(repository: Path) -> None:
+    about, found = profile_check.check(str(repository / "hal" / "profiles" / "sunspec" / "north.toml"))
+    assert about.endswith("north.toml: 6 models, 239 points")
+    assert found == []
+
+
 def test_errors_come_first(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('format = 1\n[[model]]\nid = 802\n[model.points]\nV = "pack_v"\n')
     about, found = profile_check.check(str(tmp_path / "own.toml"))

@@ -29,8 +29,8 @@ def test_a_table_goes_both_ways() -> None:
     ("entry", "complaint"),
     [
         ({"table": {"a": 3}}, "[command] contactors table: invalid literal for int() with base 10: 'a'; write whole"),
-        ({"table": {"1": "x"}}, "[command] contactors table 1 = 'x': expected int"),
-        ({"table": 3}, "[command] contactors table = 3: expected dict"),
+        ({"table": {"1": "x"}}, "[command] contactors table 1 = 'x': expected a whole number"),
+        ({"table": 3}, "[command] contactors table = 3: expected a table such as"),
         ({"table": {"1": 3}}, "[command] contactors other = 0: no signal of the table stands for it; add one"),
         ({"table": {"1": 3}, "other": 3, "factor": 2}, "[command] contactors table: for one whole number, without factor"),
         ({"send": {"1": 3}}, "[command] contactors: send and other go with a table"),
@@ -54,7 +54,7 @@ def test_a_table_is_for_one_whole_number() -> None:
 
 def test_fixed_signals_are_numbers() -> None:
     assert ProfileFile("own.toml", {"fixed": {"One.Id": 3, "x": 0.5}}).fixed() == {"One.Id": 3.0, "x": 0.5}
-    with pytest.raises(ConfigError, match=r"own.toml: \[fixed\] x = 'a': expected float"):
+    with pytest.raises(ConfigError, match=r"own.toml: \[fixed\] x = 'a': expected a number"):
         ProfileFile("own.toml", {"fixed": {"x": "a"}}).fixed()
 
 
@@ -68,7 +68,7 @@ def test_protection_has_a_counter_and_perhaps_a_checksum() -> None:
     for guard, complaint in (
         ({"crc": "C"}, r"\[can.protection\] has the keys crc and counter, or counter and values, not crc"),
         ({"counter": "N", "values": 14}, "values = 14: a counter has 15, as AUTOSAR's, or 16"),
-        ({"counter": 3}, "counter = 3: expected str"),
+        ({"counter": 3}, "counter = 3: expected a text in quotes"),
     ):
         with pytest.raises(ConfigError, match=complaint):
             told(**guard)
@@ -76,5 +76,5 @@ def test_protection_has_a_counter_and_perhaps_a_checksum() -> None:
 
 def test_names_are_a_list() -> None:
     assert ProfileFile("own.toml", {"can": {"add": ["ivt"]}}).names("can", "add") == ("ivt",)
-    with pytest.raises(ConfigError, match=r"\[can\] add = 'ivt': expected list"):
+    with pytest.raises(ConfigError, match=r"\[can\] add = 'ivt': expected a list such as"):
         ProfileFile("own.toml", {"can": {"add": "ivt"}}).names("can", "add")

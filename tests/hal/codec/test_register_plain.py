@@ -159,7 +159,7 @@ def test_the_device_is_what_the_profile_says(written: Callable[[str], str]) -> N
         ('"pack_v"', '"pack_w"', "[[block]] Pack: Voltage: there is no field 'pack_w' (did you mean 'pack_v'?)"),
         ('"Pack.Counter"', '"Pack.Count"', "step: 'Pack.Count': expected block.point, both of this profile, for example Order.Heartbeat"),
         ('"Order.Contactors"', '"Orders.Contactors"', "commit: 'Orders.Contactors': expected block.point"),
-        ('["Pack.Counter"]', '["Pack.Counter", "Pack.Current", "Pack.Loop"]', "step has 3 points: expected one point, or the first and the last"),
+        ('["Pack.Counter"]', '["Pack.Counter", "Pack.Current", "Pack.Loop"]', ": expected a list of one point, or the first and the last"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told(written: Callable[[str], str], old: str, new: str, complaint: str) -> None:

@@ -105,7 +105,7 @@ def cells(**entries: Any) -> dict[str, Any]:
         (changed(model=[{"id": 805}]), f"the group '{CELLS}' of the model is missing"),
         (changed(model=[{"id": 805, "groups": {"cels": {"each": "cell"}}}]), "no such group"),
         (changed(step=["805.V"]), "'805.V': expected model.point"),
-        (changed(step=3 * ["805.CellV"]), "expected one point, or the first and the last"),
+        (changed(step=3 * ["805.CellV"]), "expected a list of one point, or the first and the last"),
         (changed(commit="1.Hb"), "'1.Hb': expected model.point"),
         (points(CelV_SF={"value": 1}), "no point 'CelV_SF' (did you mean"),
         (points(V=7), "V = 7: expected the name of a field"),

@@ -1,5 +1,6 @@
 """A bus that fails in every way that python-can tells of, and in the ones that it hides."""
 
+import logging
 import socket
 import threading
 import time
@@ -277,6 +278,19 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(can, "Bus", refuse)
     with pytest.raises(ConfigError, match="no library of the maker; install what this interface needs"):
         make("pcan:usb1").open()
+
+
+def test_a_driver_that_did_not_load_is_told_and_python_can_says_nothing_beside(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(**given: Any) -> None:
+        logging.getLogger("can.kvaser").warning("Kvaser canlib is unavailable.")
+        raise NameError("name 'canGetNumberOfChannels' is not defined")
+
+    monkeypatch.setattr(can, "Bus", refuse)
+    with pytest.raises(ConfigError, match="^can:kvaser:0: the driver of 'kvaser' is not installed; install it$"):
+        make("kvaser:0").open()
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

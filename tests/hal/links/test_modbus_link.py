@@ -74,6 +74,11 @@ def test_an_exception_is_a_refusal_and_the_connection_stays(peer: Callable[..., 
         odd.write(9, [1])
 
 
+def test_a_device_that_closes_the_connection_is_told(peer: Callable[..., Link]) -> None:
+    with pytest.raises(Down, match="^the device closes the connection: it has no room, or wants TLS with a cert"):
+        peer(lambda _: None).read(9, 5)
+
+
 @pytest.mark.parametrize(
     "reply",
     [

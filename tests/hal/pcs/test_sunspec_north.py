@@ -78,6 +78,7 @@ ORDERS = [
     (802, "CtrlHb"),
     (802, "AlmRst"),
     (802, "SetOp"),
+    (802, "SetInvState"),
     (803, "StrSetEna"),
     (803, "StrSetCon"),
     (804, "SetEna"),
@@ -154,7 +155,7 @@ def test_every_order_is_taken_where_the_models_have_it(side: Side, model: int, n
     side.write(model, name, 1)
     assert side.raw(model, name) == side.raw(model, name, side.session) == 1
     side.step()
-    assert side.raw(model, name) == (1 if name in ("CtrlHb", "SetOp") else 0)
+    assert side.raw(model, name) == (1 if name in ("CtrlHb", "SetOp", "SetInvState") else 0)
 
 
 def test_everything_else_is_for_reading(side: Side) -> None:
@@ -207,6 +208,14 @@ def test_orders_and_what_they_ask_for(side: Side) -> None:
     assert side.step() == Ask.OPEN
 
 
+def test_what_the_inverter_does_is_shown_and_nothing_follows(side: Side) -> None:
+    side.step()
+    assert side.raw(802, "SetInvState") == 1
+    side.write(802, "SetInvState", 3)
+    assert [side.step(), side.step()] == [Ask.OPEN, Ask.OPEN]
+    assert side.raw(802, "SetInvState") == 3
+
+
 def test_an_order_that_came_during_a_step_shows_until_the_next(side: Side) -> None:
     side.step()
     asked = side.north.ask(0.2)
@@ -217,7 +226,7 @@ def test_an_order_that_came_during_a_step_shows_until_the_next(side: Side) -> No
     assert side.raw(802, "AlmRst") == 0
 
 
-@pytest.mark.parametrize(("name", "value"), [("SetOp", 0), ("SetOp", 3), ("AlmRst", 2)])
+@pytest.mark.parametrize(("name", "value"), [("SetOp", 0), ("SetOp", 3), ("AlmRst", 2), ("SetInvState", 4)])
 def test_an_impossible_order_is_refused_and_changes_nothing(side: Side, name: str, value: int) -> None:
     side.step()
     before = side.registers.now
