@@ -11,7 +11,6 @@ from hal.errors import ConfigError
 
 PACKAGES = {
     "arm-none-eabi-": "gcc-arm-none-eabi",
-    "qemu-system-arm": "qemu-system-arm",
 }
 """Debian packages that bring the tools whose names begin so."""
 

@@ -30,14 +30,12 @@ crash_record crash_last(void);
 /* forget it */
 void crash_forget(void);
 
-/* of the board: for the vector table */
+/* of the program: how many steps it has made, for the record; and where it begins, never to return */
+uint32_t program_steps(void);
+int main(void);
+
+/* of the board, for the vector table: its first interrupt, of the link, and the timer's */
 void board_interrupt(void);
 void board_millisecond(void);
-
-/* of the program: how many steps it has made, for the record */
-uint32_t program_steps(void);
-
-/* of the program: called once, never returns */
-int main(void);
 
 #endif

@@ -38,12 +38,21 @@ def test_fields_and_bits_are_told() -> None:
     assert "state.out[33] nan (0x7fc00000) != 0.0 (0x00000000)" in text
 
 
-def test_the_sign_of_zero_and_the_bits_of_nan_count() -> None:
-    for a, b in ((0.0, -0.0), (np.nan, -np.nan)):
-        theirs, ours = decision(), decision()
-        theirs.state.view(np.float32)[500], ours.state.view(np.float32)[500] = a, b
-        with pytest.raises(Difference):
-            check(1, 0.0, SIZE, theirs, ours)
+def test_the_sign_of_zero_counts_and_that_of_nan_does_not() -> None:
+    states = State(*SIZE), State(*SIZE)
+    for state, value in zip(states, (np.nan, -np.nan), strict=True):
+        state.out[3] = value
+    theirs, ours = (Decision(0, Command(*SIZE).bytes, state.bytes) for state in states)
+    assert theirs.state.tobytes() != ours.state.tobytes()
+    check(1, 0.0, SIZE, theirs, ours)
+    for state, value in zip(states, (0.0, -0.0), strict=True):
+        state.out[4] = value
+    with pytest.raises(Difference, match=r"state.out\[4\] 0.0 \(0x00000000\) != -0.0 \(0x80000000\)$"):
+        check(1, 0.0, SIZE, theirs, ours)
+    for state, value in zip(states, (1.0, np.nan), strict=True):
+        state.out[4] = value
+    with pytest.raises(Difference, match=r"state.out\[4\] 1.0 .* != nan"):
+        check(1, 0.0, SIZE, theirs, ours)
 
 
 def test_many_differences_are_counted() -> None:
