@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keygen": ("bms.firmware.keys", "make a key pair for signing firmware, or for letting a flasher in"),
     "sign": ("bms.firmware.sign", "make a signed image of a program, for a boot loader that checks it"),
     "image": ("bms.firmware.image_info", "tell what an image says of itself"),
+    "flash": ("bms.firmware.flash", "bring a signed image onto a controller, and tell what runs there"),
     "doctor": ("bms.rig.doctor", "look a rack over, on whatever wire, and say what is wrong with what it tells"),
     "report": ("bms.runtime.report", "make a self-contained HTML page of a run"),
 }

@@ -155,17 +155,17 @@ image_verdict boot_arm(uint32_t slot) {
     boot_record record;
     image_facts facts;
     record_load(&record);
-    const image_verdict verdict = image_check(slot, record.counter, &facts);
-    if (verdict != IMAGE_GOOD) {
-        return verdict;
-    }
     if (record.active == slot) {
         return IMAGE_OTHER_SLOT;
     }
-    record.trial = slot;
+    const image_verdict verdict = image_check(slot, record.counter, &facts);
+    record.trial = verdict == IMAGE_GOOD ? slot : NO_SLOT;
+    record.failed = verdict == IMAGE_GOOD ? NO_SLOT : slot;
     record.tries = 0;
-    record.failed = NO_SLOT;
-    record.event = EVENT_ARMED;
-    record.verdict = IMAGE_GOOD;
-    return record_store(&record) ? IMAGE_GOOD : IMAGE_UNREADABLE;
+    record.event = verdict == IMAGE_GOOD ? EVENT_ARMED : EVENT_REFUSED;
+    record.verdict = verdict;
+    if (!record_store(&record) && verdict == IMAGE_GOOD) {
+        return IMAGE_UNREADABLE;
+    }
+    return verdict;
 }

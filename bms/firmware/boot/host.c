@@ -1,7 +1,6 @@
 /* The controller on this computer: see host.h. */
 #include "host.h"
 
-#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +13,7 @@ static uint8_t *flash, *units;
 static uint32_t flash_size;
 static host_counters counters;
 static uint32_t left, random_state;
-static jmp_buf power;
+jmp_buf host_power;
 static uint32_t crash[PORT_CRASH];
 static bool crashed;
 
@@ -81,7 +80,7 @@ static void operate(uint32_t address, const uint8_t *to, uint32_t size) {
         tear(flash + address, to, size);
         counters.lost++;
         host_cut(0xFFFFFFFFu, 0);
-        longjmp(power, 1);
+        longjmp(host_power, 1);
     }
     for (uint32_t k = 0; k < size; k++) {
         flash[address + k] = to ? to[k] : 0xFF;
@@ -133,49 +132,35 @@ bool port_crash(uint32_t words[PORT_CRASH]) {
     return crashed;
 }
 
-bool host_boot(boot_choice *choice) {
-    if (setjmp(power)) {
-        return false;
+static update_result update_whole(uint32_t running, const uint8_t *image, uint32_t offset, uint32_t size) {
+    update_result result = update_start(running, offset, size);
+    if (result == UPDATE_GOOD) {
+        result = update_write(image, size);
     }
+    return result == UPDATE_GOOD ? update_end() : result;
+}
+
+static void start(boot_choice *choice) {
     update_abort();
     *choice = boot_choose();
-    return true;
+}
+
+bool host_boot(boot_choice *choice) {
+    HOST_POWERED(start(choice));
 }
 
 bool host_check(uint32_t slot, uint32_t counter, image_verdict *verdict, image_facts *facts) {
-    if (setjmp(power)) {
-        return false;
-    }
-    *verdict = image_check(slot, counter, facts);
-    return true;
+    HOST_POWERED(*verdict = image_check(slot, counter, facts));
 }
 
 bool host_update(uint32_t running, const uint8_t *image, uint32_t offset, uint32_t size, update_result *result) {
-    if (setjmp(power)) {
-        return false;
-    }
-    *result = update_start(running, offset, size);
-    if (*result == UPDATE_GOOD) {
-        *result = update_write(image, size);
-    }
-    if (*result == UPDATE_GOOD) {
-        *result = update_end();
-    }
-    return true;
+    HOST_POWERED(*result = update_whole(running, image, offset, size));
 }
 
 bool host_arm(uint32_t slot, image_verdict *verdict) {
-    if (setjmp(power)) {
-        return false;
-    }
-    *verdict = boot_arm(slot);
-    return true;
+    HOST_POWERED(*verdict = boot_arm(slot));
 }
 
 bool host_confirm(uint32_t slot, uint32_t evidence, bool *done) {
-    if (setjmp(power)) {
-        return false;
-    }
-    *done = boot_confirm(slot, evidence);
-    return true;
+    HOST_POWERED(*done = boot_confirm(slot, evidence));
 }

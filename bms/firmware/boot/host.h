@@ -2,6 +2,8 @@
 #ifndef HOST_H
 #define HOST_H
 
+#include <setjmp.h>
+
 #include "boot.h"
 #include "update.h"
 
@@ -24,11 +26,30 @@ void host_crash(const uint32_t *words);
 uint8_t *host_flash(void);
 host_counters host_count(void);
 
+/* a call by a controller with power: false where that was cut */
+extern jmp_buf host_power;
+#define HOST_POWERED(call)        \
+    do {                          \
+        if (setjmp(host_power)) { \
+            return false;         \
+        }                         \
+        call;                     \
+        return true;              \
+    } while (0)
+
 /* each is done by a controller with power; false where power was cut, and nothing is known of the result */
 bool host_boot(boot_choice *choice);
 bool host_check(uint32_t slot, uint32_t counter, image_verdict *verdict, image_facts *facts);
 bool host_update(uint32_t running, const uint8_t *image, uint32_t offset, uint32_t size, update_result *result);
 bool host_arm(uint32_t slot, image_verdict *verdict);
 bool host_confirm(uint32_t slot, uint32_t evidence, bool *done);
+
+/* the controller on a bus: it has started, and `choice` runs */
+bool host_node_start(const boot_choice *choice);
+bool host_node_frame(const uint8_t *data, size_t size, uint32_t now_ms);
+bool host_node_poll(uint32_t now_ms);
+bool host_node_take(uint8_t frame[8]); /* the next frame that it has sent; false where there is none */
+void host_node_contactors(bool open);
+bool host_node_wants_reset(void); /* since it was asked last */
 
 #endif

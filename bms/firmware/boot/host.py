@@ -289,7 +289,7 @@ def _compile(compiler: str, own: Iterable[Path], made: Path) -> None:
         folder = Path(name)
         sources.fetch(folder)
         usual = [compiler, "-O2", "-fPIC", "-c", f"-I{folder}"]
-        jobs = [[*usual, *sources.OPTIONS, folder / source] for source in sources.SOURCES]
+        jobs: list[list[str | Path]] = [[*usual, *sources.OPTIONS, folder / source] for source in sources.SOURCES]
         jobs += [[*usual, *WARNINGS, source] for source in own]
         objects = [folder / f"{k}.o" for k in range(len(jobs))]
         for words, target in zip(jobs, objects, strict=True):

@@ -22,7 +22,7 @@ typedef enum {
     EVENT_TRIED = 3,     /* a new image was started for its trial */
     EVENT_CONFIRMED = 4, /* it has proved itself */
     EVENT_REVERTED = 5,  /* it has not */
-    EVENT_REFUSED = 6,   /* it was armed, and is no good: `verdict` */
+    EVENT_REFUSED = 6,   /* it is no good: `verdict` */
     EVENT_OPENED = 7,    /* a slot is being written */
 } boot_event;
 

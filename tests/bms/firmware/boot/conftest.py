@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bms.cli import main
 from bms.firmware import keys, sign
 from bms.firmware.boot import host
 from hal.errors import ConfigError
+from hal.flash.image import AREA, ENTRY, HEADER, MAGIC, PROTECTED, UNPROTECTED, Kind
 
 LAYOUTS = bytes(range(8))
 CONFIG = bytes(range(8, 16))
@@ -43,11 +45,38 @@ class Workshop:
         """A signed image for that board, or whatever `changes` make of it."""
         return _signed(self.key, version, counter, program, tuple(sorted(changes.items())))
 
+    def forged(self, program: bytes, protected: list[tuple[int, bytes]], flags: int = 0) -> bytes:
+        """An image with any protected TLVs and flags, signed with the right key."""
+        key = keys.private_key(self.key)
+        frame = bytes.fromhex("302a300506032b6570032100") + key.public_key().public_bytes_raw()
+        inner = b"".join(ENTRY.pack(kind, len(value)) + value for kind, value in protected)
+        signed = (
+            HEADER.pack(MAGIC, 0, HEADER.size, AREA.size + len(inner), len(program), flags, 1, 0, 0, 0, 0) + program
+        )
+        signed += AREA.pack(PROTECTED, AREA.size + len(inner)) + inner
+        digest = hashlib.sha512(signed).digest()
+        outer = [
+            (Kind.SHA512, digest),
+            (Kind.KEY_HASH, hashlib.sha512(frame).digest()),
+            (Kind.ED25519, key.sign(digest)),
+        ]
+        body = b"".join(ENTRY.pack(kind, len(value)) + value for kind, value in outer)
+        return signed + AREA.pack(UNPROTECTED, AREA.size + len(body)) + body
+
+
+FACTS = [(Kind.COUNTER, b"\5\0\0\0"), (Kind.CONFIG, CONFIG), (Kind.LAYOUTS, LAYOUTS), (Kind.BOARD, b"host")]
+
 
 @cache
 def _signed(key: Path, version: str, counter: int, program: bytes, changes: tuple[tuple[str, object], ...]) -> bytes:
     given: dict[str, object] = {"board": "host", "config": CONFIG, "layouts": LAYOUTS, **dict(changes)}
     return sign.signed(program, given.pop("key", key), version=version, counter=counter, **given)
+
+
+@pytest.fixture(scope="session")
+def good_facts() -> list[tuple[int, bytes]]:
+    """Protected TLVs of an image that is good."""
+    return list(FACTS)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bms.firmware.boot import host, sources
-from bms.firmware.boot.host import NO_SLOT, Controller, Event, Outcome, Verdict
+from bms.firmware.boot.host import NO_SLOT, Controller, Event, Outcome, PowerLost, Verdict
 from hal.errors import ConfigError
 
 CRASH = (0x43524153, 4, 0x1234, 0x5678, 0x82, 0x20000000, 77, 99)
@@ -133,6 +133,19 @@ def test_an_image_that_has_failed_is_nothing_to_fall_back_to(controller: Control
     assert controller.boot().slot == NO_SLOT
 
 
+def test_an_image_that_nobody_has_armed_is_nothing_to_fall_back_to(controller: Controller, workshop) -> None:
+    assert controller.update(0, workshop.image("2.0.0", 1, b"two")) is Outcome.GOOD
+    controller.slot(0)[600] ^= 1
+    assert controller.boot().slot == NO_SLOT
+
+
+def test_what_is_refused_is_remembered_with_its_reason(controller: Controller, workshop) -> None:
+    assert controller.update(0, workshop.image("2.0.0", 0, b"two")) is Outcome.GOOD
+    assert controller.arm(1) is Verdict.OLDER
+    choice = controller.boot()
+    assert (choice.slot, choice.record.event, choice.record.verdict) == (0, Event.REFUSED, Verdict.OLDER)
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_record_that_is_lost_does_no_harm(controller: Controller, which: int) -> None:
     start = controller.board.size - (2 - which) * controller.board.sector_size
@@ -144,6 +157,37 @@ def test_one_record_that_is_lost_does_no_harm(controller: Controller, which: int
     before = controller.counters.operations
     assert controller.boot().slot == 0
     assert controller.counters.operations == before
+
+
+def test_a_bit_of_a_record_that_has_turned_is_noticed(controller: Controller) -> None:
+    before = bytes(controller.boot().record)
+    start = controller.board.size - 2 * controller.board.sector_size
+    for at in range(len(before)):
+        for sector in (start, start + controller.board.sector_size):
+            controller.flash[sector + at] ^= 1 << at % 8
+            record = controller.boot().record
+            assert (record.active, record.counter, record.event) == (0, 1, Event.CONFIRMED), at
+            assert record.number == int.from_bytes(before[4:8], "little") + 1 + 2 * at + (sector > start)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_newer_of_two_records_counts(workshop, which: int) -> None:
+    """As they are where power was cut between the two."""
+    controller = workshop.controller()
+    assert controller.update(NO_SLOT, workshop.image("1.0.0", 1, b"one")) is Outcome.GOOD
+    assert controller.arm(0) is Verdict.GOOD
+    assert controller.boot().slot == 0
+    size = controller.board.sector_size
+    start = controller.board.size - (2 - which) * size
+    older = bytes(controller.flash[start : start + size])
+    assert controller.confirm(0)
+    controller.flash[start : start + size] = older
+    for at in range(8):  # also where power is cut while they are made alike
+        controller.cut(at)
+        with pytest.raises(PowerLost):
+            controller.boot()
+        assert Event(controller.boot().record.event) is Event.CONFIRMED
+        controller.flash[start : start + size] = older
 
 
 def test_what_a_crash_has_left_is_kept_and_written_once(controller: Controller) -> None:

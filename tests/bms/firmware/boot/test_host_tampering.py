@@ -122,6 +122,19 @@ def test_tlvs_that_are_missing_twice_or_strange(target: Target) -> None:
         assert target.verdict(bytes(image)) is Verdict.MALFORMED
 
 
+def test_what_only_the_right_key_could_sign_and_is_wrong_all_the_same(target: Target, workshop, good_facts) -> None:
+    assert target.verdict(workshop.forged(PROGRAM, good_facts)) is Verdict.GOOD
+    assert target.verdict(workshop.forged(PROGRAM, good_facts[::-1])) is Verdict.GOOD
+    for flags in (0x1, 0x4, 0x10, 0x20, 0x200):  # it would have to be decrypted, moved, unpacked, or not started at all
+        assert target.verdict(workshop.forged(PROGRAM, good_facts, flags)) is Verdict.MALFORMED
+    for k in range(len(good_facts)):
+        assert target.verdict(workshop.forged(PROGRAM, good_facts[:k] + good_facts[k + 1 :])) is Verdict.MALFORMED
+    shorter = [*good_facts[:3], (Kind.BOARD, b"h"), (Kind.BOARD, b"host")]
+    assert target.verdict(workshop.forged(PROGRAM, shorter)) is Verdict.MALFORMED
+    assert target.verdict(workshop.forged(PROGRAM, [*good_facts, good_facts[0]])) is Verdict.MALFORMED
+    assert target.verdict(workshop.forged(b"", good_facts)) is Verdict.MALFORMED
+
+
 def test_too_large(target: Target, workshop) -> None:
     slot = target.controller.board.slot_size
     around = len(target.image) - len(PROGRAM)
