@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from bms.firmware.keys import private_key
-from hal.flash import answers
 from hal.flash.can_bus import can_place
 from hal.flash.image import read
+from hal.flash.smp import SmpFlasher, serial_place
 from hal.flash.uds import Refused, UdsFlasher
 from hal.registry import parse_url
 
@@ -26,17 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         metavar="URL",
-        help="the controller: can:INTERFACE:CHANNEL?request_id=0x7e0&response_id=0x7e8",
+        help="the controller: can:INTERFACE:CHANNEL, or serial:DEVICE?baud=N",
     )
-    parser.add_argument("--key", metavar="KEY.pem", type=Path, help="private key that proves who flashes")
+    parser.add_argument("--key", metavar="KEY.pem", type=Path, help="private key that proves who flashes, on can:")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `bms flash`. Returns 0 where the image runs, 1 where the controller refuses it."""
-    place = can_place(parse_url(args.to))
     image = read(args.image) if args.image is not None else None
-    sign = private_key(args.key).sign if args.key is not None else None
-    with UdsFlasher(place, sign) as flasher:
+    with _flasher(args.to, args.key) as flasher:
         before = flasher.state()
         print(f"before: {before.told()}")
         if image is None:
@@ -48,7 +46,14 @@ def run(args: argparse.Namespace) -> int:
             print(f"bms: {refusal}", file=sys.stderr)
             return FAILED
     print(f"after:  {after.told()}")
-    return GOOD if after.version == facts.version and after.event != answers.REFUSED else FAILED
+    return GOOD if after.version == facts.version else FAILED
+
+
+def _flasher(to: str, key: Path | None) -> UdsFlasher | SmpFlasher:
+    url = parse_url(to)
+    if url.scheme == "serial":
+        return SmpFlasher(serial_place(url))
+    return UdsFlasher(can_place(url), private_key(key).sign if key is not None else None)
 
 
 class Progress:

@@ -34,7 +34,7 @@ class CanPlace:
 def can_place(url: RackUrl) -> CanPlace:
     """The controller of `can:INTERFACE:CHANNEL?request_id=0x7e0&response_id=0x7e8&...`. Raises `ConfigError`."""
     if url.scheme != "can":
-        raise ConfigError(f"'{url.scheme}:{url.address}': flashed over can:, for example can:socketcan:can0")
+        raise ConfigError(f"'{url.scheme}:{url.address}': flashed over can: or serial:, for example can:socketcan:can0")
     query = dict(url.query)
     ids = {
         key: _identifier(query, key, default)

@@ -50,6 +50,8 @@ bool host_node_frame(const uint8_t *data, size_t size, uint32_t now_ms);
 bool host_node_poll(uint32_t now_ms);
 bool host_node_take(uint8_t frame[8]); /* the next frame that it has sent; false where there is none */
 void host_node_contactors(bool open);
+bool host_node_bytes(const uint8_t *data, size_t size); /* have come over its serial line */
+size_t host_node_said(uint8_t *to, size_t room);        /* what it has sent there since it was asked last */
 bool host_node_wants_reset(void); /* since it was asked last */
 
 #endif

@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 NO_SLOT = 0xFFFFFFFF
 NEVER = 0xFFFFFFFF
-HASH, BOARD, CRASH = 8, 16, 8
+HASH, BOARD, CRASH, DIGEST = 8, 16, 8, 64
 
 
 class Verdict(IntEnum):
@@ -96,6 +96,7 @@ class ImageFacts(ctypes.Structure):
         ("config", ctypes.c_uint8 * HASH),
         ("layouts", ctypes.c_uint8 * HASH),
         ("board", ctypes.c_char * BOARD),
+        ("digest", ctypes.c_uint8 * DIGEST),
     )
 
 

@@ -4,12 +4,15 @@
 
 #include "host.h"
 #include "isotp.h"
+#include "smp.h"
 #include "uds.h"
 
-enum { QUEUE = 256 };
+enum { QUEUE = 256, SAID = 8192 };
 
 static uint8_t queue[QUEUE][ISOTP_FRAME];
 static size_t first, count;
+static uint8_t said[SAID];
+static size_t said_count;
 static bool contactors_open = true, wants_reset;
 
 bool isotp_port_send(const uint8_t frame[ISOTP_FRAME]) {
@@ -33,10 +36,39 @@ void uds_port_reset(void) {
     wants_reset = true;
 }
 
+void smp_port_send(const void *data, size_t size) {
+    if (size <= SAID - said_count) {
+        memcpy(said + said_count, data, size);
+        said_count += size;
+    }
+}
+
+static void start(const boot_choice *choice) {
+    uds_start(choice->slot, &choice->facts);
+    smp_start(choice->slot);
+}
+
 bool host_node_start(const boot_choice *choice) {
-    count = 0;
+    count = said_count = 0;
     wants_reset = false;
-    HOST_POWERED(uds_start(choice->slot, &choice->facts));
+    HOST_POWERED(start(choice));
+}
+
+static void take(const uint8_t *data, size_t size) {
+    for (size_t k = 0; k < size; k++) {
+        smp_byte(data[k]);
+    }
+}
+
+bool host_node_bytes(const uint8_t *data, size_t size) {
+    HOST_POWERED(take(data, size));
+}
+
+size_t host_node_said(uint8_t *to, size_t room) {
+    const size_t size = said_count < room ? said_count : room;
+    memcpy(to, said, size);
+    said_count = 0;
+    return size;
 }
 
 bool host_node_frame(const uint8_t *data, size_t size, uint32_t now_ms) {

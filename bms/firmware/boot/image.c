@@ -196,5 +196,6 @@ image_verdict image_check(uint32_t slot, uint32_t counter, image_facts *facts) {
     memcpy(facts->config, found.config, PORT_HASH);
     memcpy(facts->layouts, found.layouts, PORT_HASH);
     memcpy(facts->board, found.board, found.board_size);
+    memcpy(facts->digest, found.digest, DIGEST);
     return check_facts(slot, counter, &head, facts);
 }

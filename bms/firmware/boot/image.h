@@ -29,6 +29,7 @@ typedef struct {
     uint32_t size;  /* of the whole image */
     uint8_t config[PORT_HASH], layouts[PORT_HASH];
     char board[PORT_BOARD];
+    uint8_t digest[64]; /* SHA-512, by which it is known */
 } image_facts;
 
 /* Checks the image in a slot from end to end; it may have no smaller security counter than `counter`. `facts` are valid

@@ -1,4 +1,4 @@
-"""A controller on a CAN bus that exists only here: `python -m bms.firmware.boot.node --can URL --key KEY.pub`.
+"""A controller that exists only here: `python -m bms.firmware.boot.node --can URL --key KEY.pub`, or `--serial`.
 
 It has the boot loader's C, a flash in memory, and in place of a program something that confirms itself after a while,
 or does not. `bms flash` is tried against it.
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
+import select
 import signal
 import sys
 import tempfile
 import time
+import tty
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bms.firmware.boot import host
 from bms.firmware.identity import layouts_hash
@@ -25,6 +29,7 @@ from hal.registry import parse_url
 
 POLL_S = 0.002
 HEALTHY_AFTER_S = 1.0
+MOST_SAID = 8192
 
 
 class Node:
@@ -35,8 +40,9 @@ class Node:
         self.healthy, self.healthy_after_ms = healthy, healthy_after_ms
         self.starts = 0
         library = controller.library
-        for name in ("start", "frame", "poll", "take", "wants_reset"):
+        for name in ("start", "frame", "poll", "take", "bytes", "wants_reset"):
             getattr(library, f"host_node_{name}").restype = ctypes.c_bool
+        library.host_node_said.restype = ctypes.c_size_t
         self.choice = host.Choice()
         self._started_ms = 0
         self._unconfirmed = False
@@ -68,6 +74,13 @@ class Node:
         if self._unconfirmed and self.healthy and now_ms - self._started_ms >= self.healthy_after_ms:
             self._unconfirmed = not self.controller.confirm(self.choice.slot)
 
+    def bytes(self, data: bytes) -> bytes:
+        """Bytes have come over its serial line; gives those that it sends. Raises `PowerLost`."""
+        self._powered(self.controller.library.host_node_bytes(data, len(data)))
+        said = ctypes.create_string_buffer(MOST_SAID)
+        count = self.controller.library.host_node_said(said, MOST_SAID)
+        return said.raw[:count]
+
     def told(self) -> str:
         """What runs, in words."""
         slot, facts, record = self.choice.slot, self.choice.facts, self.choice.record
@@ -84,21 +97,75 @@ class Node:
             raise host.PowerLost
 
 
-def serve(node: Node, place: CanPlace, bus: Any, ending: list[bool]) -> None:
-    """Be a node at `place` on its python-can bus until `ending` has something in it; each start is told."""
-    import can
+class Ends(Protocol):
+    """What a node is connected to."""
 
+    def turn(self, node: Node) -> None:
+        """Bring to `node` what has come, and away what it sends; wait no longer than `POLL_S` for it."""
+        ...
+
+
+class OnBus:
+    """A python-can bus, at `place`."""
+
+    def __init__(self, place: CanPlace, bus: Any) -> None:
+        self.place, self.bus = place, bus
+
+    def turn(self, node: Node) -> None:
+        """See `Ends`."""
+        import can
+
+        message = self.bus.recv(POLL_S)
+        if message is not None and message.arbitration_id == self.place.request_id:
+            node.frame(bytes(message.data), _now_ms())
+        for frame in node.poll(_now_ms()):
+            self.bus.send(can.Message(arbitration_id=self.place.response_id, data=frame, is_extended_id=False))
+
+
+class OnLine:
+    """A serial line, by its file descriptor."""
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+    def turn(self, node: Node) -> None:
+        """See `Ends`."""
+        if select.select([self.line], [], [], POLL_S)[0]:
+            os.write(self.line, node.bytes(os.read(self.line, 4096)))
+        for _ in node.poll(_now_ms()):
+            pass  # nobody is on its bus
+
+
+def serve(node: Node, ends: Ends, ending: list[bool]) -> None:
+    """Be a node until `ending` has something in it; each start is told."""
     told = 0
     node.start(_now_ms())
     while not ending:
         if told != node.starts:
             told = node.starts
             print(node.told(), flush=True)
-        message = bus.recv(POLL_S)
-        if message is not None and message.arbitration_id == place.request_id:
-            node.frame(bytes(message.data), _now_ms())
-        for frame in node.poll(_now_ms()):
-            bus.send(can.Message(arbitration_id=place.response_id, data=frame, is_extended_id=False))
+        ends.turn(node)
+
+
+@contextmanager
+def pty() -> Iterator[tuple[int, str]]:
+    """A serial line between processes: this end's descriptor, and the name of the other end."""
+    own, other = os.openpty()
+    try:
+        tty.setraw(other)
+        yield own, os.ttyname(other)
+    finally:
+        os.close(own)
+        os.close(other)
+
+
+def _ends(url: str | None, stack: ExitStack) -> Ends:
+    if url is not None:
+        place = can_place(parse_url(url))
+        return OnBus(place, stack.enter_context(place.open()))
+    line, name = stack.enter_context(pty())
+    print(f"serial line at {name}", flush=True)
+    return OnLine(line)
 
 
 def _now_ms() -> int:
@@ -108,7 +175,9 @@ def _now_ms() -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM. Returns 0, or 2 where an option is wrong."""
     parser = argparse.ArgumentParser(prog="python -m bms.firmware.boot.node", description=__doc__.splitlines()[0])
-    parser.add_argument("--can", required=True, metavar="URL", help="the bus: can:INTERFACE:CHANNEL?...")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--can", metavar="URL", help="on a bus: can:INTERFACE:CHANNEL?...")
+    where.add_argument("--serial", action="store_true", help="on a serial line, whose name is printed")
     parser.add_argument("--key", required=True, type=Path, help="public key of whoever may sign images and send them")
     parser.add_argument("--board", default="host", help="its name (default: host)")
     parser.add_argument("--slot", type=int, default=256, metavar="KIB", help="size of a slot (default: 256)")
@@ -120,13 +189,12 @@ def main(words: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: ending.append(True))
     try:
         key = public_key(args.key)
-        place = can_place(parse_url(args.can))
         board = host.Board(key, key, layouts_hash(), args.board, sector_size=4096, slot_sectors=args.slot // 4)
-        with tempfile.TemporaryDirectory() as folder, place.open() as bus:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             controller = host.Controller(board, host.library(Path(folder)))
             node = Node(controller, not args.unhealthy, int(1000 * HEALTHY_AFTER_S))
             node.contactors(not args.connected)
-            serve(node, place, bus, ending)
+            serve(node, _ends(args.can, stack), ending)
     except RackBmsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

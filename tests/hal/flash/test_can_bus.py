@@ -23,7 +23,7 @@ def test_identifiers_have_defaults_and_can_be_given() -> None:
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("sim:lfp_280", "'sim:lfp_280': flashed over can:, for example can:socketcan:can0"),
+        ("sim:lfp_280", "'sim:lfp_280': flashed over can: or serial:, for example can:socketcan:can0"),
         ("can:virtual:a?request_id=x", "request_id = x: expected an identifier from 0 to 0x7ff"),
         ("can:virtual:a?response_id=0x800", "response_id = 0x800: expected an identifier"),
         ("can:virtual:a?response_id=0x7e0", "request_id and response_id are the same"),

@@ -14,7 +14,7 @@ import pytest
 from bms.cli import main
 from bms.firmware import keys
 from bms.firmware.boot.host import NO_SLOT, Event, Outcome, Verdict
-from bms.firmware.boot.node import Node, serve
+from bms.firmware.boot.node import Node, OnBus, serve
 from bms.firmware.identity import layouts_hash
 from hal.errors import ConfigError, LinkError
 from hal.flash import uds
@@ -54,7 +54,7 @@ class Rig:
         self._ending: list[bool] = []
         self._bus = self.place.open()
         bus = Lossy(self._bus, lambda data: self.lost(data))
-        self._thread = threading.Thread(target=serve, args=(node, self.place, bus, self._ending), daemon=True)
+        self._thread = threading.Thread(target=serve, args=(node, OnBus(self.place, bus), self._ending), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
