@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from bms.firmware.keys import private_key
+from hal.flash.answers import Refused
 from hal.flash.can_bus import can_place
 from hal.flash.image import read
 from hal.flash.smp import SmpFlasher, serial_place
-from hal.flash.uds import Refused, UdsFlasher
+from hal.flash.uds import UdsFlasher
 from hal.registry import parse_url
 
 GOOD, FAILED = 0, 1

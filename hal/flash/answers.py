@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from hal.errors import LinkError
+from hal.errors import LinkError, RackBmsError
 from hal.flash.image import HASH_BYTES, LONGEST_BOARD, Version
+
+Progress = Callable[[int, int], None]
+"""What a flasher tells: bytes that are there, and bytes of the whole image."""
+
+
+class Refused(RackBmsError):
+    """The controller does not take the image, or not now: one line with the reason."""
+
 
 GOOD, OLDER = 0, 10
 VERDICTS = {

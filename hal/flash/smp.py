@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from hal.errors import ConfigError, LinkError, RackBmsError, nearest
+from hal.flash.answers import Progress, Refused
 from hal.flash.image import Kind, Version, parse
-from hal.flash.uds import Progress, Refused
 from hal.registry import RackUrl
 
 BAUD = 115_200

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from hal.errors import ConfigError, LinkError, RackBmsError
+from hal.errors import ConfigError, LinkError
 from hal.flash import answers
-from hal.flash.answers import VERDICTS, State
+from hal.flash.answers import VERDICTS, Progress, Refused, State
 from hal.flash.can_bus import CanPlace
 
 VERSION, STATE = 0xF195, 0xFD00  # data of 0x22
@@ -40,11 +40,6 @@ REFUSALS = {
 """Negative responses that mean something to whoever flashes."""
 
 Sign = Callable[[bytes], bytes]
-Progress = Callable[[int, int], None]
-
-
-class Refused(RackBmsError):
-    """The controller does not take the image, or not now: one line with the reason."""
 
 
 class UdsFlasher:

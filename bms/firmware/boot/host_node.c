@@ -28,7 +28,7 @@ bool uds_port_contactors_open(void) {
 }
 
 void uds_port_random(uint8_t *to, size_t size) {
-    while (getrandom(to, size, 0) != (ssize_t)size) {
+    while (getentropy(to, size)) {
     }
 }
 

@@ -153,7 +153,3 @@ void isotp_poll(uint32_t now_ms) {
         out.may_go_on = out.endless || --out.in_block > 0;
     }
 }
-
-bool isotp_idle(void) {
-    return out.sent == out.size;
-}

@@ -30,7 +30,4 @@ void isotp_send(const void *message, size_t size, uint32_t now_ms);
 /* sends what is due; to be called often */
 void isotp_poll(uint32_t now_ms);
 
-/* whether all was sent */
-bool isotp_idle(void);
-
 #endif

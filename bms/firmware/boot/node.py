@@ -74,7 +74,7 @@ class Node:
         if self._unconfirmed and self.healthy and now_ms - self._started_ms >= self.healthy_after_ms:
             self._unconfirmed = not self.controller.confirm(self.choice.slot)
 
-    def bytes(self, data: bytes) -> bytes:
+    def serial(self, data: bytes) -> bytes:
         """Bytes have come over its serial line; gives those that it sends. Raises `PowerLost`."""
         self._powered(self.controller.library.host_node_bytes(data, len(data)))
         said = ctypes.create_string_buffer(MOST_SAID)
@@ -131,7 +131,7 @@ class OnLine:
     def turn(self, node: Node) -> None:
         """See `Ends`."""
         if select.select([self.line], [], [], POLL_S)[0]:
-            os.write(self.line, node.bytes(os.read(self.line, 4096)))
+            os.write(self.line, node.serial(os.read(self.line, 4096)))
         for _ in node.poll(_now_ms()):
             pass  # nobody is on its bus
 

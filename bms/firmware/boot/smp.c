@@ -60,7 +60,7 @@ static uint32_t crc_of(const uint8_t *data, size_t size) {
     return crc;
 }
 
-/* Answers: what follows the head; each function of a command gives true, or has put a refusal and gives false. */
+/* Answers: what follows the head. A function that serves a command gives true, or has put a refusal and gives false. */
 
 static bool refuse(uint32_t code, const char *reason) {
     smp.writer.size = 0;
@@ -301,8 +301,11 @@ static void send(const uint8_t *data, size_t size) {
 /* a whole message, without what frames it */
 static void message(const uint8_t *asked, size_t size) {
     uint8_t *const answer = smp.out + LENGTH;
+    if (size < HEAD || size - HEAD != half_at(asked + 2)) {
+        return;
+    }
     const uint32_t operation = asked[0] & 7;
-    if (size < HEAD || size - HEAD != half_at(asked + 2) || (operation != READ && operation != WRITE)) {
+    if (operation != READ && operation != WRITE) {
         return;
     }
     smp.writer = (cbor_writer){answer + HEAD, 0, SMP_BUFFER - HEAD - CRC};

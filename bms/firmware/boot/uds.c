@@ -438,7 +438,7 @@ void uds_poll(uint32_t now_ms) {
     if (uds.session != DEFAULT_SESSION && now_ms - uds.since_ms > SESSION_MS) {
         leave(DEFAULT_SESSION);
     }
-    if (uds.reset && isotp_idle()) {
+    if (uds.reset) { /* its answer went out in one frame */
         uds.reset = false;
         uds_port_reset();
     }

@@ -24,7 +24,7 @@ enum {
 /* of the board */
 bool uds_port_contactors_open(void);              /* by their feedback */
 void uds_port_random(uint8_t *to, size_t size);   /* that nobody can guess */
-void uds_port_reset(void);                        /* start again, after the answer has gone out */
+void uds_port_reset(void);                        /* start again, when what was sent has gone out */
 
 /* the image of slot `running` runs (NO_SLOT: none, the boot loader waits); `facts` of it */
 void uds_start(uint32_t running, const image_facts *facts);

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("udsoncan", reason="pip install 'rackbms[firmware]'")
+pytest.importorskip("isotp", reason="pip install 'rackbms[firmware]'")
+
+from udsoncan.exceptions import TimeoutException
+
 from bms.cli import main
 from bms.firmware import keys
 from bms.firmware.boot.host import NO_SLOT, Event, Outcome, Verdict
@@ -18,29 +23,15 @@ from bms.firmware.boot.node import Node, OnBus, serve
 from bms.firmware.identity import layouts_hash
 from hal.errors import ConfigError, LinkError
 from hal.flash import uds
+from hal.flash.answers import Refused, State
 from hal.flash.can_bus import CanPlace, can_place
 from hal.flash.image import Version
-from hal.flash.uds import Refused, UdsFlasher
+from hal.flash.uds import UdsFlasher
 from hal.registry import parse_url
 from hal.serve.hub import Hub
 
-pytest.importorskip("udsoncan", reason="pip install 'rackbms[firmware]'")
-pytest.importorskip("isotp", reason="pip install 'rackbms[firmware]'")
-
 PROGRAM = bytes(range(256)) * 22
 NUMBERS = itertools.count()
-
-
-class Lossy:
-    """A bus on which the frames that `lost` picks never arrive."""
-
-    def __init__(self, bus, lost: Callable[[bytes], bool]) -> None:
-        self.bus, self.lost = bus, lost
-        self.recv = bus.recv
-
-    def send(self, message) -> None:
-        if not self.lost(bytes(message.data)):
-            self.bus.send(message)
 
 
 class Rig:
@@ -50,11 +41,11 @@ class Rig:
         self.node = node
         self.url = f"can:virtual:flashing-{next(NUMBERS)}"
         self.place: CanPlace = can_place(parse_url(self.url))
-        self.lost: Callable[[bytes], bool] = lambda data: False
         self._ending: list[bool] = []
         self._bus = self.place.open()
-        bus = Lossy(self._bus, lambda data: self.lost(data))
-        self._thread = threading.Thread(target=serve, args=(node, OnBus(self.place, bus), self._ending), daemon=True)
+        self._thread = threading.Thread(
+            target=serve, args=(node, OnBus(self.place, self._bus), self._ending), daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -77,7 +68,11 @@ def rig(workshop) -> Iterator[Rig]:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this computer is, an answer that comes is waited for."""
+    monkeypatch.setattr(uds, "ANSWER_S", 60.0)
+    monkeypatch.setattr(uds, "PENDING_S", 60.0)
+    monkeypatch.setattr(uds, "BACK_S", 60.0)
     monkeypatch.setattr(uds, "PAUSE_S", 0.01)
 
 
@@ -159,34 +154,55 @@ def test_it_goes_on_where_it_was_cut_off(rig: Rig, workshop) -> None:
     assert told[0] == 3072  # four sectors were there, the last of them is sent again
 
 
-def test_lost_answers_are_asked_for_again(rig: Rig, workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uds, "ANSWER_S", 0.3)
-    monkeypatch.setattr(uds, "PENDING_S", 0.3)
-    image = workshop.image("2.0.0", 2, PROGRAM)
-    lost = []
-
-    def lose(data: bytes) -> bool:
-        if data[:3] in (b"\x02\x76\x01", b"\x02\x76\x03") and data[:3] not in lost:
-            lost.append(data[:3])
-            return True
-        return False
-
-    rig.lost = lose
+def test_lost_answers_are_asked_for_again(rig: Rig, workshop) -> None:
+    image, lost = workshop.image("2.0.0", 2, PROGRAM), [1, 3, 3]
     with UdsFlasher(rig.place, sign(workshop)) as flasher:
+        transfer = flasher._client.transfer_data
+
+        def lossy(number: int, data: bytes) -> None:
+            transfer(number, data)
+            if number in lost:
+                lost.remove(number)
+                raise TimeoutException
+
+        flasher._client.transfer_data = lossy
         assert flasher.flash(image).version == Version(2, 0, 0)
-    assert len(lost) == 2
+    assert not lost
 
 
 def test_a_controller_that_falls_silent(rig: Rig, workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def silent(number: int, data: bytes) -> None:
+        calls.append(number)
+        raise TimeoutException
+
+    with UdsFlasher(rig.place, sign(workshop)) as flasher:
+        flasher._client.transfer_data = silent
+        with pytest.raises(LinkError, match="does not answer; the same command goes on"):
+            flasher.flash(workshop.image("2.0.0", 2, PROGRAM))
+    assert calls == [1, 1, 1]
+
+
+def test_a_controller_that_does_not_come_back(rig: Rig, workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uds, "BACK_S", 0.0)
+    with UdsFlasher(rig.place, sign(workshop)) as flasher:
+        state = flasher.state
+
+        def gone() -> State:
+            if rig.node.starts > 1:
+                raise LinkError("nobody is there")
+            return state()
+
+        monkeypatch.setattr(flasher, "state", gone)
+        with pytest.raises(LinkError, match="took the image, and did not come back"):
+            flasher.flash(workshop.image("2.0.0", 2, PROGRAM))
+
+
+def test_nobody_is_on_the_bus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(uds, "ANSWER_S", 0.1)
-    monkeypatch.setattr(uds, "PENDING_S", 0.1)
-    rig.lost = lambda data: data[1] == 0x76
-    with UdsFlasher(rig.place, sign(workshop)) as flasher, pytest.raises(LinkError, match="does not answer; the same"):
-        flasher.flash(workshop.image("2.0.0", 2, PROGRAM))
-    monkeypatch.setattr(uds, "BACK_S", 0.2)
-    rig.lost = lambda data: rig.node.starts > 1
-    with UdsFlasher(rig.place, sign(workshop)) as flasher, pytest.raises(LinkError, match="did not come back"):
-        flasher.flash(workshop.image("2.0.0", 2, PROGRAM))
+    assert main(["flash", "--to", "can:virtual:nobody-is-here"]) == 2
+    assert "bms: error: can:virtual:nobody-is-here: the controller does not answer" in capsys.readouterr().err
 
 
 def test_an_image_on_trial_has_to_be_over_first(rig: Rig, workshop) -> None:

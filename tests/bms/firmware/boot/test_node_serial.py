@@ -34,9 +34,9 @@ from bms.firmware.boot.node import Node, OnLine, pty, serve
 from bms.firmware.identity import layouts_hash
 from hal.errors import ConfigError, LinkError
 from hal.flash import smp
+from hal.flash.answers import Refused
 from hal.flash.image import Kind, Version, parse
 from hal.flash.smp import SmpFlasher, serial_place
-from hal.flash.uds import Refused
 from hal.registry import parse_url
 
 PROGRAM = bytes(range(256)) * 22
@@ -55,7 +55,7 @@ def ask(
     """The answer of a node to one message, taken apart."""
     body = cbor2.dumps({} if content is None else content) if raw is None else raw
     head = bytes([2 if write else 0, 0, *len(body).to_bytes(2, "big"), *group.to_bytes(2, "big"), 77, command])
-    lines = node.bytes(framed(head + body)).splitlines()
+    lines = node.serial(framed(head + body)).splitlines()
     whole = base64.b64decode(b"".join(line[2:] for line in lines))
     assert [line[:2] for line in lines] == [b"\6\t"] + [b"\4\x14"] * (len(lines) - 1)
     assert all(len(line) <= 127 for line in lines)
@@ -97,6 +97,14 @@ def line(node: Node) -> Iterator[str]:
         yield name
         ending.append(True)
         thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this computer is, an answer that comes is waited for."""
+    monkeypatch.setattr(smp, "ANSWER_S", 60.0)
+    monkeypatch.setattr(smp, "WRITE_S", 60.0)
+    monkeypatch.setattr(smp, "PAUSE_S", 0.01)
 
 
 def upload(node: Node, image: bytes, piece: int = 400, start: int = 0) -> None:
@@ -208,8 +216,8 @@ def test_no_bytes_do_harm(serial_controller: Controller, body: bytes, noise: byt
     for command in ((0, 0), (1, 0), (1, 1)):
         answer = ask(node, *command, raw=body)
         assert "rsn" in answer or "r" in answer or "off" in answer
-    node.bytes(noise)
-    node.bytes(b"\n\6\t" + noise + b"\n\4\x14" + noise + b"\n")
+    node.serial(noise)
+    node.serial(b"\n\6\t" + noise + b"\n\4\x14" + noise + b"\n")
     assert ask(node, 0, 6, write=False) == {"buf_size": 1024, "buf_count": 1}
     assert serial_controller.counters.violations == 0
 
@@ -217,7 +225,7 @@ def test_no_bytes_do_harm(serial_controller: Controller, body: bytes, noise: byt
 def test_lines_that_are_damaged_are_forgotten(node: Node) -> None:
     good = framed(bytes([0, 0, 0, 1, 0, 0, 77, 6]) + cbor2.dumps({}))
     long = framed(bytes([2, 0, 0, 203, 0, 0, 1, 0]) + b"\xa1\x61d\x78\xc8" + b"t" * 198)
-    assert node.bytes(good) != b""
+    assert node.serial(good) != b""
     for damaged in (
         good.replace(b"\6\t", b"\6\n"),
         good[:8] + bytes([good[8] ^ 1]) + good[9:],  # its sum
@@ -230,17 +238,17 @@ def test_lines_that_are_damaged_are_forgotten(node: Node) -> None:
         framed(bytes([0, 0, 0, 9, 0, 0, 77, 6]) + b"\xa0"),  # another length
         long[:127],  # the rest never comes
     ):
-        assert node.bytes(damaged) == b"", damaged
-        assert node.bytes(good) != b""
-    assert node.bytes(good[:5]) == b""
-    assert node.bytes(good[5:].replace(b"\n", b"\r\n")) != b""
+        assert node.serial(damaged) == b"", damaged
+        assert node.serial(good) != b""
+    assert node.serial(good[:5]) == b""
+    assert node.serial(good[5:].replace(b"\n", b"\r\n")) != b""
 
 
 def test_a_foreign_client_flashes_it(line: str, node: Node, workshop) -> None:
     image = workshop.image("2.0.0", 2, PROGRAM)
 
     async def flash() -> None:
-        async with SMPClient(SMPSerialTransport(), line) as client:
+        async with SMPClient(SMPSerialTransport(), line, 60.0) as client:
             echo = await client.request(EchoWrite(d="Grüße"))
             assert success(echo)
             assert echo.r == "Grüße"
@@ -268,7 +276,7 @@ def test_a_foreign_client_is_told_why_not(line: str, node: Node) -> None:
     node.contactors(False)
 
     async def flash() -> None:
-        async with SMPClient(SMPSerialTransport(), line) as client:
+        async with SMPClient(SMPSerialTransport(), line, 60.0) as client:
             async for _ in client.upload(bytes(100)):
                 pass
 
@@ -276,8 +284,7 @@ def test_a_foreign_client_is_told_why_not(line: str, node: Node) -> None:
         asyncio.run(flash())
 
 
-def test_our_flasher(line: str, node: Node, workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smp, "PAUSE_S", 0.01)
+def test_our_flasher(line: str, node: Node, workshop) -> None:
     told: list[int] = []
     with SmpFlasher(serial_place(parse_url(f"serial:{line}"))) as flasher:
         assert flasher.state().version == Version(1, 0, 0)

@@ -291,6 +291,16 @@ def test_sums_of_what_is_there(tester: Desk, workshop) -> None:
     assert tester.refused(b"\x31\x02\xff\x01") == 0x12
 
 
+def test_no_more_sums_than_an_answer_holds(workshop) -> None:
+    node = Node(workshop.controller(slot_sectors=64))
+    node.contactors(True)
+    node.start(0)
+    desk = Desk(node, keys.private_key(workshop.key).sign)
+    desk.let_in()
+    assert len(desk.answer(b"\x31\x01\x02\x10\0\0\0\x20")) == 4 + 32 * 4
+    assert desk.refused(b"\x31\x01\x02\x10\0\0\0\x21") == 0x31
+
+
 def test_while_an_image_is_on_trial_the_other_one_stays(tester: Desk, workshop) -> None:
     tester.node.healthy = False
     assert tester.flash(workshop.image("2.0.0", 2, PROGRAM)) == bytes([Verdict.GOOD])
