@@ -27,8 +27,10 @@ from smpclient.generics import error, success
 from smpclient.requests.image_management import ImageStatesRead, ImageStatesWrite
 from smpclient.requests.os_management import EchoWrite, ResetWrite
 from smpclient.transport.serial import SMPSerialTransport
+from uds_desk import Desk
 
 from bms.cli import main
+from bms.firmware import keys
 from bms.firmware.boot.host import NO_SLOT, Controller, Event, Outcome, PowerLost, Verdict
 from bms.firmware.boot.node import Node, OnLine, pty, serve
 from bms.firmware.identity import layouts_hash
@@ -181,6 +183,24 @@ def test_an_upload_goes_on_and_answers_with_what_it_expects(node: Node, workshop
     node.healthy = False
     assert ask(node, 1, 1, first) == {"rc": 6, "rsn": "the image that runs is on trial"}
     assert ask(node, 1, 0, {"hash": digest(image)}) == {"rc": 6, "rsn": "the image that runs is on trial"}
+
+
+def test_of_two_flashers_the_later_one_goes_on(node: Node, workshop) -> None:
+    image = workshop.image("2.0.0", 2, PROGRAM)
+    bus = Desk(node, keys.private_key(workshop.key).sign)
+    bus.let_in()
+    first = {"off": 0, "data": image[:100], "len": len(image)}
+    assert ask(node, 1, 1, first) == {"off": 100}
+    assert bus.answer(b"\x10\x02")[0] == 0x50  # a session has nothing to do with it
+    assert ask(node, 1, 1, {"off": 100, "data": image[100:200]}) == {"off": 200}
+    bus.let_in()
+    assert bus.download(image)[0] == 0x74
+    assert ask(node, 1, 1, {"off": 200, "data": image[200:300]}) == {"rc": 1, "rsn": "not written"}
+    assert bus.answer(b"\x36\x01" + image[:500]) == b"\x76\x01"
+    assert ask(node, 1, 1, first) == {"off": 100}
+    assert bus.refused(b"\x36\x02" + image[500:1000]) == 0x24
+    upload(node, image, start=100)
+    assert node.controller.check(1)[0] is Verdict.GOOD
 
 
 def test_power_is_cut_in_an_upload(node: Node, workshop) -> None:
