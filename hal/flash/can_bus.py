@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from hal.errors import ConfigError
-from hal.links.can_link import CanAddress, open_bus, parse_address
+from hal.links.can_link import CanAddress, no_room, open_bus, parse_address
 from hal.registry import RackUrl
 
 REQUEST_ID, RESPONSE_ID = 0x7E0, 0x7E8
 """Identifiers of ISO 15765-4 for the first controller, which no profile of ours uses."""
 LARGEST_ID = 0x7FF
 BITRATE = 500_000
+ROOM_S, SOON_S = 1.0, 0.002  # for an adapter to have room for a frame again; between two attempts
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,47 @@ def _identifier(query: dict[str, str], key: str, default: int) -> int:
     if not 0 <= value <= LARGEST_ID:
         raise ConfigError(f"{key} = {text}: expected an identifier from 0 to 0x7ff")
     return value
+
+
+class Frames:
+    """The frames of a python-can bus for can-isotp, whose threads must not meet what drivers raise.
+
+    An adapter that has no room is waited for: on a real bus a frame takes longer than to hand it over. What else goes
+    wrong is kept in `error`, and nothing comes or goes afterwards.
+    """
+
+    def __init__(self, bus: Any) -> None:
+        self.bus = bus
+        self.error: Exception | None = None
+
+    def receive(self, timeout_s: float) -> Any:
+        """The next frame as can-isotp has it, or None."""
+        from isotp import CanMessage
+
+        if self.error is not None:
+            time.sleep(timeout_s)
+            return None
+        try:
+            message = self.bus.recv(timeout_s)
+        except Exception as error:  # drivers raise what they like
+            self.error = error
+            return None
+        if message is None or message.is_error_frame or message.is_remote_frame:
+            return None
+        return CanMessage(message.arbitration_id, data=message.data, extended_id=message.is_extended_id)
+
+    def send(self, frame: Any) -> None:
+        """Send a frame of can-isotp."""
+        import can
+
+        message = can.Message(arbitration_id=frame.arbitration_id, data=frame.data, is_extended_id=False)
+        end_s = time.monotonic() + ROOM_S
+        while self.error is None:
+            try:
+                self.bus.send(message)
+            except Exception as error:  # drivers raise what they like
+                if not no_room(error) or time.monotonic() > end_s:
+                    self.error = error
+                time.sleep(SOON_S)
+            else:
+                return

@@ -13,7 +13,7 @@ from typing import Any, Self
 from hal.errors import ConfigError, LinkError
 from hal.flash import answers
 from hal.flash.answers import VERDICTS, Progress, Refused, State
-from hal.flash.can_bus import CanPlace
+from hal.flash.can_bus import CanPlace, Frames
 
 VERSION, STATE = 0xF195, 0xFD00  # data of 0x22
 SUMS, CHECK = 0x0210, 0xFF01  # routines of 0x31
@@ -49,6 +49,7 @@ class UdsFlasher:
         self.place = place
         self._sign = sign
         self._bus: Any = None
+        self._frames = Frames(None)
         self._client: Any = None
 
     def __enter__(self) -> Self:
@@ -61,7 +62,8 @@ class UdsFlasher:
         self._bus = self.place.open()
         address = isotp.Address(txid=self.place.request_id, rxid=self.place.response_id)
         parameters = {"stmin": 0, "blocksize": 32, "tx_padding": 0xCC, "wait_func": time.sleep}
-        stack = isotp.CanStack(self._bus, address=address, params=parameters)
+        self._frames = Frames(self._bus)
+        stack = isotp.TransportLayer(self._frames.receive, self._frames.send, address=address, params=parameters)
         config: Any = {
             "request_timeout": REQUEST_S,
             "p2_timeout": ANSWER_S,
@@ -184,9 +186,9 @@ class UdsFlasher:
         except exceptions.NegativeResponseException as error:
             raise Refused(f"{self.place}: {self._why(error.response.code, error.response.code_name)}") from None
         except exceptions.TimeoutException:
-            raise LinkError(
-                f"{self.place}: the controller does not answer; the same command goes on where an image was cut off"
-            ) from None
+            lost = self._frames.error
+            why = "the controller does not answer" if lost is None else f"the bus was lost ({lost})"
+            raise LinkError(f"{self.place}: {why}; the same command goes on where an image was cut off") from None
         except (exceptions.InvalidResponseException, exceptions.UnexpectedResponseException) as error:
             raise LinkError(f"{self.place}: an answer that is none: {error}") from None
 

@@ -203,7 +203,7 @@ class CanLink:
                     self.counters.sent += 1
                 except Exception as error:  # drivers raise what they like
                     self.counters.not_sent += 1
-                    if not _full(error):
+                    if not no_room(error):
                         self._drop(bus, error)
 
     # --- the reader -------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def _socketcand(address: CanAddress) -> Any:
     return Watched(channel=address.channel, host=host, port=port, tcp_tune=os.name != "nt")
 
 
-def _full(error: Exception) -> bool:
+def no_room(error: Exception) -> bool:
     """Whether the adapter only has no room for now."""
     import can
 

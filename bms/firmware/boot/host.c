@@ -30,7 +30,6 @@ void host_new(const port_facts *facts, uint32_t size) {
     memset(flash, 0xFF, size);
     memset(&counters, 0, sizeof counters);
     crashed = false;
-    update_abort();
     host_cut(0xFFFFFFFFu, 0);
 }
 
@@ -133,20 +132,16 @@ bool port_crash(uint32_t words[PORT_CRASH]) {
 }
 
 static update_result update_whole(uint32_t running, const uint8_t *image, uint32_t offset, uint32_t size) {
-    update_result result = update_start(running, offset, size);
+    uint32_t ticket;
+    update_result result = update_start(running, offset, size, &ticket);
     if (result == UPDATE_GOOD) {
-        result = update_write(image, size);
+        result = update_write(ticket, image, size);
     }
-    return result == UPDATE_GOOD ? update_end() : result;
-}
-
-static void start(boot_choice *choice) {
-    update_abort();
-    *choice = boot_choose();
+    return result == UPDATE_GOOD ? update_end(ticket) : result;
 }
 
 bool host_boot(boot_choice *choice) {
-    HOST_POWERED(start(choice));
+    HOST_POWERED(*choice = boot_choose());
 }
 
 bool host_check(uint32_t slot, uint32_t counter, image_verdict *verdict, image_facts *facts) {

@@ -20,6 +20,9 @@ from hal.errors import ConfigError
 
 FOLDER = Path(__file__).parent
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+STRICT = ("-fsanitize=undefined", "-fsanitize-undefined-trap-on-error")
+"""For C on this computer: what C does not define, an index beyond its array above all, ends the process at once."""
+
 NO_SLOT = 0xFFFFFFFF
 NEVER = 0xFFFFFFFF
 HASH, BOARD, CRASH, DIGEST = 8, 16, 8, 64
@@ -275,7 +278,7 @@ def library(folder: Path) -> Path:
             f"no C compiler found ({os.environ.get('CC') or 'cc'}): install gcc or clang, or name one in CC"
         )
     key = hashlib.sha256(b"".join(path.read_bytes() for path in own))
-    key.update(" ".join([compiler, *(pinned.sha256 for pinned in sources.DISTRIBUTIONS)]).encode())
+    key.update(" ".join([compiler, *STRICT, *(pinned.sha256 for pinned in sources.DISTRIBUTIONS)]).encode())
     code = cache.load("boot", key.digest())
     if code is None:
         _compile(compiler, [path for path in own if path.suffix == ".c"], made)
@@ -291,7 +294,7 @@ def _compile(compiler: str, own: Iterable[Path], made: Path) -> None:
         sources.fetch(folder)
         usual = [compiler, "-O2", "-fPIC", "-c", f"-I{folder}"]
         jobs: list[list[str | Path]] = [[*usual, *sources.OPTIONS, folder / source] for source in sources.SOURCES]
-        jobs += [[*usual, *WARNINGS, source] for source in own]
+        jobs += [[*usual, *WARNINGS, *STRICT, source] for source in own]
         objects = [folder / f"{k}.o" for k in range(len(jobs))]
         for words, target in zip(jobs, objects, strict=True):
             _run([*words, "-o", target])

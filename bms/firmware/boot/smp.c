@@ -33,7 +33,7 @@ static struct {
     cbor_writer writer;
     /* the image that is being uploaded */
     bool loading;
-    uint32_t at, size;
+    uint32_t ticket, at, size;
     uint8_t sha[SHA_LARGEST];
     uint32_t sha_size;
     bool reset;
@@ -184,7 +184,7 @@ static bool begin(const uint8_t *map, size_t size) {
         memcmp(sha.bytes, smp.sha, smp.sha_size) == 0) {
         return true;
     }
-    const update_result result = update_start(smp.running, 0, length.number);
+    const update_result result = update_start(smp.running, 0, length.number, &smp.ticket);
     if (result != UPDATE_GOOD) {
         return result == UPDATE_NO_SLOT ? refuse(BAD_STATE, on_trial) : refuse(INVALID, "len does not fit into the slot");
     }
@@ -213,14 +213,14 @@ static bool upload(const uint8_t *map, size_t size) {
         return refuse(BAD_STATE, "an upload begins with off 0");
     }
     if (offset.number == smp.at) { /* another offset is answered with the one that is expected */
-        if (update_write(data.bytes, data.number) != UPDATE_GOOD) {
+        if (update_write(smp.ticket, data.bytes, data.number) != UPDATE_GOOD) {
             smp.loading = false;
             return refuse(UNKNOWN, "not written");
         }
         smp.at += data.number;
         if (smp.at == smp.size) {
             smp.loading = false;
-            if (update_end() != UPDATE_GOOD) {
+            if (update_end(smp.ticket) != UPDATE_GOOD) {
                 return refuse(UNKNOWN, "not written");
             }
         }

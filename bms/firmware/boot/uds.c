@@ -51,6 +51,7 @@ static struct {
     bool authenticated, asked;
     uint8_t challenge[CHALLENGE];
     bool loading;
+    uint32_t ticket; /* of the update */
     uint32_t blocks; /* that were written */
     uint32_t since_ms;
     bool reset;
@@ -88,7 +89,6 @@ static void pending(uint8_t service) {
 static void leave(uint8_t session) {
     uds.session = session;
     uds.authenticated = uds.asked = uds.loading = false;
-    update_abort();
 }
 
 void uds_start(uint32_t running, const image_facts *facts) {
@@ -276,7 +276,7 @@ static uint8_t download(const uint8_t *asked, size_t size) {
         return OUT_OF_RANGE; /* neither compressed nor encrypted; offset and size take four bytes each */
     }
     pending(0x34);
-    const uint8_t failed = of_update(update_start(uds.running, word_at(asked + 2), word_at(asked + 6)));
+    const uint8_t failed = of_update(update_start(uds.running, word_at(asked + 2), word_at(asked + 6), &uds.ticket));
     uds.loading = !failed;
     uds.blocks = 0;
     put_number(0x20, 1);
@@ -305,7 +305,7 @@ static uint8_t transfer(const uint8_t *asked, size_t size) {
     if (update_erases(size - 1)) {
         pending(0x36);
     }
-    const update_result result = update_write(asked + 1, size - 1);
+    const update_result result = update_write(uds.ticket, asked + 1, size - 1);
     uds.loading = result == UPDATE_GOOD || result == UPDATE_OUT_OF_RANGE;
     uds.blocks += result == UPDATE_GOOD;
     return of_update(result);
@@ -320,7 +320,7 @@ static uint8_t end(const uint8_t *asked, size_t size) {
     if (no) {
         return no;
     }
-    return of_update(update_end());
+    return uds.loading ? of_update(update_end(uds.ticket)) : WRONG_ORDER;
 }
 
 static uint32_t sum_of_sector(uint32_t address) {

@@ -7,13 +7,14 @@
 
 static struct {
     bool open;
+    uint32_t ticket;
     uint32_t slot;
     uint32_t at, end; /* offsets in the slot: of the next byte, and behind the last one */
     uint32_t held;    /* bytes that wait for their unit to be full */
     uint8_t unit[PORT_WRITE_LARGEST];
-} update = {.slot = NO_SLOT};
+} update;
 
-update_result update_start(uint32_t running, uint32_t offset, uint32_t size) {
+update_result update_start(uint32_t running, uint32_t offset, uint32_t size, uint32_t *ticket) {
     const uint32_t slot = boot_free_slot(running);
     update.open = false;
     if (slot == NO_SLOT) {
@@ -26,6 +27,7 @@ update_result update_start(uint32_t running, uint32_t offset, uint32_t size) {
         return UPDATE_FLASH;
     }
     update.open = true;
+    *ticket = ++update.ticket;
     update.slot = slot;
     update.at = offset;
     update.end = offset + size;
@@ -43,8 +45,8 @@ static bool flush(void) {
     return port_write(port->slots[update.slot] + start, update.unit, port->write_size);
 }
 
-update_result update_write(const uint8_t *data, size_t size) {
-    if (!update.open) {
+update_result update_write(uint32_t ticket, const uint8_t *data, size_t size) {
+    if (!update.open || ticket != update.ticket) {
         return UPDATE_NOT_OPEN;
     }
     if (size > update.end - update.at) {
@@ -67,18 +69,10 @@ bool update_erases(size_t size) {
            start / port->sector_size != (start + update.held + size) / port->sector_size;
 }
 
-update_result update_end(void) {
-    if (!update.open || update.at != update.end) {
+update_result update_end(uint32_t ticket) {
+    if (!update.open || ticket != update.ticket || update.at != update.end) {
         return UPDATE_NOT_OPEN;
     }
     update.open = false;
     return update.held == 0 || flush() ? UPDATE_GOOD : UPDATE_FLASH;
-}
-
-void update_abort(void) {
-    update.open = false;
-}
-
-uint32_t update_slot(void) {
-    return update.slot;
 }

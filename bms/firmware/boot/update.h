@@ -17,22 +17,16 @@ typedef enum {
 } update_result;
 
 /* Begins, or goes on from `offset`, a whole number of sectors, while the image of slot `running` runs (NO_SLOT: none).
- * `size` bytes will follow. */
-update_result update_start(uint32_t running, uint32_t offset, uint32_t size);
+ * `size` bytes will follow, with the `ticket` that is given: whoever began before cannot go on. */
+update_result update_start(uint32_t running, uint32_t offset, uint32_t size, uint32_t *ticket);
 
 /* the next bytes; sectors are erased as they are reached */
-update_result update_write(const uint8_t *data, size_t size);
+update_result update_write(uint32_t ticket, const uint8_t *data, size_t size);
 
 /* whether the next `size` bytes reach a sector that has to be erased first, which takes its time */
 bool update_erases(size_t size);
 
 /* all bytes have been given: what is left over is written */
-update_result update_end(void);
-
-/* the slot is written no further */
-void update_abort(void);
-
-/* the slot that was written last, NO_SLOT where none was since the start */
-uint32_t update_slot(void);
+update_result update_end(uint32_t ticket);
 
 #endif

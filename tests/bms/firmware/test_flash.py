@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("cryptography", reason="pip install 'rackbms[firmware]'")
+
 from bms.firmware.flash import Progress
 
 

@@ -203,6 +203,22 @@ def test_what_a_crash_has_left_is_kept_and_written_once(controller: Controller) 
     assert controller.boot().record.crash[2] == 0x4321
 
 
+def test_where_nothing_can_be_remembered_nothing_new_is_tried(workshop) -> None:
+    """The sectors of the records are worn out: the image that is there runs, and stays the one that does."""
+    controller = workshop.controller()
+    facts = controller.board.facts()
+    facts.records[0] = facts.records[1] = controller.board.size
+    controller.library.host_new(host.ctypes.byref(facts), controller.board.size)
+    image, newer = workshop.image("1.0.0", 1, b"one"), workshop.image("2.0.0", 1, b"two")
+    controller.slot(0)[: len(image)] = image
+    assert controller.boot().slot == 0
+    assert controller.update(0, newer) is Outcome.FLASH
+    assert controller.arm(1) is Verdict.ABSENT
+    controller.slot(0)[: len(newer)] = newer
+    assert controller.arm(0) is Verdict.UNREADABLE
+    assert not controller.confirm(0)
+
+
 @pytest.mark.parametrize("write_size", [8, 16, 32])
 def test_flashes_with_other_units(workshop, write_size: int) -> None:
     controller = workshop.controller(write_size=write_size, sector_size=512, slot_sectors=20)

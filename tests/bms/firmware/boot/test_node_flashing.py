@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from can import CanOperationError
 
 pytest.importorskip("udsoncan", reason="pip install 'rackbms[firmware]'")
 pytest.importorskip("isotp", reason="pip install 'rackbms[firmware]'")
@@ -203,6 +204,18 @@ def test_nobody_is_on_the_bus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(uds, "ANSWER_S", 0.1)
     assert main(["flash", "--to", "can:virtual:nobody-is-here"]) == 2
     assert "bms: error: can:virtual:nobody-is-here: the controller does not answer" in capsys.readouterr().err
+
+
+def test_a_bus_that_is_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uds, "ANSWER_S", 0.1)
+
+    def gone(message: object) -> None:
+        raise CanOperationError("the adapter was pulled out")
+
+    with UdsFlasher(can_place(parse_url("can:virtual:lost"))) as flasher:
+        monkeypatch.setattr(flasher._bus, "send", gone)
+        with pytest.raises(LinkError, match=r"the bus was lost \(the adapter was pulled out\)"):
+            flasher.state()
 
 
 def test_an_image_on_trial_has_to_be_over_first(rig: Rig, workshop) -> None:

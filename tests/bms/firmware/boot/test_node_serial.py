@@ -27,8 +27,10 @@ from smpclient.generics import error, success
 from smpclient.requests.image_management import ImageStatesRead, ImageStatesWrite
 from smpclient.requests.os_management import EchoWrite, ResetWrite
 from smpclient.transport.serial import SMPSerialTransport
+from uds_desk import Desk
 
 from bms.cli import main
+from bms.firmware import keys
 from bms.firmware.boot.host import NO_SLOT, Controller, Event, Outcome, PowerLost, Verdict
 from bms.firmware.boot.node import Node, OnLine, pty, serve
 from bms.firmware.identity import layouts_hash
@@ -42,8 +44,8 @@ from hal.registry import parse_url
 PROGRAM = bytes(range(256)) * 22
 
 
-def framed(message: bytes, line: int = 124) -> bytes:
-    whole = message + binascii.crc_hqx(message, 0).to_bytes(2, "big")
+def framed(message: bytes, line: int = 124, spoil: int = 0) -> bytes:
+    whole = message + (binascii.crc_hqx(message, 0) ^ spoil).to_bytes(2, "big")
     text = base64.b64encode(len(whole).to_bytes(2, "big") + whole)
     pieces = [text[k : k + line] for k in range(0, len(text), line)]
     return b"".join((b"\4\x14" if k else b"\6\t") + piece + b"\n" for k, piece in enumerate(pieces))
@@ -183,6 +185,24 @@ def test_an_upload_goes_on_and_answers_with_what_it_expects(node: Node, workshop
     assert ask(node, 1, 0, {"hash": digest(image)}) == {"rc": 6, "rsn": "the image that runs is on trial"}
 
 
+def test_of_two_flashers_the_later_one_goes_on(node: Node, workshop) -> None:
+    image = workshop.image("2.0.0", 2, PROGRAM)
+    bus = Desk(node, keys.private_key(workshop.key).sign)
+    bus.let_in()
+    first = {"off": 0, "data": image[:100], "len": len(image)}
+    assert ask(node, 1, 1, first) == {"off": 100}
+    assert bus.answer(b"\x10\x02")[0] == 0x50  # a session has nothing to do with it
+    assert ask(node, 1, 1, {"off": 100, "data": image[100:200]}) == {"off": 200}
+    bus.let_in()
+    assert bus.download(image)[0] == 0x74
+    assert ask(node, 1, 1, {"off": 200, "data": image[200:300]}) == {"rc": 1, "rsn": "not written"}
+    assert bus.answer(b"\x36\x01" + image[:500]) == b"\x76\x01"
+    assert ask(node, 1, 1, first) == {"off": 100}
+    assert bus.refused(b"\x36\x02" + image[500:1000]) == 0x24
+    upload(node, image, start=100)
+    assert node.controller.check(1)[0] is Verdict.GOOD
+
+
 def test_power_is_cut_in_an_upload(node: Node, workshop) -> None:
     image = workshop.image("2.0.0", 2, PROGRAM)
     for at in range(0, 200, 7):
@@ -222,6 +242,22 @@ def test_no_bytes_do_harm(serial_controller: Controller, body: bytes, noise: byt
     assert serial_controller.counters.violations == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "raw"),
+    [
+        ((0, 0), b"\xa1\x61d\x78\x1eabc"),  # text of 30 bytes
+        ((0, 0), b"\xa1\x61d\x79"),  # its length would follow
+        ((1, 1), b"\xa2\x64data\x40\x63off\x19"),  # a number would follow
+        ((1, 1), b"\xa2\x64data\x40\x63off\x1b" + bytes(8)),  # of eight bytes
+        ((1, 1), b"\xa2\x63off\x00\x64data"),
+        ((1, 1), b"\xa2\x63off\x00\x64data\x81\x00"),  # an array
+        ((1, 1), b"\x82\x63off\x00"),
+    ],
+)
+def test_cbor_that_is_cut_short_or_strange(node: Node, command: tuple[int, int], raw: bytes) -> None:
+    assert ask(node, *command, raw=raw)["rc"] == 3
+
+
 def test_lines_that_are_damaged_are_forgotten(node: Node) -> None:
     good = framed(bytes([0, 0, 0, 1, 0, 0, 77, 6]) + cbor2.dumps({}))
     long = framed(bytes([2, 0, 0, 203, 0, 0, 1, 0]) + b"\xa1\x61d\x78\xc8" + b"t" * 198)
@@ -233,6 +269,8 @@ def test_lines_that_are_damaged_are_forgotten(node: Node) -> None:
         b"\4\x14" + good[2:],  # goes on, with nothing before it
         good[:2] + b"A" * 130 + b"\n",
         b"\6\t" + b"A" * 124 + b"\n" + 12 * (b"\4\x14" + b"/" * 124 + b"\n"),  # longer than there is room
+        framed(bytes([2, 0, 4, 76, 0, 0, 1, 0]) + cbor2.dumps({"d": "t" * 1094})),  # the same, and right in all else
+        framed(bytes([0, 0, 0, 1, 0, 0, 77, 6]) + b"\xa0", spoil=1),
         framed(b"\2\0\0\1\0\0\1"),  # no whole head
         framed(bytes([1, 0, 0, 1, 0, 0, 77, 6]) + b"\xa0"),  # an answer, not a question
         framed(bytes([0, 0, 0, 9, 0, 0, 77, 6]) + b"\xa0"),  # another length
