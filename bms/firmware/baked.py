@@ -16,8 +16,8 @@ from hal.errors import ConfigError
 CELLS_PER_SENSOR = 8
 """Cells for each temperature sensor, where nothing is said."""
 
-ABILITIES = ("balancing", "cooling", "insulation", "coolant_flow", "gas", "bleed_feedback", "shuttle")
-"""What the rack of a configuration is taken to have besides contactors and precharge."""
+LAYOUTS = (CONFIG, STATE, MEASUREMENT, COMMAND)
+"""Of the records that a controller and whoever talks to it must agree on."""
 
 WORDS_A_LINE = 12
 
@@ -124,5 +124,4 @@ const uint32_t rackbms_config[RACKBMS_CONFIG_SIZE / 4] = {{
 
 def sizes(n_cells: int, n_sensors: int) -> dict[str, int]:
     """Bytes of each kind of record of a rack."""
-    layouts = (CONFIG, STATE, MEASUREMENT, COMMAND)
-    return {layout.name.lower(): layout.dtype(n_cells, n_sensors).itemsize for layout in layouts}
+    return {layout.name.lower(): layout.dtype(n_cells, n_sensors).itemsize for layout in LAYOUTS}

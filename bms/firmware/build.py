@@ -19,14 +19,13 @@ from pathlib import Path
 from bms.core.estimator_layout import STATUS_CURRENT_BAD, STATUS_VOLTAGE_BAD
 from bms.core.faults import Fault, Reaction
 from bms.core.jit import PROGRAM as CORE
-from bms.core.layout import CONFIG, STATE
 from bms.core.machine_table import Request
 from bms.core.step import STATUS_FAULT
 from bms.firmware import boards, report
-from bms.firmware.baked import Baked, baked, config_header, config_source
+from bms.firmware.baked import LAYOUTS, Baked, baked, config_header, config_source
 from bms.firmware.header import header, layouts_digest, processor_notes
 from hal.codec.jit import PROGRAM as CODEC
-from hal.contract import COMMAND, MEASUREMENT, Constraint, Contactor, Flow, Quality, RackState, Severity, Shuttle
+from hal.contract import Constraint, Contactor, Flow, Quality, RackState, Severity, Shuttle
 from hal.engine import Program
 from hal.engine.elf import Elf
 from hal.engine.load import symbol
@@ -64,7 +63,6 @@ TARGETS = {
     HOST: "this computer: a shared library",
     **{name: f"{processor.about}: an object{_also(name)}" for name, processor in PROCESSORS.items()},
 }
-LAYOUTS = (CONFIG, STATE, MEASUREMENT, COMMAND)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from bms.firmware import boards
-from bms.firmware.baked import Baked
-from bms.firmware.build import LAYOUTS, rackbms_header
+from bms.firmware.baked import LAYOUTS, Baked
+from bms.firmware.build import rackbms_header
 from bms.firmware.compare import Decision, check
 from bms.firmware.header import layouts_digest
 from hal.contract import F4, U1
