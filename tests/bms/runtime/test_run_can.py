@@ -141,7 +141,10 @@ def test_a_run_over_a_hub_of_a_twin_in_another_process(tmp_path: Path) -> None:
         ("can:socketcan:nosuch0", "can:socketcan:nosuch0: cannot be opened: "),
         (f"can:socketcand:can0?host={LOOPBACK}&port=1", f"no socketcand server at {LOOPBACK}:1 ("),
         ("can:virtual:empty?timeout_s=0.1", "no frame came in 0.1 s, not RackStatus (0x80); is the rack on"),
-        ("can:virtual:a?profile=foxbmss", "profile 'foxbmss': unknown; write bender, foxbms, ivt, reference, or the path"),
+        (
+            "can:virtual:a?profile=foxbmss",
+            "profile 'foxbmss': unknown; write bender, foxbms, ivt, reference, or the path of a .toml file (did you mean 'foxbms'?)",
+        ),
         ("can:virtual:a?bitrat=1", "unknown key 'bitrat' (did you mean 'bitrate'?)"),
         ("can:virtual", "expected can:INTERFACE:CHANNEL, for example can:socketcan:can0"),
     ],
