@@ -1,7 +1,7 @@
 # Everything runs in a virtual environment that is made on the first call and kept. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check static bench fmt lint type clean
+.PHONY: help run test check static bench firmware fil fmt lint type clean
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | while IFS='|' read -r t d; do printf '  make %-7s %s\n' "$$t" "$$d"; done
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | while IFS='|' read -r t d; do printf '  make %-8s %s\n' "$$t" "$$d"; done
 
 run: $(VENV)/.run  ## run the control loop on the embedded twin of a rack and write a report
 	@$(BIN)/bms run
@@ -35,6 +35,17 @@ bench: $(VENV)/.test  ## print the tables of bench/; COMPARE=FOLDER: beside thos
 	@$(BIN)/python -m pytest bench/record.py --benchmark-only --benchmark-disable-gc -q \
 		--benchmark-columns=min,median,max,rounds --benchmark-sort=fullname
 	@$(BIN)/python bench/accuracy.py
+
+firmware: $(VENV)/.run  ## build the controller for every processor, and the firmware of the boards, into build/
+	@for target in host cortex-m7 cortex-m4f cortex-m33 cortex-a53 riscv32imafc; do \
+		$(BIN)/bms build --target $$target --config lfp_280 -o build/$$target || exit 1; done
+
+fil: $(VENV)/.run  ## run the emulated boards in step with racks, and compare every decision with this computer's
+	@$(BIN)/bms build --target host -o build/host
+	@$(BIN)/bms fil --quiet --scenario open_wire --duration 2min
+	@$(BIN)/bms fil --quiet --scenario sodium_transport --duration 1h --against lib:build/host/librackbms.so
+	@$(BIN)/bms fil --quiet --scenario nmc_v2g --duration 20min --engine qemu:cortex-m4f
+	@$(BIN)/bms trial run --quiet --pack rows --engine qemu:cortex-m7,jit --out runs/fil-trials
 
 fmt: $(VENV)/.dev  ## format the sources
 	@$(BIN)/ruff format .

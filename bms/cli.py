@@ -23,13 +23,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("bms.runtime.serve", "offer a rack, the twin above all, as a device on CAN and Modbus"),
     "trial": ("bms.trial.command", "try a controller against faults, and write the ledger of its reactions"),
     "check": ("bms.runtime.check", "look a rack's configuration over and say what is wrong with it"),
-    "build": ("bms.firmware.build", "make a library of the controller, with a C interface and without Python inside"),
+    "build": ("bms.firmware.build", "make library, object or firmware of the controller, without Python inside"),
+    "fil": ("bms.firmware.fil", "firmware in the loop: run a board in step with a rack, and compare every decision"),
+    "keygen": ("bms.firmware.keys", "make a key pair for signing firmware, or for letting a flasher in"),
+    "sign": ("bms.firmware.sign", "make a signed image of a program, for a boot loader that checks it"),
+    "image": ("bms.firmware.image_info", "tell what an image says of itself"),
+    "flash": ("bms.firmware.flash", "bring a signed image onto a controller, and tell what runs there"),
     "doctor": ("bms.rig.doctor", "look a rack over, on whatever wire, and say what is wrong with what it tells"),
     "report": ("bms.runtime.report", "make a self-contained HTML page of a run"),
 }
 """Sub-commands: (module, one line of help)."""
 
-EXTRAS = {"scipy": "lab", "matplotlib": "report", "pyarrow": "parquet", "distributed": "dask"}
+EXTRAS = {
+    "scipy": "lab",
+    "matplotlib": "report",
+    "pyarrow": "parquet",
+    "distributed": "dask",
+    "cryptography": "firmware",
+}
 """Optional packages and the extra of `rackbms` that brings them."""
 
 GOOD, FAILED, USAGE = 0, 1, 2

@@ -1,4 +1,7 @@
-"""`bms build`: the controller as a library, from the kernels that it runs in Python, without Python inside."""
+"""`bms build`: the controller without Python inside, from the kernels that it runs in Python.
+
+For this computer it becomes a shared library; for the processor of a controller an object, with a header and a report.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntFlag
+from importlib import metadata
 from pathlib import Path
 
 from bms.core.estimator_layout import STATUS_CURRENT_BAD, STATUS_VOLTAGE_BAD
@@ -18,10 +22,17 @@ from bms.core.jit import PROGRAM as CORE
 from bms.core.layout import CONFIG, STATE
 from bms.core.machine_table import Request
 from bms.core.step import STATUS_FAULT
-from bms.firmware.header import header
+from bms.firmware import boards, report
+from bms.firmware.baked import Baked, baked, config_header, config_source
+from bms.firmware.header import header, layouts_digest, processor_notes
 from hal.codec.jit import PROGRAM as CODEC
 from hal.contract import COMMAND, MEASUREMENT, Constraint, Contactor, Flow, Quality, RackState, Severity, Shuttle
 from hal.engine import Program
+from hal.engine.elf import Elf
+from hal.engine.load import symbol
+from hal.engine.program import compiler_versions
+from hal.engine.stack import deepest, frames
+from hal.engine.targets import PROCESSORS
 from hal.errors import ConfigError
 
 
@@ -38,41 +49,117 @@ SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 LIBRARY = f"librackbms{SUFFIX}"
 HEADER = "rackbms.h"
 TWIN = f"libracktwin{SUFFIX}"
+OBJECT = "rackbms.o"
+REPORT = "report.txt"
+
+HOST = "host"
+
+
+def _also(name: str) -> str:
+    board = boards.BOARDS.get(name)
+    return f"; with --config, a program for {board.about}" if board is not None else ""
+
+
+TARGETS = {
+    HOST: "this computer: a shared library",
+    **{name: f"{processor.about}: an object{_also(name)}" for name, processor in PROCESSORS.items()},
+}
+LAYOUTS = (CONFIG, STATE, MEASUREMENT, COMMAND)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bms build`."""
-    parser.add_argument("--target", required=True, choices=["host"], help="host: a shared library for this computer")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "targets:\n" + "\n".join(f"  {name:<13} {about}" for name, about in TARGETS.items())
+    parser.add_argument("--target", required=True, choices=list(TARGETS), metavar="TARGET", help="what it is for")
     parser.add_argument(
         "-o", "--output", metavar="DIR", type=Path, default=Path("build"), help="folder for the result (default: build)"
+    )
+    parser.add_argument(
+        "--config", metavar="CONFIG", help="bake in the configuration of a rack: a name of the package, or a .toml file"
+    )
+    parser.add_argument(
+        "--sensors", metavar="N", type=int, help="temperature sensors of that rack (default: one for eight cells)"
     )
     parser.add_argument("--twin", action="store_true", help=f"also make {TWIN}, for sim: racks without a compiler")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `bms build`. Returns 0."""
+    if args.twin and args.target != HOST:
+        raise ConfigError(f"--twin is a library for this computer: use it with --target {HOST}")
+    if args.sensors is not None and args.config is None:
+        raise ConfigError("--sensors belongs to a configuration: give --config, too")
+    found = baked(args.config, args.sensors) if args.config is not None else None
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"-o {args.output}: cannot be made: {error.strerror}") from error
-    made = [link(args.output / LIBRARY, (CORE, CODEC)), args.output / HEADER]
-    _write(made[1], rackbms_header())
-    if args.twin:
-        from hal.backends.twin import PROGRAM
-
-        made.append(link(args.output / TWIN, (PROGRAM,)))
-    for path in made:
+    for path in _host(args.output, args.twin, found) if args.target == HOST else _image(args, found):
         print(path)
     return GOOD
 
 
-def rackbms_header() -> str:
-    """The header of the controller's library."""
+def _host(folder: Path, twin: bool, found: Baked | None) -> Iterator[Path]:
+    """Make what this computer uses; gives each file."""
+    yield link(folder / LIBRARY, (CORE, CODEC))
+    yield _write(folder / HEADER, rackbms_header())
+    if found is not None:
+        yield from _configuration(folder, found)
+    if twin:
+        from hal.backends.twin import PROGRAM
+
+        yield link(folder / TWIN, (PROGRAM,))
+
+
+def _image(args: argparse.Namespace, found: Baked | None) -> Iterator[Path]:
+    """Make what a controller's processor uses; gives each file."""
+    folder, target = args.output, args.target
+    code, assembly = CORE.image(target)
+    yield _write(folder / OBJECT, code)
+    yield _write(folder / HEADER, rackbms_header(target))
+    if found is not None:
+        yield from _configuration(folder, found)
+    stack = {symbol(CORE.prefix, name): deepest(frames(assembly), symbol(CORE.prefix, name)) for name in CORE.entries}
+    made = boards.link(target, code, rackbms_header(target), found) if found and target in boards.BOARDS else None
+    if made is not None:
+        stack |= made.stack
+        yield _write(folder / "firmware.elf", made.elf)
+        yield _write(folder / "firmware.bin", made.flash)
+        yield _write(folder / "config.bin", made.config)
+    facts = report.Facts(
+        target=target,
+        processor=PROCESSORS[target],
+        versions={"rackbms": metadata.version("rackbms"), **compiler_versions(), **boards.compiler(made)},
+        hashes=hashes(found),
+        layouts=LAYOUTS,
+        rack=report.USUAL_RACK if found is None else (found.record.n_cells, found.record.n_sensors),
+        kernels=Elf(code),
+        stack=stack,
+        firmware=None if made is None else Elf(made.elf),
+    )
+    yield _write(folder / REPORT, report.text(facts))
+
+
+def _configuration(folder: Path, found: Baked) -> Iterator[Path]:
+    yield _write(folder / "rackbms_config.h", config_header(found))
+    yield _write(folder / "rackbms_config.c", config_source(found))
+
+
+def hashes(found: Baked | None) -> dict[str, str]:
+    """Short hashes of what the two sides of a link have to agree on."""
+    named = {"kernels": CORE.table.digest[:16], "layouts": layouts_digest(LAYOUTS)}
+    return named if found is None else named | {"configuration": f"{found.digest}  {found.source}"}
+
+
+def rackbms_header(target: str = HOST) -> str:
+    """The header of the controller's functions, as they are called on `target`."""
     return header(
         CORE,
-        (CONFIG, STATE, MEASUREMENT, COMMAND),
+        LAYOUTS,
         (Quality, Contactor, RackState, Flow, Severity, Constraint, Shuttle, Request, Fault, Reaction, Status),
         "The controller of a rack: estimator of every cell, protection and control.",
+        "" if target == HOST else processor_notes(CORE.prefix, target, PROCESSORS[target].target.triple),
     )
 
 
@@ -98,8 +185,9 @@ def link(library: Path, programs: Sequence[Program]) -> Path:
     return library
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> Path:
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    return path

@@ -6,6 +6,7 @@ of the rack and are given by functions. The header asserts size and offsets when
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterable, Sequence
 from enum import IntEnum, IntFlag
@@ -54,8 +55,11 @@ _CLOSING = """
 """
 
 
-def header(program: Program, layouts: Sequence[Layout], numbers: Sequence[Numbers], title: str) -> str:
-    """The header of `program`, whose functions take records of `layouts`; `numbers` become enumerations."""
+def header(program: Program, layouts: Sequence[Layout], numbers: Sequence[Numbers], title: str, notes: str = "") -> str:
+    """The header of `program`, whose functions take records of `layouts`; `numbers` become enumerations.
+
+    `notes`: lines of C about the processor that it is for.
+    """
     prefix = program.prefix
     upper = prefix.upper()
     names = {
@@ -66,11 +70,44 @@ def header(program: Program, layouts: Sequence[Layout], numbers: Sequence[Number
         "more": LANES - 1,
         "lanes": LANES,
     }
-    parts = [_OPENING.format(**names)]
+    parts = [_OPENING.format(**names) + _digests(upper, program, layouts) + notes]
     parts += [_enumeration(prefix, kind) for kind in numbers]
     parts += [_record(prefix, layout) for layout in layouts]
     parts += [_prototype(program, name, signature) for name, signature in program.table.entries.items()]
     return "\n".join(parts) + _CLOSING.format(**names)
+
+
+def layouts_digest(layouts: Sequence[Layout]) -> str:
+    """Hash of all `layouts` together, 16 hexadecimal digits."""
+    return hashlib.sha256(" ".join(layout.digest() for layout in layouts).encode()).hexdigest()[:16]
+
+
+def processor_notes(prefix: str, name: str, triple: str) -> str:
+    """Lines of C that refuse a compiler for another processor than `name`, or one that passes numbers differently."""
+    upper = prefix.upper()
+    bits = 64 if triple.startswith("aarch64") else 32
+    lines = [
+        f"\n/* made for {name} */",
+        f"{upper}_H_ASSERT(sizeof(void *) == {bits // 8}); /* the object is for a processor of {bits} bits */",
+        f"{upper}_H_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);",
+    ]
+    if triple.startswith("thumb"):
+        lines += [
+            "#ifdef __ARM_PCS_VFP",
+            '#error "the functions take float arguments in core registers: compile with -mfloat-abi=softfp"',
+            "#endif",
+        ]
+    elif triple.startswith("riscv"):
+        lines += ["#ifndef __riscv_float_abi_single", '#error "compile with -mabi=ilp32f"', "#endif"]
+    return "\n".join(lines) + "\n"
+
+
+def _digests(upper: str, program: Program, layouts: Sequence[Layout]) -> str:
+    return (
+        "\n/* of all layouts together, and of the sources of the functions */\n"
+        f'#define {upper}_LAYOUTS "{layouts_digest(layouts)}"\n'
+        f'#define {upper}_KERNELS "{program.table.digest[:16]}"\n'
+    )
 
 
 def _comment(text: str, indent: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Where the kernels of a command come from: compiled here, or out of a library that `bms build` made."""
+"""Where the kernels of a command run: compiled here, from a library that `bms build` made, or on a processor apart."""
 
 from __future__ import annotations
 
@@ -18,28 +18,59 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         default=JIT,
-        metavar="jit|lib:PATH",
+        metavar="jit|lib:PATH|qemu:BOARD",
         help="jit: compile what is not kept from an earlier run, the default; lib:PATH[,PATH]: libraries that bms "
-        "build made, which need no compiler",
+        "build made, which need no compiler; qemu:cortex-m7[,jit]: the firmware of a board in an emulator [each of "
+        "its decisions compared with jit, or with lib:PATH]",
     )
 
 
 def ready(engine: str, programs: Sequence[Program], *, quiet: bool = False) -> None:
     """Have `programs` at hand, the most important first; tells on the terminal what has to be compiled.
 
-    `engine` is the option's text. The first program has to be in one of the libraries named there; of the others, those
-    that are in none are compiled. Raises `ConfigError`.
+    `engine` is the option's text. The first program has to be in one of the libraries named there, or runs on the board
+    named there; of the others, those that are in no library are compiled. Raises `ConfigError`.
     """
-    kind, _, paths = engine.partition(":")
-    if engine != JIT and (kind != "lib" or not paths):
-        raise ConfigError(f"--engine {engine}: expected jit, or lib:PATH")
-    libraries = [Library(Path(path)) for path in paths.split(",")] if paths else []
+    board, below = _parted(engine)
+    opened = [Library(path) for path in libraries(engine)]
     for k, program in enumerate(programs):
-        holding = [library for library in libraries if library.table(program.prefix) is not None]
-        if k == 0 and not holding:
-            holding = libraries[:1]  # says what is wrong with it
+        holding = [library for library in opened if library.table(program.prefix) is not None]
+        if k == 0 and opened and not holding:
+            holding = opened[:1]  # says what is wrong with it
         program.use(holding[0] if holding else None)
+    if board:
+        _emulate(programs[0], board, bool(below), quiet)
     prepare(programs, None if quiet else _say)
+
+
+def libraries(engine: str) -> list[Path]:
+    """The files that an option's text names. Raises `ConfigError` for a text that is none."""
+    board, below = _parted(engine)
+    kind, _, paths = below.partition(":")
+    if below != JIT and not (board and not below) and (kind != "lib" or not paths):
+        raise ConfigError(f"--engine {engine}: expected jit, lib:PATH, or qemu:BOARD")
+    return [Path(path) for path in paths.split(",")] if paths else []
+
+
+def _parted(engine: str) -> tuple[str, str]:
+    """The board that an option's text names, '' without one, and the engine of this computer, '' without one."""
+    if not engine.startswith("qemu:"):
+        return "", engine
+    board, _, below = engine.removeprefix("qemu:").partition(",")
+    return board, below
+
+
+def _emulate(program: Program, board: str, compared: bool, quiet: bool) -> None:
+    """Have the controller's `program` run on an emulated board. Raises `ConfigError`."""
+    from bms.firmware.inloop import Elsewhere
+
+    elsewhere = Elsewhere(program, board, compared)
+    if not quiet:
+        _say(f"the controller runs on {board}, emulated; its code is compiled where it is not kept from before")
+    program.image(board)
+    if compared:
+        program.here("step")
+    program.run_elsewhere(elsewhere.entries())
 
 
 def _say(line: str) -> None:

@@ -227,9 +227,8 @@ def made_with(engine_text: str) -> dict[str, str]:
     from bms.core.jit import PROGRAM
 
     found = {"engine": engine_text, "kernels": PROGRAM.table.digest[:16]}
-    _, _, paths = engine_text.partition(":")
-    for path in filter(None, paths.split(",")):
-        found[f"library {Path(path).name}"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    for path in engine.libraries(engine_text):
+        found[f"library {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return found
 
 

@@ -150,7 +150,8 @@ class _Damage:
             assert self._held_age_s is not None
             grown_s = max(float(out.head["time_s"][0]) - self._since_s, 0.0)
             values[at] = self._held[at]
-            _values(out, f"{c.channel}_age_s")[at] = self._held_age_s[at] + np.float32(grown_s)
+            with np.errstate(over="ignore"):  # the time may be damaged as well
+                _values(out, f"{c.channel}_age_s")[at] = self._held_age_s[at] + np.float32(grown_s)
         elif c.kind != "flicker":
             values[at] = self._damaged(values[at])
 

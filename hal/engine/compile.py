@@ -15,87 +15,43 @@ and is left in the object only where LLVM cannot prove that the way is never tak
 from __future__ import annotations
 
 import gc
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from hal.engine.elf import undefined_symbols as undefined_symbols
 from hal.engine.load import Table, symbol, table_symbol
 from hal.engine.signature import Argument, Signature
+from hal.engine.targets import Target as Target
 
 RAISED = "raised_in_"
-
-_TOLD = frozenset(
-    {
-        "avx",
-        "avx2",
-        "avx512bw",
-        "avx512cd",
-        "avx512dq",
-        "avx512f",
-        "avx512vl",
-        "bmi",
-        "bmi2",
-        "f16c",
-        "fma",
-        "sve",
-        "sve2",
-    }
-)
-_SPELT = {"bmi": "bmi1"}
 
 
 class CompileError(Exception):
     """A program that cannot be compiled as it stands: a mistake in a kernel, not in anything that a user does."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What to compile for, in LLVM's words."""
-
-    triple: str
-    cpu: str
-    features: str
-
-    @classmethod
-    def host(cls) -> Target:
-        """This computer's processor with all that it can do."""
-        return cls(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-
-    def needs(self) -> tuple[str, ...]:
-        """Instructions beyond the least of its kind that code for this target may use, as `/proc/cpuinfo` has them."""
-        switched_on = {word[1:] for word in self.features.split(",") if word.startswith("+")}
-        return tuple(_SPELT.get(name, name) for name in sorted(switched_on & _TOLD))
-
-    def machine(self) -> Any:
-        """LLVM's target machine."""
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
-        target = llvm.Target.from_triple(self.triple)
-        return target.create_target_machine(
-            cpu=self.cpu, features=self.features, opt=3, reloc="pic", codemodel="default"
-        )
-
-
-def optimised(
+def lowered(
     prefix: str,
     table: Table,
     functions: Mapping[str, tuple[Callable[..., Any], Signature]],
     classes: tuple[Any, ...],
     target: Target,
 ) -> Any:
-    """The optimised LLVM module of the entries `functions`. `classes` are the kinds of kernel that they call.
+    """The LLVM module of the entries `functions`, not optimised. `classes` are the kinds of kernel that they call.
 
     Raises `CompileError`, or numba's errors for a kernel that it cannot compile.
     """
+    with _session(classes, target, target.machine()) as session:
+        return session.module(prefix, table, functions)
+
+
+def optimised(module: Any, exported: Collection[str], target: Target) -> Any:
+    """`module`, optimised as a whole for `target`; nothing but the symbols `exported` can be seen from outside."""
     machine = target.machine()
-    with _session(classes, target, machine) as session:
-        module = session.module(prefix, table, functions)
-    exported = {symbol(prefix, name) for name in functions} | {table_symbol(prefix)}
     for value in (*module.functions, *module.global_variables):
         if not value.is_declaration and value.name not in exported:
             value.linkage = "internal"
@@ -116,10 +72,25 @@ def optimised(
     return module
 
 
+def retargeted(bitcode: bytes, target: Target) -> Any:
+    """A module that was lowered for another processor with the same order of bytes, as one for `target`.
+
+    What numba lowers depends on the processor in nothing but the sizes of pointers within its own structures of arrays,
+    which are gone after optimising: sizes and indices have 64 bits everywhere, and records a layout of their own.
+    """
+    module = llvm.parse_bitcode(bitcode)
+    module.triple = target.triple
+    module.data_layout = str(target.machine().target_data)
+    return module
+
+
 def to_object(module: Any, target: Target, allowed: frozenset[str]) -> bytes:
-    """Machine code of an optimised module. Raises `CompileError` where it needs what is not `allowed`."""
+    """Machine code of an optimised module.
+
+    Raises `CompileError` where it needs what is neither `allowed` nor a helper of the target.
+    """
     code: bytes = target.machine().emit_object(module)
-    wanted = undefined_symbols(code) - allowed
+    wanted = undefined_symbols(code) - allowed - target.helpers
     raising = sorted(name.removeprefix(RAISED) for name in wanted if name.startswith(RAISED))
     if raising:
         raise CompileError(f"{', '.join(raising)}: an entry must not raise, and this one can")
@@ -339,33 +310,3 @@ def _session(classes: tuple[Any, ...], target: Target, machine: Any) -> Any:
             context._internal_codegen = before
             for kernel_class, building in zip(classes, outer, strict=True):
                 kernel_class.building = building
-
-
-def undefined_symbols(code: bytes) -> set[str]:
-    """Names that an ELF object refers to and does not define; nothing for other formats."""
-    if code[:4] != b"\x7fELF":
-        return set()
-    wide, order = code[4] == 2, "<" if code[5] == 1 else ">"
-    at, size = (0x28, 0x3A) if wide else (0x20, 0x2E)
-    (sections,) = struct.unpack_from(order + ("Q" if wide else "I"), code, at)
-    entry, count = struct.unpack_from(order + "HH", code, size)
-    # type, offset, size and link of each section
-    heads = []
-    for k in range(count):
-        fields = struct.unpack_from(order + ("IIQQQQI" if wide else "IIIIIII"), code, sections + k * entry)
-        heads.append((fields[1], *fields[4:7]))
-    found = set()
-    for kind, offset, length, link in heads:
-        if kind != 2:  # the table of symbols
-            continue
-        names = heads[link][1]
-        step = 24 if wide else 16
-        for place in range(offset + step, offset + length, step):  # the first is always empty
-            if wide:
-                name, _, _, section = struct.unpack_from(order + "IBBH", code, place)
-            else:
-                name, _, _, _, _, section = struct.unpack_from(order + "IIIBBH", code, place)
-            if section == 0:
-                start = names + name
-                found.add(code[start : code.index(b"\0", start)].decode())
-    return found

@@ -7,8 +7,9 @@ disk (`hal.engine.cache`).
 
 from __future__ import annotations
 
+import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -21,6 +22,7 @@ from hal.engine import kernel as kernels
 from hal.engine.kernel import Kernel
 from hal.engine.load import Library, Native, Table, symbol
 from hal.engine.signature import Signature
+from hal.engine.targets import PROCESSORS, REFERENCE, Target
 from hal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ MATHEMATICS = frozenset(
     | {"hypot", "ldexp", "log", "log10", "log1p", "log2", "pow", "sin", "sincos", "sinh", "tan", "tanh"}
 )
 """Functions of the C library that a program may be allowed to call; their last bit differs between systems."""
+
+MEANING = ("compile.py", "intrinsics.py", "signature.py")
+"""Files of this package that say what kernels mean."""
+
+MAKING = ("compile.py", "intrinsics.py", "kernel.py", "load.py", "program.py", "signature.py", "targets.py")
+"""Files of this package that machine code depends on."""
 
 Report = Callable[[str], None]
 
@@ -71,6 +79,7 @@ class Program:
         self._known: Any = entries if entries is not None else []
         self._address: Callable[[str], int] | None = None
         self._library: Library | None = None
+        self._elsewhere: Mapping[str, Any] | None = None
         self._lock = RLock()
 
     # --- decorating -------------------------------------------------------------------------------------------------
@@ -111,24 +120,16 @@ class Program:
     @cached_property
     def table(self) -> Table:
         """What the program says of itself; two sides with the same table agree on every byte."""
-        folder = Path(__file__).parent
-        meaning = [folder / name for name in ("compile.py", "intrinsics.py", "signature.py")]  # of what kernels say
-        digest = cache.digest_of([*self.sources, *meaning]).hex()
+        digest = cache.digest_of([*self.sources, *_files(MEANING)]).hex()
         return Table(self.name, digest, {name: str(Signature(k.signature)) for name, k in self.entries.items()})
 
-    def key(self) -> bytes:
-        """Digest of all that the machine code on this computer depends on. Raises `ConfigError`."""
-        from importlib import metadata
-
-        llvm = self._needed("llvmlite.binding")
-        try:
-            compiler = metadata.version("numba")
-        except metadata.PackageNotFoundError:
-            compiler = "none"
-        features = llvm.get_host_cpu_features().flatten()
-        version = f"{compiler} {'.'.join(map(str, llvm.llvm_version_info))} {llvm.get_process_triple()}"
-        words = (self.table.to_bytes().decode(), version, llvm.get_host_cpu_name(), features)
-        return cache.digest_of([Path(__file__).parent], *words)
+    def key(self, target: Target | None = None) -> bytes:
+        """Digest of all that the machine code for `target`, or this computer, depends on. Raises `ConfigError`."""
+        self._needed("llvmlite.binding")
+        target = target if target is not None else Target.host()
+        versions = " ".join(compiler_versions().values())
+        words = (self.table.to_bytes().decode(), f"{versions} {target.triple}", target.cpu, target.features)
+        return cache.digest_of(_files(MAKING), *words)
 
     # --- where it comes from ----------------------------------------------------------------------------------------
 
@@ -137,17 +138,34 @@ class Program:
         if library is not None:
             library.check(self.prefix, self.table)
         with self._lock:
-            if library is self._library:
+            if library is self._library and self._elsewhere is None:
                 return
-            self._library = library
+            self._library, self._elsewhere = library, None
             self._address = library.address if library is not None else None
             for kernel in self.entries.values():
                 kernel.forget()
 
+    def run_elsewhere(self, entries: Mapping[str, Any]) -> None:
+        """Have `entries`, by name, run by what is given for them, until `use` is called; the others cannot run then.
+
+        Each takes what the entry takes, and has a `bind` for arrays.
+        """
+        with self._lock:
+            self._elsewhere = entries
+            for kernel in self.entries.values():
+                kernel.forget()
+
+    def here(self, name: str) -> Native:
+        """The machine code of an entry on this computer, whatever runs elsewhere. Raises `ConfigError`."""
+        with self._lock:
+            if self._address is None:
+                self._address = load.from_object(self.code())
+        return Native(name, Signature(self.entries[name].signature), self._address(symbol(self.prefix, name)))
+
     def ready(self) -> bool:
         """Whether nothing has to be compiled; loads what is there."""
         with self._lock:
-            if not self.entries:
+            if not self.entries or self._elsewhere is not None:
                 return True
             if self._address is None and (code := cache.load(self.name, self.key())) is not None:
                 self._address = load.from_object(code)
@@ -156,17 +174,22 @@ class Program:
     def load(self) -> None:
         """Have all entries at hand: from disk or compiled, unless `use` has named a library. Raises `ConfigError`."""
         with self._lock:
-            if self._address is None and not self.ready():
+            if not self.ready():
                 self._address = load.from_object(self.code())
 
-    def native(self, kernel: Any) -> Native:
-        """The machine code of an entry; an entry that is defined elsewhere is compiled by itself."""
+    def native(self, kernel: Any) -> Any:
+        """What runs an entry: its machine code, or another processor. One that is defined elsewhere is compiled alone.
+
+        Raises `ConfigError`.
+        """
         signature = Signature(kernel.signature)
         name = kernel.__name__
         if self.entries.get(name) is kernel:
-            self.load()
-            assert self._address is not None
-            return Native(name, signature, self._address(symbol(self.prefix, name)))
+            if self._elsewhere is not None:
+                if name not in self._elsewhere:
+                    raise ConfigError(f"'{name}' cannot run on the controller that --engine names: only a single rack")
+                return self._elsewhere[name]
+            return self.here(name)
         code = self._object(Table(name, "", {name: str(signature)}), {name: kernel})
         return Native(name, signature, load.from_object(code)(symbol(self.prefix, name)))
 
@@ -174,35 +197,69 @@ class Program:
 
     def code(self) -> bytes:
         """The object for this computer, from disk or compiled and kept. Raises `ConfigError`."""
-        key = self.key()
-        code = cache.load(self.name, key)
-        if code is None:
-            code = self.compile()
-            cache.store(self.name, key, code)
-        return code
+        return self._kept(self.name, self.key(), self.compile)
 
-    def compile(self, target: Any = None) -> bytes:
-        """The object of all entries, for a `hal.engine.compile.Target` or this computer. Raises `ConfigError`."""
+    def compile(self, target: Target | None = None) -> bytes:
+        """The object of all entries, for `target` or this computer. Raises `ConfigError`."""
         return self._object(self.table, self.entries, target)
 
-    def assembly(self, target: Any = None) -> str:
+    def assembly(self, target: Target | None = None) -> str:
         """The same as text for a person, or for a test that looks at the instructions."""
         compiler = self._needed("hal.engine.compile")
-        target = target if target is not None else compiler.Target.host()
+        target = target if target is not None else Target.host()
         text: str = compiler.to_assembly(self._module(self.table, self.entries, target), target)
         return text
 
-    def _object(self, table: Table, entries: dict[str, Any], target: Any = None) -> bytes:
+    def image(self, name: str) -> tuple[bytes, str]:
+        """Object and assembly of all entries for the processor `name` of `hal.engine.targets`, kept as `code` is.
+
+        Numba's part, by far the longest, is done once for all processors. Raises `ConfigError`.
+        """
+        target = PROCESSORS[name].target
+
+        def bitcode() -> bytes:
+            compiler = self._needed("hal.engine.compile")
+            code: bytes = compiler.lowered(*self._functions(self.table, self.entries), REFERENCE).as_bitcode()
+            return code
+
+        def both() -> bytes:
+            compiler = self._needed("hal.engine.compile")
+            module = compiler.retargeted(self._kept(f"{self.name}.ir", self.key(REFERENCE), bitcode), target)
+            compiler.optimised(module, self._exported(self.entries), target)
+            text: bytes = compiler.to_assembly(module.clone(), target).encode()  # emitting changes a module
+            code: bytes = compiler.to_object(module.clone(), target, self.allowed)
+            return struct.pack("<Q", len(text)) + text + code
+
+        content = self._kept(f"{self.name}.{name}", self.key(target), both)
+        (length,) = struct.unpack_from("<Q", content)
+        return content[8 + length :], content[8 : 8 + length].decode()
+
+    def _kept(self, name: str, key: bytes, make: Callable[[], bytes]) -> bytes:
+        content = cache.load(name, key)
+        if content is None:
+            content = make()
+            cache.store(name, key, content)
+        return content
+
+    def _object(self, table: Table, entries: dict[str, Any], target: Target | None = None) -> bytes:
         compiler = self._needed("hal.engine.compile")
-        target = target if target is not None else compiler.Target.host()
+        target = target if target is not None else Target.host()
         table = replace(table, needs=target.needs())
         code: bytes = compiler.to_object(self._module(table, entries, target), target, self.allowed)
         return code
 
-    def _module(self, table: Table, entries: dict[str, Any], target: Any) -> Any:
+    def _module(self, table: Table, entries: dict[str, Any], target: Target) -> Any:
+        compiler = self._needed("hal.engine.compile")
+        module = compiler.lowered(*self._functions(table, entries), target)
+        return compiler.optimised(module, self._exported(entries), target)
+
+    def _functions(self, table: Table, entries: dict[str, Any]) -> tuple[Any, ...]:
+        """What the compiler wants to know, but for the target."""
         functions = {name: (kernel, Signature(kernel.signature)) for name, kernel in entries.items()}
-        kinds = (Kernel,) if self.kind is Kernel else (Kernel, self.kind)
-        return self._needed("hal.engine.compile").optimised(self.prefix, table, functions, kinds, target)
+        return self.prefix, table, functions, (Kernel,) if self.kind is Kernel else (Kernel, self.kind)
+
+    def _exported(self, entries: dict[str, Any]) -> set[str]:
+        return {symbol(self.prefix, name) for name in entries} | {load.table_symbol(self.prefix)}
 
     def _needed(self, module: str) -> Any:
         """Import a module that needs the compiler. Raises `ConfigError` where it is not installed."""
@@ -213,6 +270,23 @@ class Program:
                 f"program '{self.name}' has to be compiled, and {error.name} is not installed: "
                 "pip install numba, or take a library with --engine lib:PATH"
             ) from error
+
+
+def _files(names: Sequence[str]) -> list[Path]:
+    return [Path(__file__).parent / name for name in names]
+
+
+def compiler_versions() -> dict[str, str]:
+    """Versions of the compilers that machine code depends on; numba's is `none` where only LLVM is installed."""
+    from importlib import metadata
+
+    import llvmlite.binding as llvm
+
+    try:
+        numba = metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        numba = "none"
+    return {"numba": numba, "LLVM": ".".join(map(str, llvm.llvm_version_info))}
 
 
 def prepare(programs: Sequence[Program], report: Report | None = None) -> None:

@@ -203,7 +203,7 @@ class CanLink:
                     self.counters.sent += 1
                 except Exception as error:  # drivers raise what they like
                     self.counters.not_sent += 1
-                    if not _full(error):
+                    if not no_room(error):
                         self._drop(bus, error)
 
     # --- the reader -------------------------------------------------------------------------------------------------
@@ -279,43 +279,45 @@ class CanLink:
     # --- opening ----------------------------------------------------------------------------------------------------
 
     def _connect(self) -> Any:
-        import can
-        from can.util import cast_from_string
+        return open_bus(self.address, self._bitrate, self._data_bitrate)
 
-        address = self.address
-        given = {
-            key: cast_from_string(value) if isinstance(value, str) else value for key, value in address.options.items()
-        }
-        logging.getLogger("can").setLevel(logging.CRITICAL)  # what fails is told here, once
-        options: dict[str, Any] = {"bitrate": self._bitrate, **given}
-        if address.fd:
-            options |= {"fd": True, "data_bitrate": self._data_bitrate}
-        try:
-            if address.interface == "socketcand":
-                return _socketcand(address)
-            if address.interface == "virtual":
-                kind = can.CanProtocol.CAN_FD if address.fd else can.CanProtocol.CAN_20
-                return can.Bus(interface="virtual", channel=address.channel, protocol=kind, ignore_config=True)
-            return can.Bus(interface=address.interface, channel=address.channel, ignore_config=True, **options)
-        except RackBmsError:
-            raise
-        except (can.CanInterfaceNotImplementedError, NotImplementedError, ImportError) as error:
-            known = sorted(can.VALID_INTERFACES)
-            if address.interface not in known:
-                raise ConfigError(
-                    f"{address.url}: unknown interface '{address.interface}'{nearest(address.interface, known)}"
-                ) from None
-            raise ConfigError(f"{address.url}: {_first_line(error)}; install what this interface needs") from None
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{address.url}: {_first_line(error)}; look at the keys of the URL") from None
-        except NameError:  # so does python-can where the library of a vendor did not load
+
+def open_bus(address: CanAddress, bitrate: int, data_bitrate: int) -> Any:
+    """The python-can bus of an address, which may name other rates. Raises `ConfigError` or `LinkError`."""
+    import can
+    from can.util import cast_from_string
+
+    given = {
+        key: cast_from_string(value) if isinstance(value, str) else value for key, value in address.options.items()
+    }
+    logging.getLogger("can").setLevel(logging.CRITICAL)  # what fails is told here, once
+    options: dict[str, Any] = {"bitrate": bitrate, **given}
+    if address.fd:
+        options |= {"fd": True, "data_bitrate": data_bitrate}
+    try:
+        if address.interface == "socketcand":
+            return _socketcand(address)
+        if address.interface == "virtual":
+            kind = can.CanProtocol.CAN_FD if address.fd else can.CanProtocol.CAN_20
+            return can.Bus(interface="virtual", channel=address.channel, protocol=kind, ignore_config=True)
+        return can.Bus(interface=address.interface, channel=address.channel, ignore_config=True, **options)
+    except RackBmsError:
+        raise
+    except (can.CanInterfaceNotImplementedError, NotImplementedError, ImportError) as error:
+        known = sorted(can.VALID_INTERFACES)
+        if address.interface not in known:
             raise ConfigError(
-                f"{address.url}: the driver of '{address.interface}' is not installed; install it"
+                f"{address.url}: unknown interface '{address.interface}'{nearest(address.interface, known)}"
             ) from None
-        except Exception as error:  # drivers raise what they like
-            raise LinkError(
-                f"{address.url}: cannot be opened: {_first_line(error)}; is the device there, and up?"
-            ) from None
+        raise ConfigError(f"{address.url}: {_first_line(error)}; install what this interface needs") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{address.url}: {_first_line(error)}; look at the keys of the URL") from None
+    except NameError:  # so does python-can where the library of a vendor did not load
+        raise ConfigError(f"{address.url}: the driver of '{address.interface}' is not installed; install it") from None
+    except Exception as error:  # drivers raise what they like
+        raise LinkError(
+            f"{address.url}: cannot be opened: {_first_line(error)}; is the device there, and up?"
+        ) from None
 
 
 def _socketcand(address: CanAddress) -> Any:
@@ -350,7 +352,7 @@ def _socketcand(address: CanAddress) -> Any:
     return Watched(channel=address.channel, host=host, port=port, tcp_tune=os.name != "nt")
 
 
-def _full(error: Exception) -> bool:
+def no_room(error: Exception) -> bool:
     """Whether the adapter only has no room for now."""
     import can
 

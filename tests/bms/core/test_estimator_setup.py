@@ -67,7 +67,7 @@ def test_the_slope_is_the_derivative_of_the_curve(make_plain_cell: Callable[...,
     cell = make_plain_cell(soc=soc, ocv_v=np.tile(3 + soc**2, (3, 1)), hysteresis_v=np.zeros((3, 101)))
     maps = maps_of(estimator_config(cell))
     z = np.linspace(0, 1, e.N_SOC)
-    for name, half in ((e.SLOPE, 2), (e.WIDE, 20)):
+    for name, half in ((e.SLOPE, 2), (e.WIDE, 16)):
         slope = maps[name, node(25.0)]
         np.testing.assert_allclose(slope[half:-half], 2 * z[half:-half], atol=1e-3)
         assert np.all(slope > 0)
@@ -81,7 +81,7 @@ def test_the_wide_slope_has_the_step_before_the_cell_comes_to_it(
     maps = maps_of(estimator_config(make_plain_cell(soc=soc, ocv_v=curve, hysteresis_v=np.zeros((3, 101)))))
     at = round(0.65 * (e.N_SOC - 1))
     assert maps[e.SLOPE, node(25.0), at] == 0.0
-    np.testing.assert_allclose(maps[e.WIDE, node(25.0), at], 0.02 / 0.2, rtol=1e-5)
+    np.testing.assert_allclose(maps[e.WIDE, node(25.0), at], 0.02 / 0.16, rtol=1e-5)
 
 
 def test_resistances_go_on_beyond_the_coldest_test_and_curves_stay(plain_cell: CellParameters) -> None:

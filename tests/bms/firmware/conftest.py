@@ -30,6 +30,28 @@ def built(cc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def arm() -> None:
+    """Skips where programs for boards cannot be made."""
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("arm-none-eabi-gcc is not installed: .ci/toolchain")
+
+
+@pytest.fixture(scope="session")
+def qemu() -> None:
+    """Skips where boards cannot be emulated."""
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed: .ci/toolchain")
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `bms build --target cortex-a53` fills for a small rack."""
+    folder = tmp_path_factory.mktemp("image") / "new"
+    assert main(["build", "--target", "cortex-a53", "--config", "nmc_ev", "--sensors", "12", "-o", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
 def compiled(cc: str, built: Path, tmp_path: Path) -> Callable[..., Path]:
     """Compiles a C program against the header and the library, with warnings as errors; gives the executable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,9 +91,8 @@ def measurements(measurement: Measurement) -> list[bytes]:
     return said
 
 
-def test_a_c_program_decides_the_same_bit_for_bit(
-    compiled: Callable[..., Path], config: Config, tmp_path: Path
-) -> None:
+def decided(config: Config, folder: Path) -> bytes:
+    """What the controller in Python decides, and its memory in the end; leaves what a program needs in `folder`."""
     measurement, command = Measurement(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS)
     inputs = measurements(measurement)
     controller = Controller(config, initial_state(config, 0.5, 0.25), measurement, command)
@@ -105,11 +105,32 @@ def test_a_c_program_decides_the_same_bit_for_bit(
         expected += np.int32(status).tobytes() + command.bytes.tobytes()
     expected += controller.state.bytes.tobytes()
     assert len(seen) > 1
+    (folder / "config").write_bytes(config.bytes.tobytes())
+    (folder / "measurements").write_bytes(b"".join(inputs))
+    return expected
 
-    (tmp_path / "config").write_bytes(config.bytes.tobytes())
-    (tmp_path / "measurements").write_bytes(b"".join(inputs))
-    sizes = (f"-DN_CELLS={N_CELLS}", f"-DN_SENSORS={N_SENSORS}", f"-DSTEPS={STEPS}")
-    subprocess.run([compiled(C_PROGRAM, "-std=c11", "-O1", *sizes)], cwd=tmp_path, check=True)
+
+SIZES = (f"-DN_CELLS={N_CELLS}", f"-DN_SENSORS={N_SENSORS}", f"-DSTEPS={STEPS}")
+
+
+def test_a_c_program_decides_the_same_bit_for_bit(
+    compiled: Callable[..., Path], config: Config, tmp_path: Path
+) -> None:
+    expected = decided(config, tmp_path)
+    subprocess.run([compiled(C_PROGRAM, "-std=c11", "-O1", *SIZES)], cwd=tmp_path, check=True)
+    assert (tmp_path / "decided").read_bytes() == expected
+
+
+def test_a_c_program_of_another_processor_decides_the_same(image: Path, config: Config, tmp_path: Path) -> None:
+    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
+    if compiler is None or emulator is None:
+        pytest.skip("aarch64-linux-gnu-gcc or qemu-aarch64 is not installed: .ci/toolchain")
+    expected = decided(config, tmp_path)
+    (tmp_path / "program.c").write_text(C_PROGRAM)
+    words = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-static", f"-I{image}", *SIZES]
+    sources = [tmp_path / "program.c", image / "rackbms.o"]
+    subprocess.run([compiler, *words, *sources, "-o", tmp_path / "program"], check=True)
+    subprocess.run([emulator, tmp_path / "program"], cwd=tmp_path, check=True)
     assert (tmp_path / "decided").read_bytes() == expected
 
 

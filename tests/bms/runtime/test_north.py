@@ -394,7 +394,7 @@ def test_the_nameplate_follows_from_the_configuration(plants: Callable[..., Plan
 
 def test_a_run_tells_where_it_can_be_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "--rack", TWIN, "--north", "modbus:tcp://127.0.0.1:0", "--north", "can:virtual:run"]
-    code = main([*words, "--period", "0.1", "--duration", "1", "--speed", "20", "--no-report", "--out", str(tmp_path)])
+    code = main([*words, "--period", "0.1", "--duration", "1", "--no-report", "--out", str(tmp_path)])
     assert code == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("north: modbus:tcp://127.0.0.1:")]
     assert len(told) == 1

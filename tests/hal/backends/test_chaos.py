@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hal.backends.chaos import KINDS, Change, Chaos
@@ -259,6 +259,7 @@ def changes() -> st.SearchStrategy[Change]:
 
 
 @given(wanted=st.lists(changes(), max_size=5), seed=st.integers(0, 3))
+@example(wanted=[Change("time_s", "nan", from_s=3.0), Change("time_s", "swap"), Change("current_a", "stale")], seed=0)
 @settings(max_examples=150)
 @pytest.mark.filterwarnings("error")
 def test_any_changes_raise_nothing_and_are_the_same_again(wanted: list[Change], seed: int) -> None:

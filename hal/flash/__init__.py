@@ -1,0 +1,1 @@
+"""Ways to bring an image onto a controller, and what an image is made of."""

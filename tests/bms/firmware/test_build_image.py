@@ -1,0 +1,94 @@
+"""`bms build` for the processor of a controller: an object, a header that its compiler checks, and a report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bms.cli import main
+from bms.core.jit import PROGRAM
+from bms.firmware import toolchain
+from bms.firmware.build import HEADER, LAYOUTS, OBJECT, REPORT, rackbms_header
+from bms.firmware.header import layouts_digest
+from hal.engine.elf import Elf
+from hal.errors import ConfigError
+
+
+def test_the_object_needs_little_and_tells_its_sources(image: Path) -> None:
+    code = (image / OBJECT).read_bytes()
+    assert Elf(code).undefined() <= {"memcpy", "memset", "memmove"}
+    assert PROGRAM.table.digest.encode() in code
+    assert (image / OBJECT).read_bytes() == PROGRAM.image("cortex-a53")[0]
+
+
+def test_the_header_is_for_this_processor_alone(image: Path, arm: None, tmp_path: Path) -> None:
+    text = (image / HEADER).read_text()
+    assert f'#define RACKBMS_LAYOUTS "{layouts_digest(LAYOUTS)}"' in text
+    assert f'#define RACKBMS_KERNELS "{PROGRAM.table.digest[:16]}"' in text
+    (tmp_path / HEADER).write_text(rackbms_header("cortex-m7"))
+    (tmp_path / "empty.c").write_text('#include "rackbms.h"\n')
+    words = ["arm-none-eabi-gcc", "-mcpu=cortex-m7", "-mthumb", "-ffreestanding", "-Wall", "-Wextra", "-Werror",
+             f"-I{tmp_path}", "-c", tmp_path / "empty.c", "-o", tmp_path / "empty.o"]  # fmt: skip
+    toolchain.run([*words, "-mfloat-abi=softfp"], "compile the header")
+    with pytest.raises(ConfigError, match="compile with -mfloat-abi=softfp"):
+        toolchain.run([*words, "-mfloat-abi=hard"], "compile the header")
+    (tmp_path / HEADER).write_text(text)
+    with pytest.raises(ConfigError, match="sizeof"):
+        toolchain.run([*words, "-mfloat-abi=softfp"], "compile the header")
+
+
+def test_the_report_tells_memory_and_stack(image: Path) -> None:
+    text = (image / REPORT).read_text()
+    told = {
+        name: int(size.replace(",", "")) for name, size in re.findall(r"^    (.+?)\s{2,}([\d,]+)(?:  |$)", text, re.M)
+    }
+    elf = Elf((image / OBJECT).read_bytes())
+    assert told["kernels, in flash"] == sum(section.size for section in elf.sections if section.loaded)
+    assert told["kernels, in RAM"] == 0
+    assert told["configuration, in flash"] == _config_size(image)
+    assert 4096 < told["rackbms_step"] < 16384
+    assert "forbidden symbols: none" in text
+    assert "96 cells and 12 temperature sensors" in text
+
+
+def _config_size(image: Path) -> int:
+    found = re.search(r"#define RACKBMS_CONFIG_SIZE (\d+)", (image / "rackbms_config.h").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def test_the_same_files_again(image: Path, tmp_path: Path) -> None:
+    words = ["build", "--target", "cortex-a53", "--config", "nmc_ev", "--sensors", "12", "-o", str(tmp_path)]
+    assert main(words) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in image.iterdir()}
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (image / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--target", "cortex-m7", "--twin"), "--twin is a library for this computer: use it with --target host"),
+        (("--target", "cortex-m7", "--sensors", "3"), "--sensors belongs to a configuration: give --config, too"),
+        (("--target", "cortex-m7", "--config", "no_such"), "unknown rack 'no_such'"),
+    ],
+)
+def test_options_that_do_not_fit(
+    words: tuple[str, ...], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", *words, "-o", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert complaint in error
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_board_gets_a_program(arm: None, tmp_path: Path) -> None:
+    assert main(["build", "--target", "cortex-m7", "--config", "nmc_ev", "-o", str(tmp_path)]) == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= {"firmware.elf", "firmware.bin", "config.bin", OBJECT, HEADER, REPORT}
+    text = (tmp_path / REPORT).read_text()
+    assert "whole firmware, in RAM" in text
+    assert "start > main > control_step > rackbms_step" in text
