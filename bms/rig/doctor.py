@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     environment = Environment(args.rack, cell=args.cell or "")
     if environment.url.scheme == "replay" and args.connect:
         raise ConfigError("--connect: a recording has no contactors; leave it out")
-    watch = _watched(environment, for_s, connect=args.connect)
+    watch, refusal = _watched(environment, for_s, connect=args.connect)
     seen = watch.seen()
     verdicts = judge(seen)
     wrong = sum(len(verdict.findings) for verdict in verdicts)
@@ -82,20 +82,25 @@ def run(args: argparse.Namespace) -> int:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         for text in table(verdicts, colour):
             print(text)
+        if refusal:
+            print(refusal)
         unknown = sum(verdict.state == UNKNOWN for verdict in verdicts)
         print(f"{args.rack}: {seen.n:,} samples in {seen.span_s:.0f} s: {wrong} findings, {unknown} checks not judged")
     return FAILED if any(verdict.state == WRONG for verdict in verdicts) else GOOD
 
 
-def _watched(environment: Environment, for_s: float, *, connect: bool) -> Watch:
-    """A rack, watched for so long. Raises `ConfigError` and `LinkError`."""
+def _watched(environment: Environment, for_s: float, *, connect: bool) -> tuple[Watch, str]:
+    """A rack, watched for so long, and why the controller never connected it, or ''.
+
+    Raises `ConfigError` and `LinkError`.
+    """
     from bms.core.jit import PROGRAM as CORE
     from bms.rig.driver import Driver
     from bms.rig.watch import Watch
     from bms.runtime.clock import RealClock, VirtualClock
     from bms.runtime.loop import StopFlag, stop_on_signals
     from hal.codec.jit import PROGRAM as CODEC
-    from hal.contract import Measurement
+    from hal.contract import Measurement, RackState
     from hal.registry import open_rack, programs
 
     engine.ready(engine.JIT, ((CORE, CODEC) if connect else ()) + tuple(programs(environment.rack)), quiet=True)
@@ -107,11 +112,13 @@ def _watched(environment: Environment, for_s: float, *, connect: bool) -> Watch:
         watch = Watch(info, _cell(environment, info))
         measurement = Measurement(info.n_cells, info.n_sensors)
         driver = Driver(rack, environment.scenario(), clock) if connect else None
-        start_s = clock.now_s()
+        start_s, refusal = clock.now_s(), ""
+        connected = driver is None
         try:
             while clock.now_s() - start_s < for_s and not stop:
                 if driver is not None:
                     driver.step(_connect())
+                    connected = connected or driver.state == RackState.CONNECTED
                     measurement.copy_from(driver.measurement)
                     # the step has waited for the next one already
                     watch.take(measurement, clock.now_s() - driver.period_s)
@@ -119,10 +126,13 @@ def _watched(environment: Environment, for_s: float, *, connect: bool) -> Watch:
                     rack.read(measurement)
                     watch.take(measurement, clock.now_s())
                     clock.wait_until(clock.now_s() + every_s, lambda: bool(stop))
+            if driver is not None and not connected:
+                cause = f", because of {driver.cause.name.lower()}" if driver.cause else ""
+                refusal = f"the controller did not connect: it is in {driver.state.name}{cause}"
         finally:
             if driver is not None:
                 driver.stop()
-    return watch
+    return watch, refusal
 
 
 def _connect() -> Any:

@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run `bms run`. Returns 0, 1 if it ended in a fault or a contactor did not open, 128 + n after signal n."""
+    """Run `bms run`. Returns 0, 1 if it ended in a fault, stopped or with closed contactors, 128 + n after signal n."""
     scenario = choose(args.scenario, args.rack, args.cell)
     if args.duration is not None:
         scenario = replace(scenario, duration_s=scenarios.seconds(args.duration, "--duration"))
@@ -442,7 +442,8 @@ def execute(
         print(folder)
     if stop:
         return SIGNALLED + stop.signal_number
-    return GOOD if stats.opened and summary["state_at_end"] != RackState.FAULT.name else FAILED
+    tripped = summary["state_at_end"] in (RackState.FAULT.name, RackState.EMERGENCY_STOP.name)
+    return GOOD if stats.opened and not tripped else FAILED
 
 
 def prepare_folder(folder: Path) -> None:

@@ -34,6 +34,12 @@ def test_a_finding_comes_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> 
     assert "        change the order of words of this signal in the profile" in out
 
 
+def test_a_rack_that_the_controller_does_not_connect_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--rack", "chaos+" + RACK + "&chaos.swap_words=1", "--connect", "--for", "40"])
+    last = capsys.readouterr().out.splitlines()[-2]
+    assert last.startswith("the controller did not connect: it is in ")
+
+
 def test_json_is_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--rack", "chaos+" + RACK + "&chaos.bus_off=1&chaos.from_s=20", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)

@@ -200,6 +200,7 @@ def test_the_same_scenario_gives_the_same_recording(small, tmp_path: Path) -> No
         ({"kind": "current_missing", "at_s": 20.0}, "CURRENT_LOST"),
         ({"kind": "cell_v_missing", "at_s": 20.0, "index": [3]}, "CELL_VOLTAGE_LOST"),
         ({"kind": "interlock_open", "at_s": 20.0}, "INTERLOCK_OPEN"),
+        ({"kind": "emergency_stop", "at_s": 20.0}, "EMERGENCY_STOP"),
         ({"kind": "contactor_weld", "at_s": 20.0}, "CONTACTOR_WELDED"),
     ],
 )
