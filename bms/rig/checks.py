@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bms.rig.checks_current import current_scale, sign
 from bms.rig.checks_values import scale, sum_of_cells, swapped, temperatures
-from bms.rig.verdict import COMES_AND_GOES, FEW, LOAD_C, UNKNOWN, Doubt, Verdict, expected, places
+from bms.rig.verdict import COMES_AND_GOES, FEW, GOOD, LOAD_C, UNKNOWN, Doubt, Verdict, expected, places
 from bms.rig.watch import CHANNELS, Seen
 from hal.contract import Quality
 
@@ -200,6 +200,10 @@ def _still(seen: Seen, out: Doubt, verdict: Verdict) -> None:
             f"stands still while the others moved by {float(np.median(moved_k)):.1f} K",
             "the sensor or its channel is stuck",
         )
+    if alive == 0 and there.any() and verdict.state == GOOD:
+        verdict.state = UNKNOWN
+        verdict.note = "at rest: no cell changes by a digit, which coarse converters do not; load the rack (--connect)"
+        return
     told = [f"{alive} of {int(there.sum())} cells change"]
     if current_still and not loaded:
         told.append("the current does not, which at rest may be so")

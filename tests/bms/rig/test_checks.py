@@ -206,6 +206,14 @@ def test_at_rest_sign_and_scale_of_the_current_are_not_judged(what: str) -> None
     assert verdicts[check].state == UNKNOWN
 
 
+def test_cells_that_all_stand_still_are_found_under_load_and_not_called_good_at_rest() -> None:
+    frozen = (C("cell_v", "stuck"),)
+    verdict = look(changes=frozen, connect=False)["standing still"]
+    assert (verdict.state, verdict.findings) == (UNKNOWN, [])
+    assert verdict.note.startswith("at rest: no cell changes by a digit")
+    assert "rack: all 24 cells stand still" in wrong(look(changes=frozen))["standing still"][0]
+
+
 def test_a_current_that_stands_still_under_load_is_found() -> None:
     clock = VirtualClock()
     with open_rack("sim:lfp_280?n_series=24", clock=clock, options={"duty": DUTIES["load"]}) as twin:
