@@ -33,7 +33,11 @@ def main() -> int:
     Table.add_arguments(parser)
     args = parser.parse_args()
     shorts = campaign.load("short_circuits", n=max(args.samples // 3, 1))
-    shorts = replace(shorts, base={**shorts.base, "run": {**shorts.base["run"], "duration": TEN_MINUTES}})
+    earlier = tuple(
+        replace(vary, numbers=(60.0, TEN_MINUTES / 2)) if vary.name == "at_s" else vary for vary in shorts.varied
+    )
+    base = {**shorts.base, "run": {**shorts.base["run"], "duration": TEN_MINUTES}}
+    shorts = replace(shorts, base=base, varied=earlier)
     pool.prepare(shorts.racks(), "jit", quiet=True)
     table = Table("campaign", f"Campaign of {shorts.total} samples, ten minutes of 416 cells each", "s")
     first_s = 0.0
