@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hal.errors import LinkError, RackBmsError
 from hal.flash.image import HASH_BYTES, LONGEST_BOARD, Version
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 """What a flasher tells: bytes that are there, and bytes of the whole image."""
+
+
+BACK_S, PAUSE_S = 15.0, 0.2  # for a controller to start again; between two questions whether it has
 
 
 class Refused(RackBmsError):
@@ -106,3 +112,15 @@ def state(raw: bytes, version: bytes) -> State:
         layouts=layouts,
         board=board.rstrip(b"\0").decode("ascii", "backslashreplace"),
     )
+
+
+def wait_until_back(place: object, ask: Callable[[], T]) -> T:
+    """Ask again and again, until the controller at `place` runs again. Raises `LinkError` when it stays away."""
+    end_s = time.monotonic() + BACK_S
+    while True:
+        time.sleep(PAUSE_S)
+        try:
+            return ask()
+        except LinkError:
+            if time.monotonic() > end_s:
+                raise LinkError(f"{place}: took the image, and did not come back within {BACK_S:g} s") from None

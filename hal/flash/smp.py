@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from hal.errors import ConfigError, LinkError, RackBmsError, nearest
-from hal.flash.answers import Progress, Refused
+from hal.flash.answers import Progress, Refused, wait_until_back
 from hal.flash.image import Kind, Version, parse
 from hal.registry import RackUrl
 
 BAUD = 115_200
 ANSWER_S, WRITE_S = 2.0, 20.0  # for an answer, and for one that has to wait for the flash
-BACK_S, PAUSE_S = 15.0, 0.2  # for a controller to start again; between two questions whether it has
 
 
 @dataclass(frozen=True)
@@ -110,16 +108,7 @@ class SmpFlasher:
         self._do(self._upload(image, progress))
         self._ask(ImageStatesWrite(hash=digest), WRITE_S)
         self._ask(ResetWrite(), ANSWER_S)
-        end_s = time.monotonic() + BACK_S
-        while True:
-            time.sleep(PAUSE_S)
-            try:
-                return self.state()
-            except LinkError:
-                if time.monotonic() > end_s:
-                    raise LinkError(
-                        f"{self.place}: took the image, and did not come back within {BACK_S:g} s"
-                    ) from None
+        return wait_until_back(self.place, self.state)
 
     async def _upload(self, image: bytes, progress: Progress) -> None:
         async for done in self._client.upload(image, first_timeout_s=WRITE_S, subsequent_timeout_s=WRITE_S):

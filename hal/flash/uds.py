@@ -24,7 +24,6 @@ ED25519 = bytes.fromhex("06032b6570").ljust(16, b"\0")
 
 ANSWER_S, PENDING_S, REQUEST_S = 2.0, 5.0, 60.0  # for an answer, for one after "pending", and for all of it
 ATTEMPTS = 3  # at a block whose answer does not come
-BACK_S, PAUSE_S = 15.0, 0.2  # for a controller to start again; between two questions whether it has
 
 CONTACTORS = "its contactors are closed: open them first, nothing is flashed while a rack is connected"
 ON_TRIAL = "the image that runs is on trial: wait until it has confirmed itself, or start the controller again"
@@ -111,7 +110,7 @@ class UdsFlasher:
             if verdict != answers.GOOD:
                 raise Refused(f"{self.place}: refused: {VERDICTS.get(verdict, f'verdict {verdict}')}")
             self._client.ecu_reset(HARD_RESET)
-        return self._back()
+        return answers.wait_until_back(self.place, self.state)
 
     def _prove_who(self, board: str) -> None:
         if self._sign is None:
@@ -157,19 +156,6 @@ class UdsFlasher:
                     raise
             else:
                 return
-
-    def _back(self) -> State:
-        """Wait until the controller runs again."""
-        end_s = time.monotonic() + BACK_S
-        while True:
-            time.sleep(PAUSE_S)
-            try:
-                return self.state()
-            except LinkError:
-                if time.monotonic() > end_s:
-                    raise LinkError(
-                        f"{self.place}: took the image, and did not come back within {BACK_S:g} s"
-                    ) from None
 
     def _read(self, what: int) -> bytes:
         with self._refusals():

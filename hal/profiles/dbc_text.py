@@ -101,12 +101,17 @@ def main(words: Sequence[str] | None, module: str, kinds: Mapping[str, Callable[
     parser.add_argument("-o", "--output", type=Path, help="file (default: standard output)")
     args = parser.parse_args(words)
     make = kinds[args.kind] if len(kinds) > 1 else next(iter(kinds.values()))
+    return written(lambda: make(args.cells, args.sensors) if sized else make(), args.output)
+
+
+def written(make: Callable[[], str], output: Path | None) -> int:
+    """Write what `make` makes to a file or to standard output. Returns 0, or 2 with a line that says why not."""
     try:
-        made = make(args.cells, args.sensors) if sized else make()
-        if args.output is None:
+        made = make()
+        if output is None:
             sys.stdout.write(made)
         else:
-            args.output.write_text(made, encoding="utf-8")
+            output.write_text(made, encoding="utf-8")
     except (OSError, RackBmsError) as error:
         print(error, file=sys.stderr)
         return 2

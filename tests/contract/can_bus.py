@@ -28,6 +28,8 @@ OPTIONS = {
         {"kind": "sensor_missing", "index": [0], "at_s": 20.0},
     ],
 }
+ATTEMPTS = 3
+"""A machine that stands still for a second is a rack that is rightly lost; one that does so three times is not to blame."""
 PATIENCE_S = 20.0  # for what takes milliseconds, on a machine that is busy
 
 

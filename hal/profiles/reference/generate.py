@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hal.errors import ConfigError, RackBmsError
+from hal.errors import ConfigError
+from hal.profiles.dbc_text import written
 
 LAYOUT_VERSION = 1
 CYCLE_MS = 100
@@ -272,16 +273,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--fd", action="store_true", help="frames of 64 bytes")
     parser.add_argument("-o", "--output", type=Path, help="file (default: standard output)")
     args = parser.parse_args(words)
-    try:
-        text = dbc_text(args.cells, args.sensors or -(-args.cells // 4), args.fd)
-        if args.output is None:
-            sys.stdout.write(text)
-        else:
-            args.output.write_text(text, encoding="utf-8")
-    except (OSError, RackBmsError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return written(lambda: dbc_text(args.cells, args.sensors or -(-args.cells // 4), args.fd), args.output)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from can_bus import ATTEMPTS
 
 Play = Any
 ACCEPT = ("--pyargs", "bms.rig.acceptance")
@@ -97,10 +98,6 @@ def line(started: subprocess.Popen[str], begins: str) -> str:
     """The first line that begins so."""
     assert started.stdout is not None
     return next(text for text in started.stdout if text.startswith(begins)).split()[-1]
-
-
-ATTEMPTS = 3
-"""A machine that stands still for a second is a rack that is rightly lost; one that does so three times is not to blame."""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import can_bus
 import numpy as np
 import numpy.typing as npt
 import pytest
-from can_bus import BusRack, Far, hub_process
+from can_bus import ATTEMPTS, BusRack, Far, hub_process
 
 from bms.cli import main
 from bms.runtime import SUMMARY
@@ -90,10 +90,6 @@ def states(folder: Path) -> list[str]:
         if not found or found[-1] != name:
             found.append(name)
     return found
-
-
-ATTEMPTS = 3
-"""A machine that stands still for a second is a rack that is rightly lost; one that does so three times is not to blame."""
 
 
 def run_for_a_while(url: str, folder: Path) -> dict[str, Any]:

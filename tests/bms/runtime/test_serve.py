@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from can_bus import ATTEMPTS
 from modbus_wire import Wired
 
 from bms import cli
@@ -252,10 +253,6 @@ def wait_for(lines: "queue.Queue[str]", pattern: str) -> str:
         if match := re.search(pattern, line):
             return match[1]
     pytest.fail(f"no line like {pattern}: {seen}")
-
-
-ATTEMPTS = 3
-"""A machine that stands still for a second is a rack that is rightly lost; one that does so three times is not to blame."""
 
 
 def run_of_a_twin_in_another_process(out: Path) -> int:

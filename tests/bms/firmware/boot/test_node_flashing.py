@@ -23,7 +23,7 @@ from bms.firmware.boot.host import NO_SLOT, Event, Outcome, Verdict
 from bms.firmware.boot.node import Node, OnBus, serve
 from bms.firmware.identity import layouts_hash
 from hal.errors import ConfigError, LinkError
-from hal.flash import uds
+from hal.flash import answers, uds
 from hal.flash.answers import Refused, State
 from hal.flash.can_bus import CanPlace, can_place
 from hal.flash.image import Version
@@ -73,8 +73,8 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy this computer is, an answer that comes is waited for."""
     monkeypatch.setattr(uds, "ANSWER_S", 60.0)
     monkeypatch.setattr(uds, "PENDING_S", 60.0)
-    monkeypatch.setattr(uds, "BACK_S", 60.0)
-    monkeypatch.setattr(uds, "PAUSE_S", 0.01)
+    monkeypatch.setattr(answers, "BACK_S", 60.0)
+    monkeypatch.setattr(answers, "PAUSE_S", 0.01)
 
 
 def sign(workshop) -> Callable[[bytes], bytes]:
@@ -186,7 +186,7 @@ def test_a_controller_that_falls_silent(rig: Rig, workshop, monkeypatch: pytest.
 
 
 def test_a_controller_that_does_not_come_back(rig: Rig, workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uds, "BACK_S", 0.0)
+    monkeypatch.setattr(answers, "BACK_S", 0.0)
     with UdsFlasher(rig.place, sign(workshop)) as flasher:
         state = flasher.state
 

@@ -35,7 +35,7 @@ from bms.firmware.boot.host import NO_SLOT, Controller, Event, Outcome, PowerLos
 from bms.firmware.boot.node import Node, OnLine, pty, serve
 from bms.firmware.identity import layouts_hash
 from hal.errors import ConfigError, LinkError
-from hal.flash import smp
+from hal.flash import answers, smp
 from hal.flash.answers import Refused
 from hal.flash.image import Kind, Version, parse
 from hal.flash.smp import SmpFlasher, serial_place
@@ -106,7 +106,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy this computer is, an answer that comes is waited for."""
     monkeypatch.setattr(smp, "ANSWER_S", 60.0)
     monkeypatch.setattr(smp, "WRITE_S", 60.0)
-    monkeypatch.setattr(smp, "PAUSE_S", 0.01)
+    monkeypatch.setattr(answers, "PAUSE_S", 0.01)
 
 
 def upload(node: Node, image: bytes, piece: int = 400, start: int = 0) -> None:
