@@ -28,7 +28,14 @@ _KINDS = {f.name: f.kind for f in (*MEASUREMENT.fields, *COMMAND.fields, *DERIVE
 _DIMS = {f.name: f.dims for f in (*MEASUREMENT.fields, *COMMAND.fields, *DERIVED.values())}
 _GUARDED = {f.name.removesuffix("_quality") for f in MEASUREMENT.fields if f.name.endswith("_quality")}
 _AGED = {f.name.removesuffix("_age_s") for f in MEASUREMENT.fields if f.name.endswith("_age_s")}
-_NOT_KNOWN_TO_BE_SAFE = ("interlock_closed",)  # 0 where it is not known: these have no quality to tell
+INTERLOCK_UNHEARD_S = 4.5
+"""So long the interlock counts as what it was last; then as open, which with the half second of that row makes the 5 s
+after which lost samples open, too."""
+
+
+def _still_counts(quality: int, unheard_s: float) -> bool:
+    """Whether an interlock of this quality is known. It has no quality in the contract, where 0 stands for both."""
+    return quality & ~Quality.STALE == 0 and unheard_s <= INTERLOCK_UNHEARD_S
 
 
 def impossible(command: Command, capabilities: Capabilities) -> str:
@@ -184,10 +191,12 @@ class MeasurementWire:
         age_s = now_s - arrived_s[flat.rows]
         never = np.isinf(age_s)
         late = age_s > self._limit_s
+        unheard_s = age_s
         if flat.guarded_from_elsewhere:
             guard_age_s = now_s - arrived_s[flat.guard_rows]
             never |= np.isinf(guard_age_s)
             late |= guard_age_s > self._guard_limit_s
+            unheard_s = np.maximum(age_s, guard_age_s)
         invalid = flat.guarded & (codec.raw[flat.valid] != flat.good) & ~never
         gone = invalid & (codec.raw[flat.places] == flat.absent)
         quality = np.where(late, np.uint8(Quality.STALE), np.uint8(0))
@@ -210,8 +219,10 @@ class MeasurementWire:
                 q = np.bitwise_or.reduce(quality[part.lo : part.hi])
                 value = sum(int(bit) << k for k, bit in enumerate(np.nan_to_num(values[part.lo : part.hi])))
             value = part.looked_up(value)
-            if not part.real:
-                value = 0 if np.isnan(value) or (q != 0 and part.name in _NOT_KNOWN_TO_BE_SAFE) else int(value) & 0xFF
+            if part.name == "interlock_closed" and not _still_counts(q, unheard_s[part.lo : part.hi].max()):
+                value = 0
+            elif not part.real:
+                value = 0 if np.isnan(value) else int(value) & 0xFF
             head[part.name] = value
             if part.name in _AGED:
                 head[f"{part.name}_age_s"] = age_s[part.lo]
