@@ -28,9 +28,8 @@ _KINDS = {f.name: f.kind for f in (*MEASUREMENT.fields, *COMMAND.fields, *DERIVE
 _DIMS = {f.name: f.dims for f in (*MEASUREMENT.fields, *COMMAND.fields, *DERIVED.values())}
 _GUARDED = {f.name.removesuffix("_quality") for f in MEASUREMENT.fields if f.name.endswith("_quality")}
 _AGED = {f.name.removesuffix("_age_s") for f in MEASUREMENT.fields if f.name.endswith("_age_s")}
-INTERLOCK_UNHEARD_S = 4.5
-"""So long the interlock counts as what it was last; then as open, which with the half second of that row makes the 5 s
-after which lost samples open, too."""
+INTERLOCK_UNHEARD_S = 5.0
+"""So long the interlock counts as what it was last, then as open: as long as samples may stay away on any wire."""
 
 
 def _still_counts(quality: int, unheard_s: float) -> bool:
