@@ -37,6 +37,7 @@ ENTRIES = {
     "a step": "control_step",
     "the timer's interrupt": "board_millisecond",
     "the link's interrupt": "board_interrupt",
+    "the CAN port's interrupt": "board_can_interrupt",
 }
 """What runs, and the function that it begins with. The interrupts have a stack of their own."""
 

@@ -121,6 +121,10 @@ uint32_t control_steps(void) {
     return steps;
 }
 
+uint8_t *control_measurement(void) {
+    return measurement;
+}
+
 const uint8_t *control_command(void) {
     return command;
 }

@@ -38,6 +38,7 @@ void control_millisecond(void);
 /* control steps since the start */
 uint32_t control_steps(void);
 
+uint8_t *control_measurement(void); /* to be filled between steps */
 const uint8_t *control_command(void);
 const uint8_t *control_state(void);
 
