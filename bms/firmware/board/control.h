@@ -32,12 +32,14 @@ void control_run(void);
 void control_hold(void);
 extern volatile bool control_due;
 
-/* called by the timer's interrupt */
-void control_millisecond(void);
+/* Called by the timer's interrupt, every millisecond; `passed_ms` are more where interrupts were left out, as by an
+ * emulator that waits for its turn. Its program has waited as well, so that a step's budget counts interrupts. */
+void control_millisecond(uint32_t passed_ms);
 
 /* control steps since the start */
 uint32_t control_steps(void);
 
+uint8_t *control_measurement(void); /* to be filled between steps */
 const uint8_t *control_command(void);
 const uint8_t *control_state(void);
 
