@@ -26,21 +26,21 @@ EXTRAS = ("firmware",)
 def sbom(name: str, version: str, files: Mapping[str, bytes], compilers: Mapping[str, str]) -> bytes:
     """The document about a bundle. Raises `importlib.metadata.PackageNotFoundError` where rackbms is not installed."""
     distributions = needed(PACKAGE, EXTRAS)
-    components = [
+    components: list[dict[str, Any]] = [
         *({"type": "file", "bom-ref": f"file:{file}", "name": file, "hashes": [_hash(data)]}
           for file, data in sorted(files.items())),
         *({"type": "application", "bom-ref": f"tool:{tool}", "name": tool, "version": number, "scope": "excluded"}
           for tool, number in sorted(compilers.items())),
         *(_distribution(own) for own in distributions),
     ]  # fmt: skip
-    refs = [component["bom-ref"] for component in components]
+    refs = sorted(str(component["bom-ref"]) for component in components)
     content: dict[str, Any] = {
         "bomFormat": "CycloneDX",
         "specVersion": SPEC,
         "version": 1,
         "metadata": {"component": {"type": "firmware", "bom-ref": "bundle", "name": name, "version": version}},
         "components": components,
-        "dependencies": [{"ref": "bundle", "dependsOn": sorted(refs)}],
+        "dependencies": [{"ref": "bundle", "dependsOn": refs}],
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
     content["serialNumber"] = f"urn:uuid:{uuid.UUID(bytes=digest[:16], version=4)}"
@@ -78,7 +78,7 @@ def _distribution(own: metadata.Distribution) -> dict[str, Any]:
     name = _normal(own.name)
     purl = f"pkg:pypi/{name}@{own.version}"
     component = {"type": "library", "bom-ref": purl, "name": name, "version": own.version, "purl": purl}
-    expression = own.metadata["License-Expression"] if "License-Expression" in own.metadata else None
+    expression = own.metadata.json.get("license_expression")
     return component if expression is None else {**component, "licenses": [{"expression": expression}]}
 
 

@@ -356,8 +356,8 @@ def execute(
 ) -> int:
     """Run `scenario` and leave recording, samples, summary and report in `folder`. Returns the exit code.
 
-    `engine_text`, `store`, `record`, `north`, `confirm`: as the options `--engine`, `--store`, `--record`, `--north` and
-    `--confirm` say it.
+    `engine_text`, `store`, `record`, `north`, `confirm`: as the options `--engine`, `--store`, `--record`, `--north`
+    and `--confirm` say it.
     """
     started = time.perf_counter()
     from bms.core.jit import PROGRAM as CORE

@@ -1,8 +1,8 @@
 """The record of a Linux controller: which slot starts, how often it was tried, what happened.
 
-The meaning of its fields is that of the boot loader's record (bms/firmware/boot/record.h). It exists twice, each replaced
-as a whole, one after the other: whatever is cut off or rots, the other one is there. Of two that are good the one with
-the larger number counts. The checksum finds accidents, not attacks.
+The meaning of its fields is that of the boot loader's record (bms/firmware/boot/record.h). It exists twice, each
+replaced as a whole, one after the other: whatever is cut off or rots, the other one is there. Of two that are good the
+one with the larger number counts. The checksum finds accidents, not attacks.
 """
 
 from __future__ import annotations
