@@ -76,6 +76,8 @@ class Web:
                     read += len(piece)
                     if read > skip:
                         yield piece[max(0, len(piece) - (read - skip)) :]
+                if answer.length:
+                    raise http.client.IncompleteRead(b"", answer.length)
         except urllib.error.HTTPError as error:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return

@@ -52,14 +52,18 @@ class Offer:
 def pin(disk: Disk, root: bytes, source: str) -> None:
     """Trust `root` from now on. Raises `ConfigError` for what is none, and where another is trusted already."""
     _parsed_root(root, source)
-    with contextlib.suppress(OSError):
-        there = disk.read(PINNED)
-        if there == root:
-            return
-        with contextlib.suppress(ConfigError):
-            _parsed_root(there, PINNED)
-            raise ConfigError(f"{source}: the controller trusts another root already; set it up in an empty folder")
-    disks.replace(disk, PINNED, root)
+    if not _is_pinned(disk):
+        disks.replace(disk, PINNED, root)
+    elif disk.read(PINNED) != root:
+        raise ConfigError(f"{source}: the controller trusts another root already; set it up in an empty folder")
+
+
+def _is_pinned(disk: Disk) -> bool:
+    try:
+        _parsed_root(disk.read(PINNED), PINNED)
+    except (OSError, ConfigError):
+        return False
+    return True
 
 
 def _parsed_root(data: bytes, source: str) -> Root:
