@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 BOARD = f"{trust.FOLDER}/board"
 CURRENT = "current"
-NONE_GOOD = "no bundle is good; bring one with bms flash"
 FOLDERS = (trust.FOLDER, "slots", "slots/a", "slots/b", "incoming")
 TRIES = 1
 """How often a new bundle is started without having confirmed itself, while there is another one."""
@@ -139,15 +138,16 @@ class Slots:
                 # without a record of its start a trial would never end
                 log.warning("no trial of slot %s: %s: %s", choice.slot, error.filename, error.strerror)
                 choice = None
-        choice = self._proven(self._ended(record))
-        if choice is None:
-            raise Refused(NONE_GOOD)
-        choice = replace(choice, record=replace(choice.record, running=choice.slot))
+        record = self._ended(record)
+        choice = self._proven(record)
+        record = record if choice is None else replace(choice.record, running=choice.slot)
         with self._disk_may_fail("the record"):
-            if choice.record != before or not twice:
-                choice = replace(choice, record=slot_record.store(self.disk, choice.record))
+            if record != before or not twice:
+                record = slot_record.store(self.disk, record)
+        if choice is None:
+            raise self._none_good(record)
         self._switch(choice.slot)
-        return choice
+        return replace(choice, record=record)
 
     def look(self) -> Choice:
         """What `choose` would start now, with nothing changed. Raises as it does."""
@@ -156,8 +156,19 @@ class Slots:
         record = self.record()
         choice = self._trial(record) or self._proven(self._ended(record))
         if choice is None:
-            raise Refused(NONE_GOOD)
+            raise self._none_good(record)
         return choice
+
+    def _none_good(self, record: Record) -> Refused:
+        reasons = [f"slot {slot}: {self._flaw(slot, record)}" for slot in SLOTS]
+        return Refused(f"no bundle is good ({'; '.join(reasons)}); bring one with bms flash")
+
+    def _flaw(self, slot: str, record: Record) -> str:
+        try:
+            self.check(slot, record.counter)
+        except Refused as refusal:
+            return str(refusal)
+        return "it has failed" if slot == record.failed else "it waits for a disk that can be written"
 
     def _trial(self, record: Record) -> Choice | None:
         """The trial that is due, if there is one."""
