@@ -17,7 +17,6 @@ UNIT = """\
 # Made by bms bundle; do not edit.
 [Unit]
 Description=Battery management of a rack, {name}
-Documentation=https://github.com/rackbms/rackbms
 After=network.target
 StartLimitIntervalSec=0
 

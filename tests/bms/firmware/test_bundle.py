@@ -146,6 +146,13 @@ def test_a_cell_file_comes_along(tmp_path: Path) -> None:
     assert set(files) == {"rack.toml", "cell.toml", "config.bin"}
 
 
+def test_a_bundle_for_another_processor(image: Path, key: Path, tmp_path: Path) -> None:
+    if not (image / "librackbms.so").exists():
+        pytest.skip("aarch64-linux-gnu-gcc is not installed: .ci/toolchain")
+    assert make(image, key, tmp_path) == 0
+    assert unpack(archive(tmp_path).read_bytes())[0].machine == "aarch64"
+
+
 def test_the_processor_of_a_library() -> None:
     elf = b"\x7fELF" + bytes(14)
     assert machine(elf + b"\x3e\0", Path("x")) == "x86_64"

@@ -1,4 +1,4 @@
-"""`bms start` and `bms flash --to linux:`: a bundle is made, flashed, started, confirms itself, and stays."""
+"""`bms start` and `bms flash --to linux:` (flash_linux.py): a bundle is made, flashed, started, confirms itself, and stays."""
 
 from __future__ import annotations
 
