@@ -76,9 +76,10 @@ def _wanted(image: Path | None, repo: str | None) -> tuple[str, Source] | None:
             raise ConfigError(f"--repo {repo}: which bundle of it? Give its name, such as rackbms-BOARD-1.2.3.tar")
         return None
     match = _HASHED.fullmatch(image.name)
-    if repo is None:
-        repository = image.absolute().parent.parent
-        if not (repository / "metadata" / "timestamp.json").is_file():
-            raise ConfigError(f"{image}: lies in no repository; give that with --repo DIR or URL")
-        return match[1] if match else image.name, Folder(repository)
-    return match[1] if match else image.name, source(repo)
+    name = match[1] if match else image.name
+    if repo is not None:
+        return name, source(repo)
+    repository = image.absolute().parent.parent
+    if not (repository / "metadata" / "timestamp.json").is_file():
+        raise ConfigError(f"{image}: lies in no repository; give that with --repo DIR or URL")
+    return name, Folder(repository)

@@ -183,7 +183,7 @@ class RealDisk:
         """See `Disk`."""
         try:
             return os.readlink(self.root / name)
-        except (FileNotFoundError, OSError):
+        except OSError:
             return ""
 
 

@@ -248,7 +248,8 @@ class Slots:
         """The slot for a new bundle; '' while one that runs has not confirmed itself."""
         record = self.record()
         if not record.active:
-            return other(record.running) if record.running else SLOTS[0]
+            used = record.running or record.trial
+            return other(used) if used else SLOTS[0]
         free = other(record.active)
         return "" if free == record.running and record.tries else free
 

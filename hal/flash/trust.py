@@ -107,7 +107,6 @@ def refresh(disk: Disk, source: Source) -> Offer:
     Raises `Refused` with the reason, `LinkError` where the repository cannot be reached, `ConfigError` where no root is
     pinned.
     """
-    from tuf.api import exceptions
     from tuf.ngclient import Updater
 
     roots(disk)
@@ -116,29 +115,36 @@ def refresh(disk: Disk, source: Source) -> Offer:
         (folder / "root_history").mkdir()
         for file, data in _known(disk):
             (folder / _place(file)).write_bytes(data)
-        try:
+        with _refusals(source):
             updater = Updater(name, "", fetcher=_fetcher(source), bootstrap=disk.read(PINNED))
             updater.refresh()
-        except exceptions.ExpiredMetadataError as error:
-            raise Refused(f"the repository has expired ({error}); renew it with bms bundle renew") from None
-        except exceptions.BadVersionNumberError as error:
-            raise Refused(f"metadata of other versions than they have to be, older perhaps ({error})") from None
-        except exceptions.UnsignedMetadataError as error:
-            raise Refused(f"signed with another key than the controller trusts ({error})") from None
-        except exceptions.LengthOrHashMismatchError as error:
-            raise Refused(f"metadata was changed after it was signed ({error})") from None
-        except exceptions.DownloadLengthMismatchError as error:
-            raise Refused(f"metadata is too long ({error})") from None
-        except exceptions.DownloadHTTPError as error:
-            raise Refused(f"the repository lacks a file ({error})") from None
-        except exceptions.RepositoryError as error:
-            raise Refused(f"metadata is malformed ({error})") from None
-        except exceptions.DownloadError as error:
-            raise LinkError(f"{source}: {error}") from None
         history = sorted((folder / "root_history").iterdir(), key=lambda path: int(path.name.partition(".")[0]))
         files = {path.name: path.read_bytes() for path in history}
         files |= {file: (folder / file).read_bytes() for file in LATEST}
         return Offer(files, _checked(files))
+
+
+@contextlib.contextmanager
+def _refusals(source: Source) -> Iterator[None]:
+    """What `tuf` raises as errors of ours."""
+    from tuf.api import exceptions
+
+    reasons = {
+        exceptions.ExpiredMetadataError: "the repository has expired; renew it with bms bundle renew",
+        exceptions.BadVersionNumberError: "metadata of other versions than they have to be, older perhaps",
+        exceptions.UnsignedMetadataError: "signed with another key than the controller trusts",
+        exceptions.LengthOrHashMismatchError: "metadata was changed after it was signed",
+        exceptions.RepositoryError: "metadata is malformed",
+        exceptions.DownloadLengthMismatchError: "metadata is too long",
+        exceptions.DownloadHTTPError: "the repository lacks a file",
+    }
+    try:
+        yield
+    except (exceptions.RepositoryError, exceptions.DownloadError) as error:
+        reason = next((text for kind, text in reasons.items() if isinstance(error, kind)), None)
+        if reason is None:
+            raise LinkError(f"{source}: {error}") from None
+        raise Refused(f"{reason} ({error})") from None
 
 
 def _checked(files: dict[str, bytes]) -> Targets:

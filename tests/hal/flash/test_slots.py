@@ -159,7 +159,10 @@ def test_the_counter_and_the_board(disk: FrailDisk) -> None:
 
 
 def test_the_free_slot(disk: FrailDisk, stock: Yard) -> None:
-    assert slots(stock.set_up()).free() == "a"
+    new = stock.set_up()
+    assert slots(new).free() == "a"
+    stock.flash(new, stock.bundle("1.0.0")[0])
+    assert slots(new).free() == "b", "the only bundle there is stays, though it was never tried"
     assert slots(disk).free() == "b", "it waits for its trial: another may take its place"
     start(disk)
     assert slots(disk).free() == "", "on trial"
