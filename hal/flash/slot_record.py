@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -62,7 +62,7 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """As JSON with a checksum."""
-        content = {"format": FORMAT, **asdict(self), "log": list(self.log)}
+        content = {"format": FORMAT, **{field.name: getattr(self, field.name) for field in fields(self)}}
         return (json.dumps({**content, "check": _check(content)}, indent=1) + "\n").encode()
 
     @classmethod
