@@ -138,7 +138,7 @@ class RealDisk:
         """See `Disk`."""
         number = os.open(self.root / name, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            with _named(name):
+            with _named(name or "."):
                 os.fsync(number)
         finally:
             os.close(number)

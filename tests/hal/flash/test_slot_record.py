@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from frail_disk import FrailDisk
+from frail_disk import FrailDisk, Watched
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,7 +77,9 @@ def test_the_newest_that_is_good_counts_and_the_oldest_is_replaced_first() -> No
         other = disk.copy()
         disks.replace(other, damaged, b"rotten")
         assert slot_record.load(other) == (second, False)
-        third = slot_record.store(other, Record(trial="a"))
+        watched = Watched(other)
+        third = slot_record.store(watched, Record(trial="a"))  # type: ignore[arg-type]
+        assert watched.calls[0] == f"create {damaged}.new", "the one that counts is replaced last"
         assert slot_record.load(other) == (third, True)
         disks.replace(other, whole, second.to_bytes())
         assert slot_record.load(other) == (third, False)

@@ -83,6 +83,14 @@ def test_without_the_record_the_newest_that_is_good_starts(disk: FrailDisk) -> N
     assert slot_record.load(disk)[1], "and the record is whole again"
 
 
+def test_a_record_that_is_there_once_is_written_twice_again(stock: Yard) -> None:
+    for name in FILES:
+        proven = stock.controller(stock.bundle("1.0.0")[0])
+        disks.replace(proven, name, b"rotten")
+        assert start(proven) == ("1.0.0", Event.CONFIRMED)
+        assert slot_record.load(proven)[1]
+
+
 def test_a_slot_that_is_being_written_is_nothing_to_fall_back_to(disk: FrailDisk) -> None:
     slots(disk).open("b", "rackbms-rackpc-1.2.0")
     disks.replace(disk, "slots/a/rack.toml", b"x = 2\n")
