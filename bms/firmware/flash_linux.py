@@ -12,7 +12,7 @@ from bms.core.jit import PROGRAM as CORE
 from bms.firmware.identity import layouts_hash
 from hal.errors import ConfigError, DataError
 from hal.flash.answers import Progress, Refused
-from hal.flash.disk import Disk, RealDisk
+from hal.flash.disk import RealDisk
 from hal.flash.linux import LinuxFlasher, LinuxPlace, linux_place, telling
 from hal.flash.slots import Identity, Slots, held
 from hal.flash.source import Folder, Source, source
@@ -27,9 +27,9 @@ def identity() -> Identity:
     return Identity(platform.machine(), layouts_hash().hex(), CORE.table.digest[:16])
 
 
-def slots_of(disk: Disk) -> Slots:
+def slots_of(root: Path) -> Slots:
     """The slots of a controller of this computer."""
-    return Slots(disk, identity())
+    return Slots(RealDisk(root), identity(), alone=lambda: held(root, "slots", wait=True))
 
 
 def run(args: argparse.Namespace, url: RackUrl, progress: Progress) -> int:
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace, url: RackUrl, progress: Progress) -> int:
     if args.trust is not None:
         _set_up(place, args.trust, args.board)
     found = _wanted(args.image, args.repo)
-    with held(place.root, "incoming", wait=False) as disk:
-        flasher = LinuxFlasher(slots_of(disk), str(place))
+    with held(place.root, "incoming", wait=False):
+        flasher = LinuxFlasher(slots_of(place.root), str(place))
         print(f"before: {flasher.state().told()}")
         if found is None:
             for line in flasher.state().record.log:
@@ -66,7 +66,7 @@ def _set_up(place: LinuxPlace, root: Path, board: str) -> None:
         raise DataError(f"--trust {root}: cannot be read: {error.strerror}") from None
     with telling(str(place)):
         place.root.mkdir(parents=True, exist_ok=True)
-        slots_of(RealDisk(place.root)).set_up(data, board, str(root))
+        slots_of(place.root).set_up(data, board, str(root))
 
 
 def _wanted(image: Path | None, repo: str | None) -> tuple[str, Source] | None:

@@ -12,7 +12,7 @@ from bms.firmware.service import filled
 from hal.errors import ConfigError
 from hal.flash.answers import Refused
 from hal.flash.linux import LinuxPlace, linux_place, telling
-from hal.flash.slots import Choice, folder_of, held
+from hal.flash.slots import Choice, folder_of
 from hal.registry import parse_url
 
 GOOD, FAILED = 0, 1
@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"'{args.place}': expected linux:FOLDER, such as linux:/opt/rackbms")
     place = linux_place(url)
     try:
-        with held(place.root, "slots", wait=True) as disk, telling(str(place)):
-            slots = slots_of(disk)
+        with telling(str(place)):
+            slots = slots_of(place.root)
             choice = slots.look() if args.look else slots.choose()
     except Refused as refusal:
         print(f"bms: {place}: {refusal}", file=sys.stderr)

@@ -67,18 +67,12 @@ def open_trial(url: str, controller: Controller) -> BundleTrial:
     """The trial of the bundle that `linux:FOLDER?slot=a` names. Raises `ConfigError`."""
     from bms.firmware.flash_linux import slots_of
     from hal.flash.linux import linux_place
-    from hal.flash.slots import held
     from hal.registry import parse_url
 
     parts = parse_url(url)
     if parts.scheme != "linux" or "slot" not in parts.query:
         raise ConfigError(f"--confirm {url}: expected linux:FOLDER?slot=a")
     place = linux_place(parts)
-    with held(place.root, "slots", wait=True):
-        pass  # there is a controller
-
-    def confirm() -> bool:
-        with held(place.root, "slots", wait=True) as disk:
-            return slots_of(disk).confirm(place.slot, self_test_passed=True, rack_healthy=True)
-
-    return BundleTrial(controller, confirm)
+    slots = slots_of(place.root)
+    slots.board()
+    return BundleTrial(controller, lambda: slots.confirm(place.slot, self_test_passed=True, rack_healthy=True))

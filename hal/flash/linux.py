@@ -19,7 +19,7 @@ from hal.flash.answers import Progress, Refused
 from hal.flash.bundle import MANIFEST, SUFFIX, Manifest, total, unpack
 from hal.flash.disk import LARGEST, Disk
 from hal.flash.slot_record import Event, Record
-from hal.flash.slots import Slots, folder_of
+from hal.flash.slots import ON_TRIAL, Slots, folder_of
 from hal.flash.source import MissingError, Source
 from hal.registry import RackUrl
 
@@ -30,7 +30,6 @@ SYNC_EVERY = 1 << 20
 """Bytes of a bundle that may have to be fetched again after power was cut."""
 LARGEST_MANIFEST = 1 << 20
 TARGETS = "targets"
-ON_TRIAL = "the bundle that runs is on trial: wait until it has confirmed itself, or start the controller again"
 
 
 @dataclass(frozen=True)
@@ -151,13 +150,12 @@ class LinuxFlasher:
             progress(total(manifest), total(manifest))
             return manifest
         self._not_older(manifest, record, allow_older)
-        slot = self.slots.free()
-        if not slot:
+        if not self.slots.free():
             raise Refused(ON_TRIAL)
         files = self._fetched(offer.target(name), source, progress)
         if files.pop(MANIFEST) != raw:
             raise Refused("the bundle has another manifest than the one that was signed")
-        self.slots.open(slot, manifest.name)
+        slot = self.slots.open(manifest.name)
         self._write(slot, {**files, MANIFEST: raw, trust.TARGETS: offer.files[trust.TARGETS]})
         armed = self.slots.arm(slot)
         disks.empty(self.disk, "incoming")

@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from hal.flash import disk as disks
 from hal.flash import slot_record, trust
 from hal.flash.answers import Refused
 from hal.flash.bundle import MANIFEST, Entry, Manifest, misfit
-from hal.flash.disk import Disk, RealDisk
+from hal.flash.disk import Disk
 from hal.flash.slot_record import SLOTS, Event, Record, other
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,12 @@ log = logging.getLogger(__name__)
 BOARD = f"{trust.FOLDER}/board"
 CURRENT = "current"
 FOLDERS = (trust.FOLDER, "slots", "slots/a", "slots/b", "incoming")
+ON_TRIAL = "the bundle that runs is on trial: wait until it has confirmed itself, or start the controller again"
 TRIES = 1
 """How often a new bundle is started without having confirmed itself, while there is another one."""
+
+
+Alone = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,18 @@ class Choice:
 
 
 class Slots:
-    """The two slots of a controller and its record. `now` is the time for the log."""
+    """The two slots of a controller and its record. `now` is the time for the log.
 
-    def __init__(self, disk: Disk, identity: Identity, now: datetime | None = None) -> None:
+    `alone` keeps others from deciding meanwhile: a start may come while a bundle is flashed or confirms itself.
+    """
+
+    def __init__(
+        self, disk: Disk, identity: Identity, now: datetime | None = None, alone: Alone = contextlib.nullcontext
+    ) -> None:
         self.disk = disk
         self.identity = identity
         self._now = now
+        self._alone = alone
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
@@ -126,6 +136,10 @@ class Slots:
 
         Raises `Refused` where no bundle is good, `ConfigError` where no controller is set up.
         """
+        with self._alone():
+            return self._choose()
+
+    def _choose(self) -> Choice:
         self.board()
         trust.roots(self.disk)
         before, twice = slot_record.load(self.disk)
@@ -230,9 +244,11 @@ class Slots:
 
         False where evidence is missing, or another one is on trial. Raises `OSError` where that could not be written.
         """
+        with self._alone():
+            return self_test_passed and rack_healthy and self._confirm(slot)
+
+    def _confirm(self, slot: str) -> bool:
         record = self.record()
-        if not (self_test_passed and rack_healthy):
-            return False
         if record.trial != slot:
             return record.active == slot
         manifest = self.good(slot, record.counter)
@@ -253,23 +269,28 @@ class Slots:
         free = other(record.active)
         return "" if free == record.running and record.tries else free
 
-    def open(self, slot: str, name: str) -> None:
-        """Before a slot is written: whatever it was, it counts no longer. Raises `OSError`."""
-        record = self.record()
-        opened = replace(record, trial="" if record.trial == slot else record.trial, failed=slot, tries=0)
-        slot_record.store(self.disk, opened.told(Event.OPENED, self._time(), name))
+    def open(self, name: str) -> str:
+        """Gives the slot that is to be written: whatever is in it counts no longer. Raises `Refused`, `OSError`."""
+        with self._alone():
+            record, slot = self.record(), self.free()
+            if not slot:
+                raise Refused(ON_TRIAL)
+            opened = replace(record, trial="" if record.trial == slot else record.trial, failed=slot, tries=0)
+            slot_record.store(self.disk, opened.told(Event.OPENED, self._time(), name))
+            return slot
 
     def arm(self, slot: str) -> Manifest:
         """The bundle in a slot is to be started next. Raises `Refused` where it is not good, `OSError`."""
-        record = self.record()
-        manifest = self.check(slot, record.counter)
-        armed = replace(record, trial=slot, failed="", tries=0)
-        slot_record.store(self.disk, armed.told(Event.ARMED, self._time(), manifest.name))
-        return manifest
+        with self._alone():
+            record = self.record()
+            manifest = self.check(slot, record.counter)
+            armed = replace(record, trial=slot, failed="", tries=0)
+            slot_record.store(self.disk, armed.told(Event.ARMED, self._time(), manifest.name))
+            return manifest
 
     def refused(self, what: str, why: str) -> None:
         """Remember that a bundle was refused, if the disk lets it be written."""
-        with self._disk_may_fail("the record"):
+        with self._alone(), self._disk_may_fail("the record"):
             slot_record.store(self.disk, self.record().told(Event.REFUSED, self._time(), what, why))
 
     def set_up(self, root: bytes, board: str, source: str) -> None:
@@ -303,8 +324,8 @@ def folder_of(slot: str) -> str:
 
 
 @contextlib.contextmanager
-def held(root: Path, what: str, *, wait: bool) -> Iterator[RealDisk]:
-    """The disk of a controller, held against others: `what` is 'incoming' for who flashes, 'slots' for a decision.
+def held(root: Path, what: str, *, wait: bool) -> Iterator[None]:
+    """Hold a controller against others: `what` is 'incoming' for who flashes, 'slots' for a decision.
 
     Raises `LinkError` where it is held by another already, unless it is to `wait`; `ConfigError` without a controller.
     """
@@ -316,7 +337,7 @@ def held(root: Path, what: str, *, wait: bool) -> Iterator[RealDisk]:
         ) from None
     try:
         fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield RealDisk(root)
+        yield
     except BlockingIOError:
         raise LinkError(f"linux:{root}: another bms flash is at work there; wait until it has ended") from None
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,16 @@ def test_a_repository_that_expired_or_is_of_others(yard: Yard, old: FrailDisk, k
     other = Yard(tmp_path / "other", keys[2], keys[2], keys[0])
     other.offer("1.2.0", 3)
     assert "another key than the controller trusts" in refused(other, old, new)
+
+
+def test_a_repository_of_yesterday(yard: Yard, old: FrailDisk, tmp_path: Path) -> None:
+    past = Yard(tmp_path / "past", yard.key, yard.root_key, yard.other_key)
+    shutil.copytree(yard.folder, past.folder)
+    new = yard.offer("1.2.0", 3)
+    yard.flash(old, new)
+    slots(old).choose()
+    slots(old).choose()
+    assert "older perhaps" in refused(past, old, yard.bundle("1.1.0", 3)[0])
 
 
 def test_a_bundle_with_the_wrong_content_under_a_right_signature(yard: Yard, old: FrailDisk) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -92,7 +94,7 @@ def test_a_record_that_is_there_once_is_written_twice_again(stock: Yard) -> None
 
 
 def test_a_slot_that_is_being_written_is_nothing_to_fall_back_to(disk: FrailDisk) -> None:
-    slots(disk).open("b", "rackbms-rackpc-1.2.0")
+    assert slots(disk).open("rackbms-rackpc-1.2.0") == "b"
     disks.replace(disk, "slots/a/rack.toml", b"x = 2\n")
     with pytest.raises(Refused, match="no bundle is good"):
         slots(disk).choose()
@@ -176,6 +178,40 @@ def test_the_free_slot(disk: FrailDisk, stock: Yard) -> None:
     assert slots(disk).free() == "", "on trial"
     start(disk)
     assert slots(disk).free() == "b", "it did not confirm itself"
+
+
+def test_a_start_during_a_flash_begins_no_trial_of_what_is_being_written(disk: FrailDisk, stock: Yard) -> None:
+    """What was armed is opened again; and what has begun its trial meanwhile is not."""
+    slots(disk).open("rackbms-rackpc-1.2.0")
+    assert start(disk)[0] == "1.0.0"
+    stock.flash(disk, stock.bundle("1.1.0")[0])
+    start(disk)
+    before = disk.all()
+    with pytest.raises(Refused, match="on trial"):
+        slots(disk).open("rackbms-rackpc-1.2.0")
+    assert disk.all() == before
+
+
+def test_decisions_are_made_alone(disk: FrailDisk) -> None:
+    entered: list[str] = []
+
+    @contextlib.contextmanager
+    def alone() -> Iterator[None]:
+        assert entered.count("in") == entered.count("out")
+        entered.append("in")
+        try:
+            yield
+        finally:
+            entered.append("out")
+
+    here = Slots(disk, IDENTITY, NOW, alone)
+    here.choose()
+    here.confirm("b", self_test_passed=True, rack_healthy=True)
+    here.open("x")
+    with contextlib.suppress(Refused):
+        here.arm("c")
+    here.refused("x", "y")
+    assert entered.count("in") == 5
 
 
 def test_setting_up_twice_and_otherwise(stock: Yard, disk: FrailDisk) -> None:
