@@ -327,11 +327,7 @@ class Life(RuleBasedStateMachine):
         self.disk = self.bench.old_runs()
         self.running = "a"
         self.cut: tuple[int, str, int] | None = None
-        self.confirmed = self.proven()
-
-    def proven(self) -> int:
-        """What was confirmed can be told by the security counter and the active slot alone."""
-        return slots(self.disk).record().counter
+        self.proven = {"a"}  # what was confirmed; two where power was cut while that was written
 
     def attempt(self, action: Callable[[Disk], object]) -> None:
         watched = Watched(self.disk)
@@ -363,11 +359,14 @@ class Life(RuleBasedStateMachine):
         self.attempt(do)
 
     @precondition(lambda self: self.running)
-    @rule(self_test_passed=st.booleans(), rack_healthy=st.booleans())
-    def confirm(self, self_test_passed: bool, rack_healthy: bool) -> None:
-        self.attempt(
-            lambda disk: slots(disk).confirm(self.running, self_test_passed=self_test_passed, rack_healthy=rack_healthy)
-        )
+    @rule(evidence=st.tuples(st.booleans(), st.booleans()))
+    def confirm(self, evidence: tuple[bool, bool]) -> None:
+        def do(disk: Disk) -> None:
+            self.proven.add(self.running)
+            slots(disk).confirm(self.running, self_test_passed=evidence[0], rack_healthy=evidence[1])
+            self.proven = {slots(disk).record().active}
+
+        self.attempt(do)
 
     @rule()
     def start(self) -> None:
@@ -376,7 +375,15 @@ class Life(RuleBasedStateMachine):
             self.running = slots(disk).record().running
 
         self.attempt(do)
-        assert slots(self.disk).record().counter >= self.confirmed
+        assert slots(self.disk).record().active in self.proven, "what was confirmed is never forgotten"
+
+    @rule(new=st.booleans())
+    def all_goes_well(self, new: bool) -> None:
+        """Unless power is cut."""
+        self.flash(new)
+        self.start()
+        if self.running:
+            self.confirm((True, True))
 
 
 def test_any_order_of_events(bench: Bench) -> None:
