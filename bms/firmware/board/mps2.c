@@ -6,6 +6,7 @@
 #include "board.h"
 #include "control.h"
 #include "cortexm.h"
+#include "mail.h"
 
 #define CLOCK_HZ 25000000u
 #define TICKS_A_MS (CLOCK_HZ / 1000u)
@@ -90,6 +91,10 @@ void board_interrupt(void) {
 }
 
 bool board_receive(uint8_t *byte) {
+    if (mail_used()) {
+        taken = arrived; /* they only ring */
+        return mail_receive(byte);
+    }
     if (taken == arrived) {
         return false;
     }
@@ -98,16 +103,31 @@ bool board_receive(uint8_t *byte) {
     return true;
 }
 
+static void transmit(uint8_t byte) {
+    while (UART_STATE & UART_FULL) {
+    }
+    UART_DATA = byte;
+}
+
 void board_send(const void *data, size_t size) {
     const uint8_t *byte = data;
-    while (size--) {
-        while (UART_STATE & UART_FULL) {
+    while (size && mail_used()) {
+        const size_t sent = mail_send(byte, size);
+        byte += sent;
+        size -= sent;
+        if (size) {
+            transmit(0); /* it is full */
         }
-        UART_DATA = *byte++;
+    }
+    for (; size; size--) {
+        transmit(*byte++);
     }
 }
 
 void board_wait(const volatile bool *flag) {
+    if (mail_to_tell()) {
+        transmit(0);
+    }
     __asm__ volatile("cpsid i");
     if (taken == arrived && !*flag) {
         __asm__ volatile("wfi"); /* a masked interrupt ends it, too */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,13 @@ def test_a_board_gets_a_program(arm: None, tmp_path: Path) -> None:
     text = (tmp_path / REPORT).read_text()
     assert "whole firmware, in RAM" in text
     assert "start > main > control_step > rackbms_step" in text
+
+
+def test_a_processor_with_linux_gets_a_program_where_its_compiler_is(image: Path) -> None:
+    program = image / "firmware.elf"
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        assert not program.exists()
+        pytest.skip("aarch64-linux-gnu-gcc is not installed: .ci/toolchain")
+    names = {symbol.name for symbol in Elf(program.read_bytes()).symbols()}
+    assert {"_start", "rackbms_step", "link_store"} <= names
+    assert not Elf(program.read_bytes()).undefined()
