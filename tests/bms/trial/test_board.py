@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +13,9 @@ import pytest
 from bms.cli import main
 from bms.firmware import inloop
 from bms.firmware.baked import Baked, baked
-from bms.trial import board
+from bms.trial import board, command, pool
 from bms.trial.case import Trial
-from bms.trial.outcome import attempted
+from bms.trial.outcome import attempted, run_one
 from bms.trial.play import configuration
 from hal.errors import ConfigError, GoneError
 
@@ -67,6 +69,23 @@ def test_a_board_that_goes_ends_the_run(make: Callable[..., Trial]) -> None:
 
     with pytest.raises(GoneError):
         attempted(make(), gone)  # type: ignore[arg-type]
+
+
+def test_what_has_ended_before_is_kept(
+    make: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def two_then_gone(jobs, *, told, **_):  # type: ignore[no-untyped-def]
+        for trial, _changes in jobs[:2]:
+            told(run_one(trial, curves=False))
+        raise GoneError(f"{PORT}: the port has gone")
+
+    trials = [make(name=name) for name in "abc"]
+    monkeypatch.setattr(pool, "run_all", two_then_gone)
+    monkeypatch.setattr(command, "chosen", lambda *_, **__: trials)
+    assert main(["trial", "run", "--quiet", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"bms: error: {PORT}: the port has gone\n"
+    told = json.loads((tmp_path / command.LEDGER).read_text())
+    assert [one["id"] for one in told["trials"]] == ["a", "b"]
 
 
 @pytest.mark.parametrize("words", [("sweep", "any.toml"), ("weaken",), ("campaign", "any.toml")])
