@@ -60,7 +60,10 @@ def parse(text: str) -> Place:
 
 def _port(text: str) -> Place:
     """`serial:DEVICE?baud=N`."""
-    url = parse_url(text)
+    try:
+        url = parse_url(text)
+    except ConfigError:
+        raise ConfigError(f"--engine {text}: expected serial:DEVICE or serial:DEVICE?baud=N") from None
     for key in url.query:
         if key != "baud":
             raise ConfigError(f"--engine {text}: unknown key '{key}'{nearest(key, ['baud'])}")

@@ -26,6 +26,9 @@ _USED, _LEFT, _TAKEN, _SENT, _FETCHED = range(5)
 _IN, _OUT = MAIL_AT + 64, MAIL_AT + 64 + MAIL_BYTES
 """The rings as bms/firmware/board/mps2.c has them: five numbers, then bytes to the program, then from it."""
 
+USED = 0x4C49414D
+"""Tells the program to look there."""
+
 BELL = b"\0"
 
 
@@ -50,7 +53,7 @@ class Emulator(Child):
             if port:
                 self.launch((*words, "-serial", port))
             else:
-                self._numbers[_USED] = 1
+                self._numbers[_USED] = USED
                 self._connect(words)
         except BaseException:
             self.close()

@@ -9,14 +9,16 @@ HARNESS = """
 #include <stdio.h>
 #include "mail.h"
 enum { MAIL = 262144 };
-volatile struct { uint32_t used, left, taken, sent, fetched, reserved[11]; uint8_t in[MAIL], out[MAIL]; } link_mail;
+volatile struct mail { uint32_t used, left, taken, sent, fetched, reserved[11]; uint8_t in[MAIL], out[MAIL]; } link_mail;
 static uint8_t data[2 * MAIL];
 static void told(const char *what, size_t value) { printf("%s %zu, to tell %d\\n", what, value, mail_to_tell()); }
 int main(void) {
     uint8_t byte = 0;
     for (size_t k = 0; k < sizeof data; k++) data[k] = (uint8_t)(k * 7);
     printf("used %d\\n", mail_used());
-    link_mail.used = 1;
+    link_mail.used = 1; /* what a memory may hold that nobody has written */
+    printf("used %d\\n", mail_used());
+    link_mail.used = 0x4C49414D;
     link_mail.left = link_mail.taken = link_mail.sent = link_mail.fetched = 0xFFFFFFFEu; /* numbers wrap soon */
     told("nothing", mail_receive(&byte));
     told("sent", mail_send(data, 5));
@@ -37,6 +39,7 @@ int main(void) {
 """
 
 EXPECTED = """\
+used 0
 used 0
 nothing 0, to tell 0
 sent 5, to tell 1

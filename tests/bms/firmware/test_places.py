@@ -24,6 +24,7 @@ def test_every_kind_of_place() -> None:
         ("qemu:", "no such board"),
         ("process:cortex-a53", "expected process:host"),
         ("serial:", "which device"),
+        ("serial:/dev/ttyX?baud", "expected serial:DEVICE or serial:DEVICE.baud=N"),
         ("serial:/dev/ttyX?baud=0", "baud = 0: expected a number above 0"),
         ("serial:/dev/ttyX?baud=fast", "baud = fast: expected a number above 0"),
         ("serial:/dev/ttyX?bud=9600", r"unknown key 'bud' \(did you mean 'baud'"),
