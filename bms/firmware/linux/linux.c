@@ -164,8 +164,7 @@ void board_wait(const volatile bool *flag) {
         int32_t fd;
         int16_t events, happened;
     } input = {INPUT, 1, 0};
-    const span most = {0, WAIT_MS * 1000000};
-    span left = most; /* the call writes what is left of it */
+    span left = {0, WAIT_MS * 1000000}; /* the call writes what is left of it */
     flush();
     if (in_taken < in_size || readable || *flag) {
         return;

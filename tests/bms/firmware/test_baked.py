@@ -64,7 +64,8 @@ def test_a_kept_record_is_the_configuration_to_the_last_bit(tmp_path: Path, monk
         baked(str(path), 3)
     (tmp_path / "rackbms" / "short.bin").write_bytes(path.read_bytes()[:-1])
     (tmp_path / "rackbms" / "empty.bin").write_bytes(b"")
-    for name in ("short", "empty"):
+    (tmp_path / "rackbms" / "noise.bin").write_bytes(b"\xff" * 300_000)
+    for name in ("short", "empty", "noise"):
         with pytest.raises(ConfigError, match=f"--config .*{name}.bin: not the configuration of a rack"):
             baked(str(tmp_path / "rackbms" / f"{name}.bin"), None)
     with pytest.raises(ConfigError, match="--config none.bin: cannot be read: No such file"):
