@@ -6,6 +6,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # the first interpreter that is new enough; `make PYTHON=... run` names another
@@ -18,8 +19,8 @@ help:  ## list the targets
 run: $(VENV)/.run  ## run the control loop on the embedded twin of a rack and write a report
 	@$(BIN)/bms run
 
-test: $(VENV)/.test  ## run the tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.test  ## run the tests, on WORKERS processes (2)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: static test  ## all that CI does: format, lint, types, import contracts, tests
 

@@ -25,10 +25,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bms.runtime.check", "look a rack's configuration over and say what is wrong with it"),
     "build": ("bms.firmware.build", "make library, object or firmware of the controller, without Python inside"),
     "fil": ("bms.firmware.fil", "firmware in the loop: run a board in step with a rack, and compare every decision"),
+    "node": ("bms.firmware.node", "run the firmware on an emulated board, as a node of a rack's CAN bus"),
     "keygen": ("bms.firmware.keys", "make a key pair for signing firmware, or for letting a flasher in"),
     "sign": ("bms.firmware.sign", "make a signed image of a program, for a boot loader that checks it"),
     "image": ("bms.firmware.image_info", "tell what an image says of itself"),
-    "flash": ("bms.firmware.flash", "bring a signed image onto a controller, and tell what runs there"),
+    "bundle": ("bms.firmware.bundle", "make signed bundles for Linux controllers, and the repository that offers them"),
+    "flash": ("bms.firmware.flash", "bring a signed image or bundle onto a controller, and tell what runs there"),
+    "start": ("bms.firmware.start", "on a Linux controller: check the bundles, and start the one that is to run"),
     "doctor": ("bms.rig.doctor", "look a rack over, on whatever wire, and say what is wrong with what it tells"),
     "report": ("bms.runtime.report", "make a self-contained HTML page of a run"),
 }
@@ -40,6 +43,9 @@ EXTRAS = {
     "pyarrow": "parquet",
     "distributed": "dask",
     "cryptography": "firmware",
+    "packaging": "firmware",
+    "securesystemslib": "firmware",
+    "tuf": "firmware",
 }
 """Optional packages and the extra of `rackbms` that brings them."""
 

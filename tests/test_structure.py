@@ -24,6 +24,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
         f"bms/rig/acceptance/{name}.py": "tests/bms/rig/test_acceptance.py"  # plays them on racks, good and bad
         for name in ("conftest", *(f"test_{part}" for part in ("measurement", "connect", "reaction", "twin", "bus")))
     },
+    "bms/firmware/flash_linux.py": "tests/bms/firmware/test_start.py",  # a start follows each flash
     "hal/flash/uds.py": "tests/bms/firmware/boot/test_node_flashing.py",  # before the C of the boot loader
     "hal/flash/smp.py": "tests/bms/firmware/boot/test_node_serial.py",
     "bms/core/seen.py": "tests/bms/core/test_signals.py",  # names of what the signals write

@@ -76,11 +76,11 @@ def _kept(path: Path) -> Baked:
         raise ConfigError(f"--config {path}: not the configuration of a rack as bytes, of this version") from None
 
 
-def baked(name_or_path: str, n_sensors: int | None) -> Baked:
+def baked(name_or_path: str, n_sensors: int | None, cells_per_sensor: int = CELLS_PER_SENSOR) -> Baked:
     """The configuration of a rack of the package, or of a file, for a rack that can all that the contract knows.
 
-    Its `n_sensors` temperature sensors stand for as many cells each. A file `.bin` has a record as bytes, complete.
-    Raises `ConfigError`.
+    Its `n_sensors` temperature sensors stand for as many cells each; None: each for `cells_per_sensor`. A file `.bin`
+    has a record as bytes, complete. Raises `ConfigError`.
     """
     if name_or_path.endswith(RECORD):
         if n_sensors is not None:
@@ -88,7 +88,7 @@ def baked(name_or_path: str, n_sensors: int | None) -> Baked:
         return _kept(Path(name_or_path))
     settings = racks.load(name_or_path)
     rack = settings.rack
-    n_sensors = -(-rack.n_series // CELLS_PER_SENSOR) if n_sensors is None else n_sensors
+    n_sensors = -(-rack.n_series // cells_per_sensor) if n_sensors is None else n_sensors
     if not 1 <= n_sensors <= rack.n_series:
         raise ConfigError(f"--sensors {n_sensors}: expected 1..{rack.n_series}, as many as there are cells at most")
     info = RackInfo(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from bms.firmware import can_tables
 from bms.firmware.baked import Baked, config_header, config_source
 from bms.firmware.toolchain import run
 from hal.engine.elf import Elf
@@ -39,6 +40,7 @@ ENTRIES = {
     "a step": "control_step",
     "the timer's interrupt": "board_millisecond",
     "the link's interrupt": "board_interrupt",
+    "the CAN port's interrupt": "board_can_interrupt",
 }
 """What runs, and the function that it begins with. The interrupts have a stack of their own."""
 
@@ -98,10 +100,13 @@ def compile_to(
 ) -> None:
     """Compile and link beside `elf`; `main` is C that takes the place of the program, `more` are options for gcc."""
     board, folder = BOARDS[name], elf.parent
+    bus = can_tables.CanTables(can_tables.profile_of(found))
     for path, content in (
         ("rackbms.h", header),
         ("rackbms_config.h", config_header(found)),
         ("rackbms_config.c", config_source(found)),
+        (can_tables.HEADER, bus.header),
+        (can_tables.SOURCE, bus.source),
     ):
         (folder / path).write_text(content)
     (folder / "rackbms.o").write_bytes(kernels)
@@ -125,7 +130,7 @@ def compile_to(
         f"-ffile-prefix-map={folder}=.",
         *more,
     ]
-    words += [folder / source for source in (*names, "rackbms_config.c")]
+    words += [folder / source for source in (*names, "rackbms_config.c", can_tables.SOURCE)]
     words += [folder / "rackbms.o", f"-T{folder / 'mps2.ld'}", *LINKING, "-o", elf]
     run(words, f"make the firmware of {name}")
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntFlag
 from importlib import metadata
 from pathlib import Path
@@ -52,6 +52,8 @@ OBJECT = "rackbms.o"
 REPORT = "report.txt"
 
 HOST = "host"
+CROSS = {"cortex-a53": "aarch64-linux-gnu-gcc"}
+"""Processors with Linux, and what links the library for them, where it is installed."""
 
 
 def _also(name: str) -> str:
@@ -118,6 +120,9 @@ def _image(args: argparse.Namespace, found: Baked | None) -> Iterator[Path]:
     folder, target = args.output, args.target
     code, assembly = CORE.image(target)
     yield _write(folder / OBJECT, code)
+    if (compiler := shutil.which(CROSS.get(target, ""))) is not None:
+        codes = {CORE.name: code, CODEC.name: CODEC.image(target)[0]}
+        yield _linked(folder / LIBRARY, compiler, codes)
     yield _write(folder / HEADER, rackbms_header(target))
     if found is not None:
         yield from _configuration(folder, found)
@@ -173,10 +178,14 @@ def link(library: Path, programs: Sequence[Program]) -> Path:
         raise ConfigError(
             f"no C compiler found ({os.environ.get('CC') or 'cc'}): install gcc or clang, or name one in CC"
         )
+    return _linked(library, compiler, {program.name: program.code() for program in programs})
+
+
+def _linked(library: Path, compiler: str, codes: Mapping[str, bytes]) -> Path:
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
-        objects = [Path(folder) / f"{program.name}.o" for program in programs]
-        for path, program in zip(objects, programs, strict=True):
-            path.write_bytes(program.code())
+        objects = [Path(folder) / f"{name}.o" for name in codes]
+        for path, code in zip(objects, codes.values(), strict=True):
+            path.write_bytes(code)
         linked = Path(folder) / library.name
         done = subprocess.run(
             [compiler, "-shared", "-o", linked, *objects], capture_output=True, text=True, errors="replace", check=False

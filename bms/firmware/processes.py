@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from bms.firmware import can_tables
 from bms.firmware.baked import Baked, config_header, config_source
 from bms.firmware.boards import FLAGS, WARNINGS
 from bms.firmware.toolchain import run
@@ -69,14 +70,17 @@ def link(name: str, kernels: bytes, header: str, found: Baked) -> bytes | None:
 def compile_to(elf: Path, name: str, kernels: bytes, header: str, found: Baked, *, more: Sequence[str] = ()) -> None:
     """Compile and link beside `elf`; `more` are options for gcc. Raises `ConfigError`."""
     machine, folder = MACHINES[name], elf.parent
+    bus = can_tables.CanTables(can_tables.profile_of(found))
     for path, content in (
         ("rackbms.h", header),
         ("rackbms_config.h", config_header(found)),
         ("rackbms_config.c", config_source(found)),
+        (can_tables.HEADER, bus.header),
+        (can_tables.SOURCE, bus.source),
     ):
         (folder / path).write_text(content)
     (folder / "rackbms.o").write_bytes(kernels)
-    sources = ["rackbms_config.c"]
+    sources = ["rackbms_config.c", can_tables.SOURCE]
     for room in ("board", "linux"):
         for source in sorted(resources.files(__package__).joinpath(room).iterdir(), key=lambda entry: entry.name):
             if source.name not in BARE:

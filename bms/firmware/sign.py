@@ -29,15 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bms sign`."""
     parser.add_argument("program", metavar="PROGRAM.bin", type=Path, help="the program as it lies in flash")
     parser.add_argument("--key", required=True, metavar="KEY.pem", type=Path, help="private key, from bms keygen")
-    parser.add_argument("--version", required=True, type=_version, metavar="V", help="version: 1.2.3 or 1.2.3+build")
-    parser.add_argument(
-        "--security-counter",
-        required=True,
-        type=_number,
-        metavar="N",
-        help="raised when an older image must never run again: a controller takes no smaller one",
-    )
-    parser.add_argument("--board", required=True, type=_board, help="name of the board that the program is for")
+    add_facts(parser)
     config = parser.add_mutually_exclusive_group(required=True)
     config.add_argument("--config", metavar="CONFIG", help="configuration of the rack that is baked in: name or .toml")
     config.add_argument(
@@ -52,6 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--header-size", metavar="BYTES", type=_number, default=HEADER_SIZE, help="(default: 512)")
     parser.add_argument("-o", "--output", required=True, metavar="SIGNED.bin", type=Path, help="file for the image")
+
+
+def add_facts(parser: argparse.ArgumentParser) -> None:
+    """Options that tell an image or a bundle from others."""
+    parser.add_argument("--version", required=True, type=_version, metavar="V", help="version: 1.2.3 or 1.2.3+build")
+    parser.add_argument(
+        "--security-counter",
+        required=True,
+        type=_number,
+        metavar="N",
+        help="raised when an older image must never run again: a controller takes no smaller one",
+    )
+    parser.add_argument("--board", required=True, type=board, help="name of the board that the program is for")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -154,7 +159,8 @@ def _number(text: str) -> int:
     return value
 
 
-def _board(text: str) -> str:
+def board(text: str) -> str:
+    """A name of a board. Raises `argparse.ArgumentTypeError`."""
     if _BOARD.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"'{text}': expected up to {LONGEST_BOARD} of a-z, 0-9, '.', '_', '-'")
     return text

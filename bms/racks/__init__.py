@@ -1,7 +1,7 @@
 """Configurations of racks: one TOML each, its loader, the default rows of the fault table, and the lints."""
 
 from bms.racks.basis import Basis
-from bms.racks.config import RackConfig, default, dump, fitted, load, misfit, names, overlay, parse, to_tables
+from bms.racks.config import RackConfig, default, dump, fitted, load, misfit, names, overlay, parse, read, to_tables
 from bms.racks.rows import default_rows
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "names",
     "overlay",
     "parse",
+    "read",
     "to_tables",
 ]

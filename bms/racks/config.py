@@ -93,6 +93,19 @@ def load(name_or_path: str | Path, cell: CellParameters | None = None) -> RackCo
 
     `cell` replaces the cell that the file names. Raises `ConfigError`: one line that names file, key, value and remedy.
     """
+    data, source = read(name_or_path)
+    try:
+        content = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}") from None
+    if content.get("format") != FORMAT:
+        given = tables.shown(content["format"]) if "format" in content else "missing"
+        raise ConfigError(f"{source}: format = {given}: expected format = {FORMAT} at the top of the file")
+    return parse(content, source, cell)
+
+
+def read(name_or_path: str | Path) -> tuple[bytes, str]:
+    """The bytes of a configuration, and its file for messages. Raises `ConfigError`."""
     name = str(name_or_path)
     if isinstance(name_or_path, Path) or name.endswith(".toml") or "/" in name:
         try:
@@ -108,14 +121,7 @@ def load(name_or_path: str | Path, cell: CellParameters | None = None) -> RackCo
             raise ConfigError(f"unknown rack '{name}'{nearest(name, names())}; or give the path of a .toml file")
         data = resources.files(__package__).joinpath(f"{name}.toml").read_bytes()
         source = f"{name}.toml"
-    try:
-        content = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: not valid TOML: {error}") from None
-    if content.get("format") != FORMAT:
-        given = tables.shown(content["format"]) if "format" in content else "missing"
-        raise ConfigError(f"{source}: format = {given}: expected format = {FORMAT} at the top of the file")
-    return parse(content, source, cell)
+    return data, source
 
 
 def parse(content: Mapping[str, Any], source: str, cell: CellParameters | None = None) -> RackConfig:

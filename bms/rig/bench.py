@@ -46,10 +46,9 @@ class Bench:
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
-        url = falsifiable(environment.rack)
-        engine.ready(engine.JIT, (CORE, CODEC, *programs(url)))
+        engine.ready(engine.JIT, (CORE, CODEC, *programs(environment.rack)))
         self.clock: LoopClock = VirtualClock() if environment.virtual else RealClock()
-        self.rack: Rack = open_rack(url, clock=self.clock, options=environment.tables)
+        self.rack: Rack = open_rack(falsifiable(environment.rack), clock=self.clock, options=environment.tables)
         self.faults = Faults(self.rack)
         self._driver: Driver | None = None
         self.rack.open()

@@ -81,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="who sees and steers the rack: modbus:tcp://HOST:PORT (SunSpec; also tls://, rtu://), or "
         "can:INTERFACE:CHANNEL for an inverter of 48 V batteries; may be given several times",
     )
+    parser.add_argument(
+        "--confirm",
+        metavar="linux:FOLDER?slot=a",
+        help="as a bundle on trial, given by bms start: confirm it once self-test and rack are good for a minute",
+    )
     engine.add_argument(parser)
 
 
@@ -98,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
     if is_site(scenario.rack):
         if args.store is not None or args.record != "all":
             raise ConfigError("--store and --record: for a single rack; of a site, --record-racks records chosen racks")
+        if args.confirm is not None:
+            raise ConfigError(f"--confirm {args.confirm}: for a single rack, and {scenario.rack} is a site of many")
         if args.north:
             raise ConfigError(f"--north {args.north[0]}: for a single rack, and {scenario.rack} is a site of many")
         from bms.runtime import site
@@ -122,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         store=args.store,
         record=args.record,
         north=args.north,
+        confirm=args.confirm,
     )
 
 
@@ -344,14 +352,17 @@ def execute(
     store: Path | None = None,
     record: str = "all",
     north: Sequence[str] = (),
+    confirm: str | None = None,
 ) -> int:
     """Run `scenario` and leave recording, samples, summary and report in `folder`. Returns the exit code.
 
-    `engine_text`, `store`, `record`, `north`: as the options `--engine`, `--store`, `--record` and `--north` say it.
+    `engine_text`, `store`, `record`, `north`, `confirm`: as the options `--engine`, `--store`, `--record`, `--north`
+    and `--confirm` say it.
     """
     started = time.perf_counter()
     from bms.core.jit import PROGRAM as CORE
     from bms.runtime import series as samples
+    from bms.runtime.bundle_trial import open_trial
     from bms.runtime.clock import RealClock, VirtualClock
     from bms.runtime.loop import Loop, StopFlag, stop_on_signals
     from bms.runtime.memory import Memory
@@ -386,6 +397,7 @@ def execute(
         series = samples.Series(info, controller, every)
         status = Status(controller, scenario.duration_s, quiet=quiet, fast=math.isinf(speed))
         sides = open_sides(north, info, rack_config(scenario, info), controller, clock) if north else None
+        trial = open_trial(confirm, controller) if confirm is not None else None
         loop = Loop(
             rack,
             controller,
@@ -393,7 +405,7 @@ def execute(
             scenario.period_s,
             stop=stop,
             recorder=taken,
-            observers=tuple(one for one in (sides, series, memory, status) if one is not None),
+            observers=tuple(one for one in (sides, series, memory, status, trial) if one is not None),
             sample_every=every,
             requests=scenario.requests,
             steer=None if sides is None else sides.steer,
@@ -407,6 +419,8 @@ def execute(
                 stats = loop.run(scenario.duration_s)
         finally:
             taken.close({"ended_by": loop.stats.ended_by, "opened": loop.stats.opened})
+            if trial is not None:
+                trial.close()
             if memory is not None:
                 forgot = memory.close(ordered=loop.stats.opened)
     wall_s = time.perf_counter() - looping

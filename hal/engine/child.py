@@ -56,7 +56,9 @@ class Child:
         """Start the process; `link`: what its standard input and output are."""
         with (self._folder / "said").open("wb") as said:
             own, out = (subprocess.DEVNULL, said) if link is None else (link, link)
-            self._process = subprocess.Popen((*_TIED, *words), stdin=own, stdout=out, stderr=said)
+            self._process = subprocess.Popen(  # of another session: Ctrl-C is for this process, which then ends it
+                (*_TIED, *words), stdin=own, stdout=out, stderr=said, start_new_session=True
+            )
         return self._process
 
     def memory(self, address: int, size: int) -> U1:
@@ -90,10 +92,14 @@ class Child:
 
     def said(self) -> str:
         """The last line that the process has written for people."""
+        lines = self.said_all().strip().splitlines()
+        return lines[-1] if lines else "it does not say why"
+
+    def said_all(self) -> str:
+        """All that it has written for people."""
         with contextlib.suppress(OSError):
-            lines = (self._folder / "said").read_text(errors="replace").strip().splitlines()
-            return lines[-1] if lines else "it does not say why"
-        return "it does not say why"
+            return (self._folder / "said").read_text(errors="replace")
+        return ""
 
     def close(self) -> None:
         """End the process; may be called more than once."""

@@ -5,10 +5,12 @@ memory, in two rings, and the port only rings: a byte after each frame, in eithe
 
 Time within is counted in instructions (`-icount`), so that a program takes the same time in every run, whatever this
 computer has to do besides. An instruction takes two nanoseconds: a processor of 500 MHz that does one in each cycle.
+A machine on a bus lives in this computer's time instead, and its second serial port is a pseudo-terminal.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -17,6 +19,9 @@ from hal.engine.child import Child, installed
 from hal.errors import LinkError
 
 NS_A_INSTRUCTION = 2
+_SECOND = ("-chardev", "pty,id=second,mux=on", "-serial", "chardev:second", "-echr", "256")
+"""A port that may be shared has 32 bytes of room in the emulator, so that each takes a third of the time; no byte is
+the 256 that would speak to the emulator itself."""
 START_S = 30.0
 STORE_BYTES = 16 << 20
 
@@ -35,23 +40,27 @@ BELL = b"\0"
 class Emulator(Child):
     """A machine `machine` of `command` that runs the program `elf`, the content of a file; used as a context manager.
 
-    `store`: address of its large memory, which `memory` shows. `shift`: an instruction takes 2**shift nanoseconds.
-    `port`: the serial port as `-serial` of QEMU has it, and no link; else the link is this object's.
-    Raises `ConfigError` where the emulator is not installed, `LinkError` where it does not start.
+    `store`: address of its large memory, which `memory` shows. `shift`: an instruction takes 2**shift nanoseconds;
+    None: time is this computer's, and the second serial port is the pseudo-terminal `port`. `first`: the first serial
+    port as `-serial` of QEMU has it, and no link; else the link is this object's. Raises `ConfigError` where the
+    emulator is not installed, `LinkError` where it does not start.
     """
 
-    def __init__(self, command: str, machine: str, elf: bytes, store: int, shift: int = 1, port: str = "") -> None:
+    def __init__(
+        self, command: str, machine: str, elf: bytes, store: int, shift: int | None = 1, first: str = ""
+    ) -> None:
         program = installed(command, command)
         super().__init__(f"{command} -M {machine}", elf, (store, STORE_BYTES))
         self._numbers = self.memory(store + MAIL_AT, 20).view("<u4")
         words: Sequence[str] = (
             program, "-M", f"{machine},memory-backend=store", "-nographic", "-monitor", "none",
             "-object", f"memory-backend-file,id=store,size={STORE_BYTES},mem-path={self.shared},share=on",
-            "-icount", f"shift={shift}", "-kernel", str(self.program),
+            "-kernel", str(self.program),
         )  # fmt: skip
+        self._rest = _SECOND if shift is None else ("-icount", f"shift={shift}")
         try:
-            if port:
-                self.launch((*words, "-serial", port))
+            if first:
+                self.launch((*words, "-serial", first, *self._rest))
             else:
                 self._numbers[_USED] = USED
                 self._connect(words)
@@ -64,7 +73,7 @@ class Emulator(Child):
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(link))
             listening.listen(1)
-            process = self.launch((*words, "-serial", f"unix:{link}"))
+            process = self.launch((*words, "-serial", f"unix:{link}", *self._rest))
             deadline = time.monotonic() + START_S
             listening.settimeout(0.1)
             while self._socket is None:
@@ -109,3 +118,11 @@ class Emulator(Child):
         data += self._memory[_OUT : _OUT + count - len(data)]
         self._numbers[_FETCHED] = fetched + count & 0xFFFFFFFF
         return data
+
+    @property
+    def port(self) -> str:
+        """Name of the pseudo-terminal of the second serial port. Raises `LinkError` where there is none."""
+        found = re.search(r"char device redirected to (\S+)", self.said_all())
+        if found is None:
+            raise LinkError(f"{self.name} has no second serial port: {self.said()}")
+        return found[1]

@@ -29,7 +29,13 @@ void board_watchdog_feed(void);
 bool board_receive(uint8_t *byte);
 void board_send(const void *data, size_t size);
 
-/* sleep until an interrupt, unless a byte has arrived or `*flag` is set */
+/* bytes of the CAN port: one that has arrived, or false; to the other side, in the background, all of them or none where
+ * there is no room; and how many have arrived and were lost, because they were not taken in time */
+bool board_can_receive(uint8_t *byte);
+bool board_can_send(const void *data, size_t size);
+uint32_t board_can_lost(void);
+
+/* sleep until an interrupt, unless a byte has arrived on either or `*flag` is set */
 void board_wait(const volatile bool *flag);
 
 #endif

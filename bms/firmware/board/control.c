@@ -90,14 +90,14 @@ control_answer control_step(int32_t request, float dt_s, uint32_t budget_ms) {
     return answer;
 }
 
-void control_millisecond(void) {
+void control_millisecond(uint32_t passed_ms) {
     if (stepping && ++step_ms >= limit_ms) {
         overrun = true;
         board_outputs(0);
     }
-    since_ms++;
+    since_ms += passed_ms;
     if (running && since_ms >= PERIOD_MS) {
-        since_ms = 0;
+        since_ms %= PERIOD_MS;
         control_due = true;
     } else if (!running && since_ms >= SILENCE_MS) {
         board_outputs(0); /* nobody asks any more */
@@ -139,6 +139,10 @@ uint8_t *control_record(uint32_t which, uint32_t *size) {
         *size = 0;
         return NULL;
     }
+}
+
+uint8_t *control_measurement(void) {
+    return measurement;
 }
 
 const uint8_t *control_command(void) {

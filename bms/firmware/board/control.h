@@ -32,8 +32,9 @@ void control_run(void);
 void control_hold(void);
 extern volatile bool control_due;
 
-/* called by the timer's interrupt */
-void control_millisecond(void);
+/* Called by the timer's interrupt, every millisecond; `passed_ms` are more where interrupts were left out, as by an
+ * emulator that waits for its turn. Its program has waited as well, so that a step's budget counts interrupts. */
+void control_millisecond(uint32_t passed_ms);
 
 /* control steps since the start */
 uint32_t control_steps(void);
@@ -42,6 +43,7 @@ uint32_t control_steps(void);
 enum { CONTROL_CONFIG = 0, CONTROL_STATE = 1, CONTROL_MEASUREMENT = 2, CONTROL_COMMAND = 3 };
 uint8_t *control_record(uint32_t which, uint32_t *size);
 
+uint8_t *control_measurement(void); /* to be filled between steps */
 const uint8_t *control_command(void);
 const uint8_t *control_state(void);
 

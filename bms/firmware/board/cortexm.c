@@ -139,7 +139,7 @@ __attribute__((naked, noreturn)) static void reset(void) {
 
 typedef void (*handler)(void);
 
-/* the processor's table of exceptions, and the first interrupt of the board */
+/* the processor's table of exceptions, and the first interrupts of the board */
 __attribute__((section(".vectors"), used)) static const handler vectors[] = {
     (handler)(uintptr_t)link_handler_stack_top,
     reset,
@@ -151,4 +151,7 @@ __attribute__((section(".vectors"), used)) static const handler vectors[] = {
     fault,
     board_millisecond,
     board_interrupt,
+    fault,
+    board_can_interrupt,
+    board_can_sent_interrupt,
 };

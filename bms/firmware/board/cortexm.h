@@ -7,6 +7,7 @@
 #define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
 
 #define NVIC_ISER REGISTER(0xE000E100)
+#define NVIC_ICER REGISTER(0xE000E180)
 #define SCB_ICSR REGISTER(0xE000ED04)
 #define SYSTICK_CTRL REGISTER(0xE000E010)
 #define SYSTICK_LOAD REGISTER(0xE000E014)
@@ -34,8 +35,11 @@ void crash_forget(void);
 uint32_t program_steps(void);
 int main(void);
 
-/* of the board, for the vector table: its first interrupt, of the link, and the timer's */
-void board_interrupt(void);
+/* of the board, for the vector table: the timer's interrupt, the first one, of the link, the third and the fourth, of the
+ * CAN port */
 void board_millisecond(void);
+void board_interrupt(void);
+void board_can_interrupt(void);
+void board_can_sent_interrupt(void);
 
 #endif

@@ -12,7 +12,7 @@
 
 #include "link.h"
 
-enum { PEEK_READ = 6, PEEK_WRITE = 7, PEEK_SUMS = 8 };
+enum { PEEK_READ = 7, PEEK_WRITE = 8, PEEK_SUMS = 9 };
 enum { PEEK_MOST = 4096, PEEK_BLOCK = 1024 };
 
 /* why it is refused: the reasons of main.c, and one more */

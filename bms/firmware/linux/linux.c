@@ -159,6 +159,22 @@ void board_send(const void *data, size_t size) {
     }
 }
 
+/* no bus is connected */
+bool board_can_receive(uint8_t *byte) {
+    (void)byte;
+    return false;
+}
+
+bool board_can_send(const void *data, size_t size) {
+    (void)data;
+    (void)size;
+    return false;
+}
+
+uint32_t board_can_lost(void) {
+    return 0;
+}
+
 void board_wait(const volatile bool *flag) {
     struct {
         int32_t fd;
@@ -171,7 +187,7 @@ void board_wait(const volatile bool *flag) {
     }
     readable = call(PPOLL, (intptr_t)&input, 1, (intptr_t)&left, 0, 0, 0) > 0;
     for (const uint32_t ms = board_timer_ticks() / 1000; passed_ms < ms; passed_ms++) {
-        control_millisecond();
+        control_millisecond(1);
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from bms.cli import main
 from bms.core.jit import PROGRAM
 from bms.firmware import toolchain
-from bms.firmware.build import HEADER, LAYOUTS, OBJECT, REPORT, rackbms_header
+from bms.firmware.build import HEADER, LAYOUTS, LIBRARY, OBJECT, REPORT, rackbms_header
 from bms.firmware.header import layouts_digest
 from hal.engine.elf import Elf
+from hal.engine.load import Table
 from hal.errors import ConfigError
 
 
@@ -22,6 +24,24 @@ def test_the_object_needs_little_and_tells_its_sources(image: Path) -> None:
     assert Elf(code).undefined() <= {"memcpy", "memset", "memmove"}
     assert PROGRAM.table.digest.encode() in code
     assert (image / OBJECT).read_bytes() == PROGRAM.image("cortex-a53")[0]
+
+
+def test_the_library_for_linux_loads(image: Path, tmp_path: Path) -> None:
+    """On the emulated processor: a program opens it, and finds the table of its sources."""
+    emulator, compiler = shutil.which("qemu-aarch64"), shutil.which("aarch64-linux-gnu-gcc")
+    if emulator is None or compiler is None:
+        pytest.skip("qemu-aarch64 or aarch64-linux-gnu-gcc is not installed: .ci/toolchain")
+    source, program = tmp_path / "load.c", tmp_path / "load"
+    source.write_text(
+        "#include <dlfcn.h>\n#include <stdio.h>\n"
+        "int main(int n, char **words) {\n"
+        "    void *library = dlopen(words[1], RTLD_NOW);\n"
+        '    return !library || !dlsym(library, "rackbms_step") || puts(dlsym(library, "rackbms_table")) < 0;\n}\n'
+    )
+    subprocess.run([compiler, source, "-o", program, "-ldl"], check=True)
+    words = [emulator, "-L", "/usr/aarch64-linux-gnu", program, image / LIBRARY]
+    table = Table.from_bytes(subprocess.run(words, capture_output=True, check=True).stdout)
+    assert table == PROGRAM.table
 
 
 def test_the_header_is_for_this_processor_alone(image: Path, arm: None, tmp_path: Path) -> None:
@@ -92,7 +112,7 @@ def test_a_board_gets_a_program(arm: None, tmp_path: Path) -> None:
     assert names >= {"firmware.elf", "firmware.bin", "config.bin", OBJECT, HEADER, REPORT}
     text = (tmp_path / REPORT).read_text()
     assert "whole firmware, in RAM" in text
-    assert "start > main > control_step > rackbms_step" in text
+    assert "start > main > node_step > control_step > rackbms_step" in text
 
 
 def test_a_processor_with_linux_gets_a_program_where_its_compiler_is(image: Path) -> None:

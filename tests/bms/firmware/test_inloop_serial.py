@@ -39,7 +39,7 @@ def plugged() -> Iterator[Callable[[Baked], tuple[str, Emulator]]]:
     def start(found: Baked) -> tuple[str, Emulator]:
         board = boards.BOARDS["cortex-m7"]
         elf = places._made(PROGRAM, "cortex-m7", found)
-        emulator = Emulator(board.emulator, board.machine, elf, board.store, port="pty")
+        emulator = Emulator(board.emulator, board.machine, elf, board.store, first="pty")
         running.append(emulator)
         for _ in range(500):
             if named := re.search(r"redirected to (\S+)", emulator.said()):

@@ -222,7 +222,7 @@ def test_it(late): ...
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rack", "sin:lfp_280"], "unknown scheme 'sin' (did you mean 'sim'?)"),
+        (["--rack", "sin:lfp_280"], "rack URL 'sin:lfp_280': unknown scheme 'sin' (did you mean 'sim'?)"),
         (["--rack", "sim:lfp_28"], "lfp_28"),
         (["--rack", "sim:site?racks=3"], "a site of many racks, where one rack is needed"),
         (["--rack-env", "none.toml"], "none.toml: cannot be read"),

@@ -152,8 +152,13 @@ def test_late_values_are_stale_and_those_that_never_came_missing() -> None:
     wires.arrived_s[:] = 0.0
     assert wires.over(m, 0.4).head["interlock_closed"][0] == 1
     late = wires.over(m, 0.6).head
-    assert (late["interlock_closed"][0], late["emergency_stop"][0]) == (0, 1), "not known to be closed"
+    assert (late["interlock_closed"][0], late["emergency_stop"][0]) == (1, 1), "a frame that is late is no open loop"
     assert late["contactors_quality"][0] == Quality.STALE
+    assert wires.over(m, 5.0).head["interlock_closed"][0] == 1
+    unheard = wires.over(m, 5.1).head
+    assert (unheard["interlock_closed"][0], unheard["emergency_stop"][0]) == (0, 1), "not known to be closed"
+    m.head["interlock_closed"] = 0
+    assert wires.over(m, 0.4).head["interlock_closed"][0] == 0
 
 
 def sensible(rng: np.random.Generator) -> Command:
