@@ -29,7 +29,7 @@ MAIL_AT = STORE_BYTES - (513 << 10)
 MAIL_BYTES = 1 << 18
 _USED, _LEFT, _TAKEN, _SENT, _FETCHED = range(5)
 _IN, _OUT = MAIL_AT + 64, MAIL_AT + 64 + MAIL_BYTES
-"""The rings as bms/firmware/board/mail.c has them, where mps2.ld puts them: five numbers, then bytes to the program, then from it."""
+"""The rings as mail.c of the firmware has them, where mps2.ld puts them: numbers, bytes to the program, and from it."""
 
 USED = 0x4C49414D
 """Tells the program to look there."""
