@@ -46,6 +46,7 @@ fil: $(VENV)/.run  ## run the emulated boards in step with racks, and compare ev
 	@$(BIN)/bms fil --quiet --scenario open_wire --duration 2min
 	@$(BIN)/bms fil --quiet --scenario sodium_transport --duration 1h --against lib:build/host/librackbms.so
 	@$(BIN)/bms fil --quiet --scenario nmc_v2g --duration 20min --engine qemu:cortex-m4f
+	@$(BIN)/bms fil --quiet --scenario open_wire --duration 2min --engine qemu:cortex-a53
 	@$(BIN)/bms trial run --quiet --pack rows --engine qemu:cortex-m7,jit --out runs/fil-trials
 
 fmt: $(VENV)/.dev  ## format the sources

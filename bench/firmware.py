@@ -33,7 +33,7 @@ def steps(board: str, n: int) -> tuple[Baked, np.ndarray]:
     """The configuration of the rack, and the instructions of each of `n` steps (n,)."""
     scenario = replace(choose("frequency_regulation", None, None), period_s=PERIOD_S)
     clock = VirtualClock()
-    elsewhere = Elsewhere(PROGRAM, board)
+    elsewhere = Elsewhere(PROGRAM, f"qemu:{board}")
     PROGRAM.run_elsewhere(elsewhere.entries())
     taken = np.zeros(n)
     with open_rack(scenario, clock) as rack:

@@ -8,6 +8,7 @@ quality flag (see `hal.contract.Quality`).
     |-- ConfigError        a file or option that a person wrote (scenario, cell file, URL)
     |-- DataError          a data file (trace, recording) that cannot be used as it is
     `-- LinkError          a device or bus that does not answer as it should
+        `-- GoneError      ... that is not there, or not any more: nothing can be asked of it
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class DataError(RackBmsError):
 
 class LinkError(RackBmsError):
     """A device or bus failed to open, or stopped answering."""
+
+
+class GoneError(LinkError):
+    """A device is not there, or not any more: whatever else was to be asked of it need not be tried."""
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from bms import racks
 from bms.core.layout import CONFIG, STATE, Config
 from bms.racks.record import record
 from hal.contract import COMMAND, MEASUREMENT, U1, Capabilities, RackInfo
+from hal.engine import cache
 from hal.errors import ConfigError
 
 CELLS_PER_SENSOR = 8
@@ -20,6 +23,9 @@ LAYOUTS = (CONFIG, STATE, MEASUREMENT, COMMAND)
 """Of the records that a controller and whoever talks to it must agree on."""
 
 WORDS_A_LINE = 12
+
+RECORD = ".bin"
+"""How the name of a file ends that holds the bytes of a record."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,17 @@ class Baked:
     source: str
 
     @classmethod
-    def of(cls, config: U1, period_s: float = 1.0) -> Baked:
+    def of(cls, config: U1, period_s: float = 1.0, source: str = "a record") -> Baked:
         """From the bytes of a record, which are copied. Raises `ValueError` where they are not those of one."""
+        if config.size < CONFIG.head_dtype.itemsize:
+            raise ValueError(f"{config.size} bytes are no configuration")
         head = config[: CONFIG.head_dtype.itemsize].view(CONFIG.head_dtype)[0]
-        found = Config(int(head["n_cells"]), int(head["n_sensors"]))
+        n_cells, n_sensors = int(head["n_cells"]), int(head["n_sensors"])
+        if config.size != CONFIG.dtype(n_cells, n_sensors).itemsize:
+            raise ValueError(f"{config.size} bytes are no configuration for {n_cells} cells")
+        found = Config(n_cells, n_sensors)
         found.bytes[:] = config
-        return cls(found, period_s, "a record")
+        return cls(found, period_s, source)
 
     @property
     def digest(self) -> str:
@@ -44,12 +55,37 @@ class Baked:
         return hashlib.sha256(self.record.bytes.tobytes()).hexdigest()[:16]
 
 
+def keep(found: Baked) -> Path:
+    """Leave the bytes of the record in a file for `baked`, named after their hash."""
+    for folder in cache.folders():
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = folder / f"config-{found.digest}{RECORD}"
+            path.write_bytes(found.record.bytes.tobytes())
+            return path
+    raise ConfigError(f"the configuration cannot be kept: nothing can be written to {cache.folders()[-1]}")
+
+
+def _kept(path: Path) -> Baked:
+    """The configuration of a file that `keep` has left, or `bms build` as `config.bin`. Raises `ConfigError`."""
+    try:
+        return Baked.of(np.frombuffer(path.read_bytes(), np.uint8), source=str(path))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: cannot be read: {error.strerror}") from error
+    except ValueError:
+        raise ConfigError(f"--config {path}: not the configuration of a rack as bytes, of this version") from None
+
+
 def baked(name_or_path: str, n_sensors: int | None, cells_per_sensor: int = CELLS_PER_SENSOR) -> Baked:
     """The configuration of a rack of the package, or of a file, for a rack that can all that the contract knows.
 
-    Its `n_sensors` temperature sensors stand for as many cells each; None: each for `cells_per_sensor`. Raises
-    `ConfigError`.
+    Its `n_sensors` temperature sensors stand for as many cells each; None: each for `cells_per_sensor`. A file `.bin`
+    has a record as bytes, complete. Raises `ConfigError`.
     """
+    if name_or_path.endswith(RECORD):
+        if n_sensors is not None:
+            raise ConfigError(f"--sensors {n_sensors}: {name_or_path} says how many there are: leave the option out")
+        return _kept(Path(name_or_path))
     settings = racks.load(name_or_path)
     rack = settings.rack
     n_sensors = -(-rack.n_series // cells_per_sensor) if n_sensors is None else n_sensors

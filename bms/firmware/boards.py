@@ -22,10 +22,13 @@ from hal.errors import ConfigError
 COMPILER = "arm-none-eabi-gcc"
 
 FLAGS = (
-    "-mthumb", "-mfloat-abi=softfp", "-O2", "-std=c11", "-ffreestanding", "-ffp-contract=off", "-fno-strict-aliasing",
+    "-O2", "-std=c11", "-ffreestanding", "-ffp-contract=off", "-fno-strict-aliasing",
     "-fno-tree-loop-distribute-patterns", "-ffunction-sections", "-fdata-sections",
 )  # fmt: skip
-"""As the kernels want to be called; what is no sum of products may not become one, nor `memset` a call of itself."""
+"""What is no sum of products may not become one, nor `memset` a call of itself."""
+
+THUMB = ("-mthumb", "-mfloat-abi=softfp")
+"""As the kernels of boards want to be called."""
 
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror")
 
@@ -120,6 +123,7 @@ def compile_to(
     words: list[str | Path] = [
         COMPILER,
         f"-mcpu={board.cpu}",
+        *THUMB,
         *FLAGS,
         *WARNINGS,
         f"-I{folder}",

@@ -21,7 +21,7 @@ from bms.core.faults import Fault, Reaction
 from bms.core.jit import PROGRAM as CORE
 from bms.core.machine_table import Request
 from bms.core.step import STATUS_FAULT
-from bms.firmware import boards, report
+from bms.firmware import boards, processes, report
 from bms.firmware.baked import LAYOUTS, Baked, baked, config_header, config_source
 from bms.firmware.header import header, layouts_digest, processor_notes
 from hal.codec.jit import PROGRAM as CODEC
@@ -58,7 +58,10 @@ CROSS = {"cortex-a53": "aarch64-linux-gnu-gcc"}
 
 def _also(name: str) -> str:
     board = boards.BOARDS.get(name)
-    return f"; with --config, a program for {board.about}" if board is not None else ""
+    if board is not None:
+        return f"; with --config, a program for {board.about}"
+    machine = processes.MACHINES.get(name)
+    return f"; with --config, a program too: {machine.about}" if machine is not None else ""
 
 
 TARGETS = {
@@ -130,6 +133,8 @@ def _image(args: argparse.Namespace, found: Baked | None) -> Iterator[Path]:
         yield _write(folder / "firmware.elf", made.elf)
         yield _write(folder / "firmware.bin", made.flash)
         yield _write(folder / "config.bin", made.config)
+    elif found is not None and (elf := processes.link(target, code, rackbms_header(target), found)) is not None:
+        yield _write(folder / "firmware.elf", elf)
     facts = report.Facts(
         target=target,
         processor=PROCESSORS[target],
@@ -162,7 +167,7 @@ def rackbms_header(target: str = HOST) -> str:
         LAYOUTS,
         (Quality, Contactor, RackState, Flow, Severity, Constraint, Shuttle, Request, Fault, Reaction, Status),
         "The controller of a rack: estimator of every cell, protection and control.",
-        "" if target == HOST else processor_notes(CORE.prefix, target, PROCESSORS[target].target.triple),
+        processor_notes(CORE.prefix, target, "" if target == HOST else PROCESSORS[target].target.triple),
     )
 
 

@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   bms fil --scenario open_wire --duration 15min
   bms fil --engine qemu:cortex-m4f --rack 'sim:na_185?n_series=16' --duration 1h
+  bms fil --engine serial:/dev/ttyACM0 --rack 'sim:lfp_280?n_series=16' --duration 10min
   bms fil --against lib:build/librackbms.so --scenario sodium_cycle --duration 1h
 
 Exit codes: 0 no difference, 1 there is one: it is told, 2 wrong usage or configuration. `bms run`, `bms replay` and
@@ -34,7 +35,12 @@ GOOD, FAILED = 0, 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bms fil`."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument("--engine", metavar="qemu:BOARD", default="qemu:cortex-m7", help="default: %(default)s")
+    parser.add_argument(
+        "--engine",
+        metavar="PLACE",
+        default="qemu:cortex-m7",
+        help="qemu:BOARD, process:host or serial:DEVICE[?baud=N] (default: %(default)s)",
+    )
     parser.add_argument(
         "--against", metavar="jit|lib:PATH", default=engine.JIT, help="what decides on this computer (default: jit)"
     )
@@ -50,8 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `bms fil`. Returns 0 without a difference, 1 with one."""
-    if not args.engine.startswith("qemu:") or "," in args.engine:
-        raise ConfigError(f"--engine {args.engine}: expected qemu:BOARD; what it is compared with is told by --against")
+    if not args.engine.startswith(engine.PLACES) or "," in args.engine:
+        raise ConfigError(
+            f"--engine {args.engine}: expected qemu:BOARD, process:host or serial:DEVICE; "
+            "what it is compared with is told by --against"
+        )
     chosen = choose(args.scenario, args.rack, args.cell)
     if args.duration is not None:
         chosen = replace(chosen, duration_s=scenario.seconds(args.duration, "--duration"))

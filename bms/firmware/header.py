@@ -83,11 +83,18 @@ def layouts_digest(layouts: Sequence[Layout]) -> str:
 
 
 def processor_notes(prefix: str, name: str, triple: str) -> str:
-    """Lines of C that refuse a compiler for another processor than `name`, or one that passes numbers differently."""
+    """Lines of C that refuse a compiler for another processor than `name`, or one that passes numbers differently.
+
+    `triple`: LLVM's word for the processor, '' for this computer, whose compiler is known to fit.
+    """
     upper = prefix.upper()
+    named = f'#define {upper}_TARGET "{name}"'
+    if not triple:
+        return f"\n/* made for this computer */\n{named}\n"
     bits = 64 if triple.startswith("aarch64") else 32
     lines = [
         f"\n/* made for {name} */",
+        named,
         f"{upper}_H_ASSERT(sizeof(void *) == {bits // 8}); /* the object is for a processor of {bits} bits */",
         f"{upper}_H_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);",
     ]

@@ -1,60 +1,58 @@
-"""The controller on an emulated microcontroller, in the place of the one on this computer.
+"""The controller on another processor, in the place of the one on this computer.
 
-Each controller that is made gets an emulator of its own, with a firmware that has its configuration in flash.
-Measurement and command travel over the link; what else of the controller people look at, or alter (a recorder, a
-report, a fault of the memory), is read and written in its memory from outside, between steps, as by a board's debugger.
+Each controller that is made gets an emulator or a process of its own, with a firmware that has its configuration in
+it; or it is the board at the end of a serial line. Measurement and command travel over the link; `bms.firmware.memory`
+is how people look at what else the controller holds, or alter it.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
-import tempfile
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bms.firmware import boards
-from bms.firmware.baked import LAYOUTS, Baked
-from bms.firmware.build import rackbms_header
+from bms.firmware import places
+from bms.firmware.baked import LAYOUTS, Baked, keep
 from bms.firmware.compare import Decision, check
 from bms.firmware.header import layouts_digest
+from bms.firmware.memory import Asked, Memory, Seen
 from hal.contract import F4, U1
-from hal.engine.emulator import Emulator
+from hal.engine.child import Child
 from hal.engine.frames import Flag, Identity
 from hal.engine.program import Program
 from hal.engine.remote import Remote
-from hal.errors import ConfigError, LinkError
+from hal.engine.serial_port import SerialPort
+from hal.errors import ConfigError, GoneError, LinkError, RackBmsError
 
 log = logging.getLogger(__name__)
 
 
 class Controlled:
-    """One controller on the board `board`: its firmware runs until `close`.
+    """One controller at `place`: its firmware runs until `close`, or the board that is there is used until then.
 
     `compared`: start and steps are made by the `program` of this computer, too, and a difference raises `Difference`.
-    `shift`: an instruction takes 2**shift nanoseconds. Raises `ConfigError` and `LinkError`.
+    `shift`: see `Place.open`. Raises `ConfigError` and `LinkError`.
     """
 
-    def __init__(self, program: Program, board: str, config: U1, *, compared: bool = False, shift: int = 1) -> None:
-        self._reference = (program.here("init"), program.here("step")) if compared else None
+    def __init__(self, program: Program, place: str, config: U1, *, compared: bool = False, shift: int = 1) -> None:
+        at, found = places.parse(place), Baked.of(config)
+        self.compared = compared
         self.steps = 0
-        own = boards.BOARDS[board]
-        found = Baked.of(config)
-        with tempfile.TemporaryDirectory(prefix="rackbms-") as folder:
-            elf = Path(folder) / "firmware.elf"
-            boards.compile_to(elf, board, program.image(board)[0], rackbms_header(board), found)
-            self.emulator = Emulator(own.emulator, own.machine, elf.read_bytes(), own.store, shift)
-        self.close = weakref.finalize(self, self.emulator.close)
-        self.remote = Remote(self.emulator)
+        self._reference = (program.here("init"), program.here("step")) if compared or at.device else None
+        channel = at.open(program, found, shift)
+        self.close = weakref.finalize(self, channel.close)
+        self.remote = Remote(channel)
         try:
-            self.identity = self.remote.hello()
-            agree(self.identity, program, found, self.emulator.name)
-            self._config = self.emulator.memory(self.identity.config_address, self.identity.config_size)
-            self._state = self.emulator.memory(self.identity.state_address, self.identity.state_size)
-        except LinkError:
+            self.identity = _introduced(self.remote) if at.device else self.remote.hello()
+            agree(self.identity, program, found, channel.name)
+            self.memory: Memory = (
+                Seen(channel, self.identity) if isinstance(channel, Child) else Asked(self.remote, config)
+            )
+        except RackBmsError:
             self.close()
             raise
         self.ticks = 0
@@ -64,47 +62,81 @@ class Controlled:
         """Fresh memory, as `bms.core.step.init` makes it."""
         self.remote.start(soc, soc_std)
         self.steps = 0
-        state[:] = self._state
+        ours = None
         if self._reference is not None:
             ours = np.zeros_like(state)
             self._reference[0](config, ours, soc, soc_std)
+        state[:] = self.memory.state(ours)
+        if self.compared and ours is not None:
             nothing = np.zeros(self.identity.command_size, np.uint8)
             self._check(0.0, Decision(0, nothing, state), Decision(0, nothing, ours))
 
     def step(self, config: U1, state: U1, measurement: U1, command: U1, request: int, dt_s: float) -> int:
         """One step, as `bms.core.step.step` makes it."""
-        for own, given in ((self._config, config), (self._state, state)):
-            if not np.array_equal(own, given):  # somebody has altered it
-                own[:] = given
-        ours = (state.copy(), command.copy()) if self._reference is not None else None
+        self.memory.put(config, state)
         answer = self.remote.step(request, dt_s, measurement)
         if len(answer.command) != command.size:
-            raise LinkError(f"{self.emulator.name}: a command of {len(answer.command)} bytes, expected {command.size}")
+            raise LinkError(f"{self.name}: a command of {len(answer.command)} bytes, expected {command.size}")
+        ours = None
+        if self._reference is not None:
+            decided, memory = command.copy(), state.copy()
+            status = self._reference[1](config, memory, measurement, decided, request, dt_s)
+            ours = Decision(status, decided, memory)
         command[:] = np.frombuffer(answer.command, np.uint8)
-        state[:] = self._state
+        state[:] = self.memory.state(None if ours is None else ours.state)
         self.ticks = answer.ticks
         self.steps += 1
         if answer.flags & Flag.OVERRUN:
             log.warning("step %d took longer than its %g s: the controller has made its outputs safe", self.steps, dt_s)
-        elif self._reference is not None and ours is not None:
-            status = self._reference[1](config, ours[0], measurement, ours[1], request, dt_s)
+        elif self.compared and ours is not None:
             time_s = float(measurement[:8].view("<f8")[0])
-            self._check(time_s, Decision(answer.status, command, state), Decision(status, ours[1], ours[0]))
+            self._check(time_s, Decision(answer.status, command, state), ours)
         return answer.status
+
+    @property
+    def name(self) -> str:
+        """What it is reached by."""
+        return self.remote.channel.name
 
     def _check(self, time_s: float, theirs: Decision, ours: Decision) -> None:
         check(self.steps, time_s, (self.identity.n_cells, self.identity.n_sensors), theirs, ours)
 
 
+def introduced(text: str) -> Identity:
+    """Who is at the other end of the port that `serial:DEVICE` names. Raises `ConfigError`, `GoneError`."""
+    at = places.parse(text)
+    port = SerialPort(at.device, at.baud)
+    try:
+        return _introduced(Remote(port))
+    finally:
+        port.close()
+
+
+def _introduced(remote: Remote) -> Identity:
+    """Who is at the other end of a port. Raises `GoneError` where nobody answers."""
+    try:
+        return remote.hello()
+    except GoneError:
+        raise
+    except LinkError as error:
+        raise GoneError(str(error)) from None
+
+
 def agree(identity: Identity, program: Program, found: Baked, name: str) -> None:
-    """Raise `LinkError` unless both sides have the same kernels, layouts and configuration."""
+    """Raise `ConfigError` unless both sides have the same kernels, layouts and configuration."""
     for what, theirs, ours in (
         ("layout of the records", identity.layouts, layouts_digest(LAYOUTS)),
         ("sources of the kernels", identity.kernels, program.table.digest[:16]),
         ("configuration", identity.config, found.digest),
     ):
         if theirs != ours:
-            raise LinkError(f"{name}: its {what} is {theirs}, here it is {ours}: build and load the firmware again")
+            remedy = building(identity.target, found)
+            raise ConfigError(f"{name}: its {what} is {theirs}, here it is {ours}; make the right one: {remedy}")
+
+
+def building(target: str, found: Baked) -> str:
+    """The command that builds the firmware with the configuration `found`, which is left in a file for it."""
+    return f"bms build --target {target} --config {keep(found)} -o build/{target}"
 
 
 class Elsewhere:
@@ -113,11 +145,9 @@ class Elsewhere:
     `compared`: see `Controlled`.
     """
 
-    def __init__(self, program: Program, board: str, compared: bool = False) -> None:
-        if board not in boards.BOARDS:
-            raise ConfigError(f"--engine qemu:{board}: no such board (known: {', '.join(boards.BOARDS)})")
+    def __init__(self, program: Program, place: str, compared: bool = False) -> None:
         self._program = program
-        self._board = board
+        self._place = places.parse(place)
         self._compared = compared
         self._controllers: dict[int, tuple[weakref.ref[Any], Controlled]] = {}
 
@@ -127,16 +157,25 @@ class Elsewhere:
 
     def controller(self, config: U1, state: U1) -> tuple[Controlled, bool]:
         """The controller whose memory `state` is, and whether it is new: made for `config` just now."""
+        self._forget()
+        known = self._controllers.get(state.ctypes.data)
+        if known is not None:
+            return known[1], False
+        if self._place.device and self._controllers:
+            gc.collect()
+            self._forget()
+            if self._controllers:
+                raise ConfigError(f"{self._place.text}: one board is one controller, and it is one already")
+        made = Controlled(self._program, self._place.text, config, compared=self._compared)
+        self._controllers[state.ctypes.data] = weakref.ref(_root(state)), made
+        return made, True
+
+    def _forget(self) -> None:
+        """Close those whose memory is not used any more."""
         for address, (owner, old) in list(self._controllers.items()):
             if owner() is None:
                 old.close()
                 del self._controllers[address]
-        known = self._controllers.get(state.ctypes.data)
-        if known is not None:
-            return known[1], False
-        made = Controlled(self._program, self._board, config, compared=self._compared)
-        self._controllers[state.ctypes.data] = weakref.ref(_root(state)), made
-        return made, True
 
 
 def _root(array: Any) -> Any:

@@ -10,16 +10,21 @@ from pathlib import Path
 from hal.errors import ConfigError
 
 PACKAGES = {
+    "aarch64-linux-gnu-": "gcc-aarch64-linux-gnu",
     "arm-none-eabi-": "gcc-arm-none-eabi",
+    "riscv64-unknown-elf-": "gcc-riscv64-unknown-elf",
 }
 """Debian packages that bring the tools whose names begin so."""
+
+OWN = {"cc": "gcc"}
+"""The package of this computer's own compiler, which most have."""
 
 
 def tool(name: str) -> str:
     """Path of a command. Raises `ConfigError` with the package that brings it."""
     found = shutil.which(name)
     if found is None:
-        packages = next((text for prefix, text in PACKAGES.items() if name.startswith(prefix)), name)
+        packages = next((text for prefix, text in PACKAGES.items() if name.startswith(prefix)), OWN.get(name, name))
         raise ConfigError(f"{name} is not installed: apt-get install {packages} (.ci/toolchain installs all of them)")
     return found
 

@@ -16,7 +16,7 @@ from bms.runtime import engine
 from bms.runtime.scenario import seconds
 from bms.trial import adapt, case
 from bms.trial.case import Trial
-from hal.errors import ConfigError, DataError, nearest
+from hal.errors import ConfigError, DataError, GoneError, nearest
 
 if TYPE_CHECKING:
     from bms.trial.coverage import Coverage
@@ -118,6 +118,10 @@ def run(args: argparse.Namespace) -> int:
     """Run `bms trial`. Returns the exit code."""
     if getattr(args, "jobs", 1) < 1:
         raise ConfigError(f"--jobs {args.jobs}: at least one process is needed")
+    if args.action != "run" and engine.alone(getattr(args, "engine", engine.JIT)):
+        raise ConfigError(
+            f"--engine {args.engine}: a board has one configuration: bms trial run takes it, and no other"
+        )
     if args.action == "campaign":
         from bms.trial import campaign_command
 
@@ -178,13 +182,29 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     from bms.trial import outcome, pool, screen
 
     begun = time.perf_counter()
+    left = ""
+    if engine.alone(args.engine):
+        from bms.trial import board
+
+        args.jobs = 1
+        trials, left = board.fitting(trials, args.engine)
     jobs = [(trial, None) for trial in trials]
-    with pool.progress(len(trials), "trials", quiet=args.quiet) as told:
-        outcomes = pool.run_all(jobs, processes=args.jobs, engine_text=args.engine, told=told)
+    folder, ended = _folder(args.out), list[outcome.Outcome]()
+    with pool.progress(len(trials), "trials", quiet=args.quiet) as show:
+
+        def told(found: outcome.Outcome) -> None:
+            ended.append(found)
+            show(found)
+
+        try:
+            outcomes = pool.run_all(jobs, processes=args.jobs, engine_text=args.engine, told=told)
+        except GoneError:  # what has ended before is not lost
+            coverage = matrix.covered(cell for found in ended for cell in found.cells)
+            write(folder, ended, coverage, time.perf_counter() - begun, False, made_with(args.engine))
+            raise
     wall_s = time.perf_counter() - begun
     coverage = matrix.covered(cell for found in outcomes for cell in found.cells)
-    folder = _folder(args.out)
-    complete = args.all and args.filter is None and args.pack is None and args.config is None
+    complete = args.all and args.filter is None and args.pack is None and args.config is None and not left
     write(folder, outcomes, coverage, wall_s, complete, made_with(args.engine))
     recordings = _recorded(trials, outcomes, folder) if args.record else []
     print("\n".join(screen.ledger(outcomes, everything=args.ledger)))
@@ -193,6 +213,8 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     print()
     print(screen.totals(outcomes, coverage, wall_s))
     print(screen.DISCLAIMER)
+    if left:
+        print(left)
     for recording in recordings:
         print(f"bms replay {recording}")
     print(folder / PAGE)

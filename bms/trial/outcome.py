@@ -15,7 +15,7 @@ from bms.trial.case import Trial
 from bms.trial.lead import Lead
 from bms.trial.ledger import Entry, Verdict, judge
 from bms.trial.play import Played, play, state_name
-from hal.errors import ConfigError, DataError
+from hal.errors import ConfigError, DataError, GoneError
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +82,12 @@ def _run(trial: Trial, controller: Mapping[str, Any] | None, *, curves: bool) ->
 def attempted(trial: Trial, run: Callable[[], Outcome]) -> Outcome:
     """What `run` makes of `trial`; where it breaks down, `trial` has failed with the text of the error, and no other.
 
-    Raises `ConfigError` and `DataError`: these say what to mend.
+    Raises `ConfigError` and `DataError`: these say what to mend; and `GoneError`, without a controller to try.
     """
     begun = time.perf_counter()
     try:
         return run()
-    except (ConfigError, DataError):
+    except (ConfigError, DataError, GoneError):
         raise
     except Exception as error:
         text = f"{trial.source}: broke down: {type(error).__name__}: {error}; this is an error of the program"

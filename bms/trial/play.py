@@ -124,6 +124,16 @@ def _configured(scenario: Scenario, info: RackInfo) -> tuple[RackConfig, Config]
     return _KNOWN[key]
 
 
+def configuration(trial: Trial) -> Config:
+    """The record of the configuration that `trial` is played with. Raises `ConfigError`."""
+    return _configured(trial.scenario, _info(trial.scenario))[1]
+
+
+def _info(scenario: Scenario) -> RackInfo:
+    size = {k: v for k, v in scenario.tables.get("rack", {}).items() if not isinstance(v, str)}
+    return open_rack(scenario.rack, clock=VirtualClock(), options={"rack": size}).info
+
+
 def play(trial: Trial, controller: Mapping[str, Any] | None = None, record: Path | None = None) -> Played:
     """Play `trial`. Raises `ConfigError`.
 
@@ -140,8 +150,7 @@ def play(trial: Trial, controller: Mapping[str, Any] | None = None, record: Path
 
 def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Path | None) -> Played:
     scenario = trial.scenario
-    size = {k: v for k, v in scenario.tables.get("rack", {}).items() if not isinstance(v, str)}
-    info = open_rack(scenario.rack, clock=VirtualClock(), options={"rack": size}).info
+    info = _info(scenario)
     settings, record_ = _configured(scenario, info)
     if controller:
         changed = replace(scenario, controller=merged(scenario.controller, controller))

@@ -1,4 +1,7 @@
-"""QEMU as a controller's processor: the link is its serial port, and its large memory can be seen from outside.
+"""QEMU as a controller's processor: the link is in its large memory, which can be seen from outside.
+
+An emulated serial port takes a byte at a time, each through both of the emulator's threads. So bytes are left in the
+memory, in two rings, and the port only rings: a byte after each frame, in either direction.
 
 Time within is counted in instructions (`-icount`), so that a program takes the same time in every run, whatever this
 computer has to do besides. An instruction takes two nanoseconds: a processor of 500 MHz that does one in each cycle.
@@ -7,146 +10,119 @@ A machine on a bus lives in this computer's time instead, and its second serial 
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import re
-import select
-import shutil
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
 
-import numpy as np
-
-from hal.contract import U1
-from hal.errors import ConfigError, LinkError
+from hal.engine.child import Child, installed
+from hal.errors import LinkError
 
 NS_A_INSTRUCTION = 2
-_TIED = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
-"""What has the emulator end with this process, even where that is killed; on Linux."""
 _SECOND = ("-chardev", "pty,id=second,mux=on", "-serial", "chardev:second", "-echr", "256")
 """A port that may be shared has 32 bytes of room in the emulator, so that each takes a third of the time; no byte is
 the 256 that would speak to the emulator itself."""
 START_S = 30.0
-ANSWER_S = 30.0
 STORE_BYTES = 16 << 20
 
+MAIL_AT = STORE_BYTES - (513 << 10)
+MAIL_BYTES = 1 << 18
+_USED, _LEFT, _TAKEN, _SENT, _FETCHED = range(5)
+_IN, _OUT = MAIL_AT + 64, MAIL_AT + 64 + MAIL_BYTES
+"""The rings as mail.c of the firmware has them, where mps2.ld puts them: numbers, bytes to the program, and from it."""
 
-class Emulator:
+USED = 0x4C49414D
+"""Tells the program to look there."""
+
+BELL = b"\0"
+
+
+class Emulator(Child):
     """A machine `machine` of `command` that runs the program `elf`, the content of a file; used as a context manager.
 
     `store`: address of its large memory, which `memory` shows. `shift`: an instruction takes 2**shift nanoseconds;
-    None: time is this computer's, and the second serial port is the pseudo-terminal `port`. Raises `ConfigError` where
-    the emulator is not installed, `LinkError` where it does not start.
+    None: time is this computer's, and the second serial port is the pseudo-terminal `port`. `first`: the first serial
+    port as `-serial` of QEMU has it, and no link; else the link is this object's. Raises `ConfigError` where the
+    emulator is not installed, `LinkError` where it does not start.
     """
 
-    answer_s = ANSWER_S
-
-    def __init__(self, command: str, machine: str, elf: bytes, store: int, shift: int | None = 1) -> None:
-        program = shutil.which(command)
-        if program is None:
-            raise ConfigError(f"{command} is not installed: apt-get install {command} (.ci/toolchain does so)")
-        self.name = f"{command} -M {machine}"
-        self._store = store
-        self._folder = Path(tempfile.mkdtemp(prefix="rackbms-"))
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._memory: mmap.mmap | None = None
+    def __init__(
+        self, command: str, machine: str, elf: bytes, store: int, shift: int | None = 1, first: str = ""
+    ) -> None:
+        program = installed(command, command)
+        super().__init__(f"{command} -M {machine}", elf, (store, STORE_BYTES))
+        self._numbers = self.memory(store + MAIL_AT, 20).view("<u4")
+        words: Sequence[str] = (
+            program, "-M", f"{machine},memory-backend=store", "-nographic", "-monitor", "none",
+            "-object", f"memory-backend-file,id=store,size={STORE_BYTES},mem-path={self.shared},share=on",
+            "-kernel", str(self.program),
+        )  # fmt: skip
+        self._rest = _SECOND if shift is None else ("-icount", f"shift={shift}")
         try:
-            (self._folder / "program").write_bytes(elf)
-            self._start(program, machine, shift)
+            if first:
+                self.launch((*words, "-serial", first, *self._rest))
+            else:
+                self._numbers[_USED] = USED
+                self._connect(words)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, program: str, machine: str, shift: int | None) -> None:
-        memory, port = self._folder / "memory", self._folder / "link"
-        with memory.open("wb") as file:
-            file.truncate(STORE_BYTES)
+    def _connect(self, words: Sequence[str]) -> None:
+        link = self._folder / "link"
         with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(port))
+            listening.bind(str(link))
             listening.listen(1)
-            listening.settimeout(START_S)
-            words: Sequence[str] = (
-                *_TIED, program, "-M", f"{machine},memory-backend=store", "-nographic", "-monitor", "none",
-                "-object", f"memory-backend-file,id=store,size={STORE_BYTES},mem-path={memory},share=on",
-                "-serial", f"unix:{port}", "-kernel", str(self._folder / "program"),
-                *(_SECOND if shift is None else ("-icount", f"shift={shift}")),
-            )  # fmt: skip
-            with (self._folder / "said").open("wb") as said:
-                self._process = subprocess.Popen(  # of another session: Ctrl-C is for this process, which then ends it
-                    words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
-                )
+            process = self.launch((*words, "-serial", f"unix:{link}", *self._rest))
             deadline = time.monotonic() + START_S
             listening.settimeout(0.1)
             while self._socket is None:
                 try:
                     self._socket, _ = listening.accept()
                 except TimeoutError:
-                    if self._process.poll() is not None or time.monotonic() > deadline:
-                        raise LinkError(f"{self.name} does not start: {self._said()}") from None
-        with memory.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), STORE_BYTES)
-
-    def memory(self, address: int, size: int) -> U1:
-        """Bytes of the large memory, (size,): a view that reads and writes what the program sees."""
-        first = address - self._store
-        if self._memory is None or not 0 <= first <= first + size <= STORE_BYTES:
-            raise LinkError(f"{self.name}: {size} bytes at 0x{address:x} are not in the memory that can be seen")
-        return np.frombuffer(self._memory, np.uint8, size, first)
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise LinkError(f"{self.name} does not start: {self.said()}") from None
 
     def send(self, data: bytes) -> None:
         """Send all of `data`."""
-        assert self._socket is not None
-        try:
-            self._socket.settimeout(self.answer_s)
-            self._socket.sendall(data)
-        except OSError as error:
-            raise LinkError(f"{self.name} has gone: {self._said() or error}") from None
+        deadline = time.monotonic() + self.answer_s
+        while data:
+            left = int(self._numbers[_LEFT])
+            room = MAIL_BYTES - (left - int(self._numbers[_TAKEN]) & 0xFFFFFFFF)
+            if not room and time.monotonic() > deadline:
+                raise LinkError(f"{self.name} takes no bytes any more")
+            piece, data = data[:room], data[room:]
+            at = left % MAIL_BYTES
+            first, rest = piece[: MAIL_BYTES - at], piece[MAIL_BYTES - at :]
+            self._memory[_IN + at : _IN + at + len(first)] = first
+            self._memory[_IN : _IN + len(rest)] = rest
+            self._numbers[_LEFT] = left + len(piece) & 0xFFFFFFFF
+            super().send(BELL)
+            if data:
+                time.sleep(0.001)
 
     def receive(self, timeout_s: float) -> bytes:
         """What has arrived; nothing after `timeout_s`."""
-        assert self._socket is not None
-        if not select.select([self._socket], [], [], timeout_s)[0]:
-            return b""
-        try:
-            data = self._socket.recv(1 << 16)
-        except OSError:
-            data = b""
-        if not data:
-            raise LinkError(f"{self.name} has gone: {self._said()}")
+        deadline = time.monotonic() + timeout_s
+        while not (data := self._mail()):
+            if not super().receive(max(0.0, deadline - time.monotonic())):
+                return self._mail()
+        return data
+
+    def _mail(self) -> bytes:
+        """What lies in the memory."""
+        fetched = int(self._numbers[_FETCHED])
+        count = int(self._numbers[_SENT]) - fetched & 0xFFFFFFFF
+        at = fetched % MAIL_BYTES
+        data = self._memory[_OUT + at : _OUT + min(at + count, MAIL_BYTES)]
+        data += self._memory[_OUT : _OUT + count - len(data)]
+        self._numbers[_FETCHED] = fetched + count & 0xFFFFFFFF
         return data
 
     @property
     def port(self) -> str:
         """Name of the pseudo-terminal of the second serial port. Raises `LinkError` where there is none."""
-        said = (self._folder / "said").read_text(errors="replace")
-        found = re.search(r"char device redirected to (\S+)", said)
+        found = re.search(r"char device redirected to (\S+)", self.said_all())
         if found is None:
-            raise LinkError(f"{self.name} has no second serial port: {self._said()}")
+            raise LinkError(f"{self.name} has no second serial port: {self.said()}")
         return found[1]
-
-    def _said(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = (self._folder / "said").read_text(errors="replace").strip().splitlines()
-            return lines[-1] if lines else "it does not say why"
-        return "it does not say why"
-
-    def close(self) -> None:
-        """End the emulator; may be called more than once."""
-        if self._socket is not None:
-            self._socket.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

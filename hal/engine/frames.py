@@ -25,7 +25,7 @@ CRC = struct.Struct("<I")
 LARGEST = 1 << 20
 """Bytes of the longest content that anybody sends; more is noise."""
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Kind(IntEnum):
@@ -37,6 +37,26 @@ class Kind(IntEnum):
     RUN = 4  # nothing -> nothing; from then on by its own timer, and a MEASURE | ANSWER after each step
     MEASURE = 5  # as STEP, without an answer of its own
     NODE = 6  # nothing, or a request -> `NodeStatus`, head of the command
+    READ = 7  # `PIECE`, number of bytes -> the bytes
+    WRITE = 8  # `PIECE`, bytes -> nothing; of the state alone, in lock-step
+    SUMS = 9  # record -> the CRC-32 of each block of it
+
+
+class Record(IntEnum):
+    """A record of the controller, as READ, WRITE and SUMS name it."""
+
+    CONFIG = 0
+    STATE = 1
+    MEASUREMENT = 2
+    COMMAND = 3
+
+
+PIECE = struct.Struct("<II")
+"""Record, and first byte."""
+PIECE_MOST = 4096
+"""Bytes that a READ or a WRITE has at most."""
+BLOCK = 1024
+"""Bytes of a block of SUMS."""
 
 
 ANSWER = 0x80
@@ -47,6 +67,7 @@ REFUSALS = {
     2: "finds the frame too short or too long",
     3: "has not been started",
     4: "has another measurement",
+    5: "keeps what was to be written where nothing can be written",
 }
 """Reasons of a frame that is refused, as the firmware numbers them."""
 
@@ -239,7 +260,7 @@ class NodeStatus:
         return cls(*fields)
 
 
-_IDENTITY = struct.Struct("<11I16s16s16s8I")
+_IDENTITY = struct.Struct("<11I16s16s16s16s8I")
 
 CAUSES = {2: "the watchdog", 3: "a hard fault", 4: "a fault of memory protection", 5: "a bus fault", 6: "a usage fault"}
 """Exceptions of a Cortex-M processor that end a program, by number."""
@@ -265,7 +286,7 @@ class Crash:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a controller says of itself: sizes in bytes, addresses of its records, short hashes, its last crash."""
+    """What a controller says of itself: sizes in bytes, addresses of its records, its processor, hashes, last crash."""
 
     protocol: int
     n_cells: int
@@ -278,6 +299,7 @@ class Identity:
     state_address: int
     timer_hz: int
     period_us: int
+    target: str
     kernels: str
     layouts: str
     config: str
@@ -289,6 +311,6 @@ class Identity:
         if len(content) != _IDENTITY.size:
             raise ValueError(f"it introduces itself with {len(content)} bytes, expected {_IDENTITY.size}")
         fields: tuple[Any, ...] = _IDENTITY.unpack(content)
-        hashes = [text.decode("ascii", "replace") for text in fields[11:14]]
-        crash = Crash(*fields[15:21]) if fields[15] else None  # between its magic word and its sum
-        return cls(*fields[:11], *hashes, crash)  # type: ignore[call-arg]
+        words = [text.rstrip(b"\0").decode("ascii", "replace") for text in fields[11:15]]
+        crash = Crash(*fields[16:22]) if fields[16] else None  # between its magic word and its sum
+        return cls(*fields[:11], *words, crash)  # type: ignore[call-arg]

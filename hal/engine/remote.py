@@ -10,9 +10,11 @@ import struct
 import time
 from typing import Protocol
 
-from hal.contract import F4, U1
+import numpy as np
+
+from hal.contract import F4, U1, U4
 from hal.engine import frames
-from hal.engine.frames import ANSWER, REFUSALS, REFUSED, Answer, Frame, Identity, Kind, NodeStatus
+from hal.engine.frames import ANSWER, REFUSALS, REFUSED, Answer, Frame, Identity, Kind, NodeStatus, Record
 from hal.errors import LinkError
 
 ATTEMPTS = 3
@@ -42,7 +44,7 @@ class Remote:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._parser = frames.Parser()
-        self._sequence = 0
+        self._sequence = self._stepped = 0
         self._known: U1 | None = None  # the measurement that the other side has
 
     def hello(self) -> Identity:
@@ -90,6 +92,32 @@ class Remote:
         except ValueError as error:
             raise LinkError(f"{self.channel.name}: {error}") from None
 
+    # --- records, between steps ------------------------------------------------------------------------------------
+
+    def read(self, record: Record, first: int, size: int) -> bytes:
+        """`size` bytes of a record from the byte `first` on. Raises `LinkError`."""
+        parts = []
+        for at in range(first, first + size, frames.PIECE_MOST):
+            count = min(frames.PIECE_MOST, first + size - at)
+            part = self._ask(Kind.READ, frames.PIECE.pack(record, at) + struct.pack("<I", count))
+            if len(part) != count:
+                raise LinkError(f"{self.channel.name}: {len(part)} bytes of its memory, asked for {count}")
+            parts.append(part)
+        return b"".join(parts)
+
+    def write(self, record: Record, first: int, data: bytes) -> None:
+        """Put `data` into a record from the byte `first` on. Raises `LinkError`, for any but the state."""
+        for at in range(0, len(data), frames.PIECE_MOST):
+            piece = data[at : at + frames.PIECE_MOST]
+            self._ask(Kind.WRITE, frames.PIECE.pack(record, first + at) + piece)
+
+    def sums(self, record: Record) -> U4:
+        """The CRC-32 of each block of `frames.BLOCK` bytes of a record, (n,). Raises `LinkError`."""
+        content = self._ask(Kind.SUMS, struct.pack("<I", record))
+        return np.frombuffer(content, "<u4", len(content) // 4)
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
     def _ask(self, kind: Kind, content: bytes = b"") -> bytes:
         """The content of the answer to a question. Raises `LinkError`."""
         return self._accepted(self._put(kind, content))
@@ -97,14 +125,20 @@ class Remote:
     def _put(self, kind: Kind, content: bytes) -> Frame:
         """Send a question until it is answered."""
         self._sequence = self._sequence + 1 & 0xFF
+        if kind == Kind.STEP:
+            if self._sequence == self._stepped:  # 256 questions ago: that one would be answered again
+                self._sequence = self._sequence + 1 & 0xFF
+            self._stepped = self._sequence
         question = frames.pack(kind, self._sequence, content)
         for _ in range(ATTEMPTS):
             self.channel.send(question)
             answer = self._answer(kind)
             if answer is not None:
                 return answer
+        noise = "; what arrives are no frames: is the baud rate right?" if self._parser.noise else ""
         raise LinkError(
-            f"{self.channel.name}: the controller has not answered {ATTEMPTS} times within {self.channel.answer_s:g} s"
+            f"{self.channel.name}: the controller has not answered {ATTEMPTS} times "
+            f"within {self.channel.answer_s:g} s{noise}"
         )
 
     def _answer(self, kind: Kind) -> Frame | None:

@@ -121,6 +121,26 @@ uint32_t control_steps(void) {
     return steps;
 }
 
+uint8_t *control_record(uint32_t which, uint32_t *size) {
+    switch (which) {
+    case CONTROL_CONFIG:
+        *size = RACKBMS_CONFIG_SIZE;
+        return config();
+    case CONTROL_STATE:
+        *size = sizeof state;
+        return state;
+    case CONTROL_MEASUREMENT:
+        *size = sizeof measurement;
+        return measurement;
+    case CONTROL_COMMAND:
+        *size = sizeof command;
+        return command;
+    default:
+        *size = 0;
+        return NULL;
+    }
+}
+
 uint8_t *control_measurement(void) {
     return measurement;
 }

@@ -39,6 +39,10 @@ void control_millisecond(uint32_t passed_ms);
 /* control steps since the start */
 uint32_t control_steps(void);
 
+/* a record by its number, with its size; NULL for one that is not there */
+enum { CONTROL_CONFIG = 0, CONTROL_STATE = 1, CONTROL_MEASUREMENT = 2, CONTROL_COMMAND = 3 };
+uint8_t *control_record(uint32_t which, uint32_t *size);
+
 uint8_t *control_measurement(void); /* to be filled between steps */
 const uint8_t *control_command(void);
 const uint8_t *control_state(void);

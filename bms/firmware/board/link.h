@@ -14,9 +14,9 @@
 
 #include "rackbms_config.h"
 
-/* of the longest frame to the controller: a whole measurement in runs, or two numbers for every cell */
+/* of the longest frame to the controller: a whole measurement in runs, two numbers for every cell, or a WRITE */
 #define LINK_LARGEST \
-    (64u + 2u * RACKBMS_CONFIG_MEASUREMENT_SIZE + 8u * RACKBMS_CONFIG_CELLS)
+    (64u + 4096u + 2u * RACKBMS_CONFIG_MEASUREMENT_SIZE + 8u * RACKBMS_CONFIG_CELLS)
 
 typedef struct {
     uint8_t kind;

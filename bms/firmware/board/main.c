@@ -11,8 +11,9 @@
 #include "cortexm.h"
 #include "link.h"
 #include "node.h"
+#include "peek.h"
 
-#define PROTOCOL 1u
+#define PROTOCOL 2u
 #define WATCHDOG_MS 20000u /* longer than any budget of a step: it is for a program that does not come back at all */
 
 /* kinds of frames, and what answers them; an answer has the sequence number of its question */
@@ -23,10 +24,11 @@ enum {
     RUN = 4,     /* nothing -> nothing; from then on it tells of each step as if MEASURE had an answer */
     MEASURE = 5, /* as STEP, without an answer: the next step sees it */
     NODE = 6,    /* nothing, or a request for the node, 32 bits -> `node_status`, head of the command */
+                 /* 7 to 9: peek.h */
     ANSWER = 0x80,
     REFUSED = 0xFF, /* -> one of the reasons below, 32 bits */
 };
-enum { NOT_KNOWN = 1, WRONG_LENGTH = 2, NOT_STARTED = 3, OTHER_MEASUREMENT = 4 };
+enum { WRONG_LENGTH = 2, NOT_STARTED = 3, OTHER_MEASUREMENT = 4 };
 
 enum { WHOLE = 1 }; /* of `question.flags`: the runs do not start from the last measurement, but from zeros */
 
@@ -44,6 +46,7 @@ typedef struct {
     uint32_t config_size, state_size, measurement_size, command_size;
     uint32_t config_address, state_address;
     uint32_t timer_hz, period_us;
+    char target[16];                           /* the processor's name */
     char kernels[16], layouts[16], config[16]; /* hexadecimal */
     crash_record crash;                        /* the last one; its cause is 0 without */
 } identity;
@@ -80,6 +83,7 @@ static void hello(uint8_t sequence) {
         (uint32_t)(uintptr_t)control_state(),
         board_timer_hz,
         RACKBMS_CONFIG_PERIOD_US,
+        RACKBMS_TARGET,
         {0},
         {0},
         {0},
@@ -190,6 +194,15 @@ static void node(const link_frame *frame) {
     link_send(NODE | ANSWER, frame->sequence, &status, sizeof status, control_command(), sizeof(rackbms_command_head));
 }
 
+static void look(const link_frame *frame) {
+    const peek_answer seen = peek(frame, started);
+    if (seen.refusal) {
+        refuse(frame->sequence, seen.refusal);
+    } else {
+        answer(frame->kind, frame->sequence, seen.data, seen.size);
+    }
+}
+
 static void dispatch(const link_frame *frame) {
     switch (frame->kind) {
     case HELLO:
@@ -212,7 +225,7 @@ static void dispatch(const link_frame *frame) {
         node(frame);
         break;
     default:
-        refuse(frame->sequence, NOT_KNOWN);
+        look(frame);
     }
 }
 

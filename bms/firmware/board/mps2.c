@@ -6,6 +6,7 @@
 #include "board.h"
 #include "control.h"
 #include "cortexm.h"
+#include "mail.h"
 
 #define CLOCK_HZ 25000000u
 #define TICKS_A_MS (CLOCK_HZ / 1000u)
@@ -140,15 +141,31 @@ void board_interrupt(void) {
 }
 
 bool board_receive(uint8_t *byte) {
+    if (mail_used()) {
+        link.taken = link.arrived; /* they only ring */
+        return mail_receive(byte);
+    }
     return take_out(&link, byte);
+}
+
+static void transmit(uint8_t byte) {
+    while (UART_STATE(LINK_UART) & UART_FULL) {
+    }
+    UART_DATA(LINK_UART) = byte;
 }
 
 void board_send(const void *data, size_t size) {
     const uint8_t *byte = data;
-    while (size--) {
-        while (UART_STATE(LINK_UART) & UART_FULL) {
+    while (size && mail_used()) {
+        const size_t sent = mail_send(byte, size);
+        byte += sent;
+        size -= sent;
+        if (size) {
+            transmit(0); /* it is full */
         }
-        UART_DATA(LINK_UART) = *byte++;
+    }
+    for (; size; size--) {
+        transmit(*byte++);
     }
 }
 
@@ -191,6 +208,9 @@ uint32_t board_can_lost(void) {
 }
 
 void board_wait(const volatile bool *flag) {
+    if (mail_to_tell()) {
+        transmit(0);
+    }
     __asm__ volatile("cpsid i");
     if (link.taken == link.arrived && can.taken == can.arrived && !*flag) {
         __asm__ volatile("wfi"); /* a masked interrupt ends it, too */

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bms import racks
-from bms.firmware.baked import baked, config_header, config_source, sizes
+from bms.firmware.baked import baked, config_header, config_source, keep, sizes
 from hal.contract import Command, Measurement
 from hal.errors import ConfigError
 
@@ -51,3 +51,25 @@ def test_sensors_stand_for_as_many_cells_each() -> None:
 def test_a_number_of_sensors_that_cannot_be(n: int) -> None:
     with pytest.raises(ConfigError, match=rf"--sensors {n}: expected 1..416"):
         baked("lfp_280", n)
+
+
+def test_a_kept_record_is_the_configuration_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACKBMS_CACHE_DIR", str(tmp_path))
+    found = baked("nmc_ev", 12)
+    path = keep(found)
+    again = baked(str(path), None)
+    assert path.is_relative_to(tmp_path)
+    assert (again.digest, again.record.n_sensors, again.source) == (found.digest, 12, str(path))
+    with pytest.raises(ConfigError, match="--sensors 3: .* says how many there are"):
+        baked(str(path), 3)
+    (tmp_path / "rackbms" / "short.bin").write_bytes(path.read_bytes()[:-1])
+    (tmp_path / "rackbms" / "empty.bin").write_bytes(b"")
+    (tmp_path / "rackbms" / "noise.bin").write_bytes(b"\xff" * 300_000)
+    for name in ("short", "empty", "noise"):
+        with pytest.raises(ConfigError, match=f"--config .*{name}.bin: not the configuration of a rack"):
+            baked(str(tmp_path / "rackbms" / f"{name}.bin"), None)
+    with pytest.raises(ConfigError, match="--config none.bin: cannot be read: No such file"):
+        baked("none.bin", None)
+    monkeypatch.setenv("RACKBMS_CACHE_DIR", "/dev/null")
+    with pytest.raises(ConfigError, match="the configuration cannot be kept"):
+        keep(found)

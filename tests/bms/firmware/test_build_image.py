@@ -112,4 +112,14 @@ def test_a_board_gets_a_program(arm: None, tmp_path: Path) -> None:
     assert names >= {"firmware.elf", "firmware.bin", "config.bin", OBJECT, HEADER, REPORT}
     text = (tmp_path / REPORT).read_text()
     assert "whole firmware, in RAM" in text
-    assert "start > main > control_step > rackbms_step" in text
+    assert "start > main > node_step > control_step > rackbms_step" in text
+
+
+def test_a_processor_with_linux_gets_a_program_where_its_compiler_is(image: Path) -> None:
+    program = image / "firmware.elf"
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        assert not program.exists()
+        pytest.skip("aarch64-linux-gnu-gcc is not installed: .ci/toolchain")
+    names = {symbol.name for symbol in Elf(program.read_bytes()).symbols()}
+    assert {"_start", "rackbms_step", "link_store"} <= names
+    assert not Elf(program.read_bytes()).undefined()

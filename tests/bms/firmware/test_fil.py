@@ -52,7 +52,10 @@ def test_the_first_difference_ends_it(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--engine", "jit"), "--engine jit: expected qemu:BOARD; what it is compared with is told by --against"),
+        (
+            ("--engine", "jit"),
+            "--engine jit: expected qemu:BOARD, process:host or serial:DEVICE; what it is compared with is told by --against",
+        ),
         (("--engine", "qemu:cortex-m7,jit"), "expected qemu:BOARD"),
         (("--against", "c"), "--engine qemu:cortex-m7,c: expected jit, lib:PATH"),
         (("--rack", "sim:site?racks=2"), "a board controls a single rack, not a site"),

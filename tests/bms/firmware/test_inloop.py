@@ -12,13 +12,13 @@ from bms.core.jit import PROGRAM
 from bms.core.layout import State
 from bms.core.machine_table import Request
 from bms.core.step import Controller, initial_state, step
-from bms.firmware import boards, inloop
+from bms.firmware import boards, inloop, places
 from bms.firmware.baked import baked
 from bms.firmware.compare import Difference
 from bms.firmware.inloop import Controlled, Elsewhere
 from bms.runtime import engine
 from hal.contract import Command, Contactor, Measurement, RackState
-from hal.errors import ConfigError, LinkError
+from hal.errors import ConfigError
 
 RUN = ("--rack", "sim:lfp_280?n_series=8&module_groups=4&seed=3&duty.start_s=8", "--cell", "lfp_280", "--duration", "20s",
        "--quiet", "--no-report")  # fmt: skip
@@ -47,7 +47,7 @@ class Pair:
 
     def __init__(self, *, compared: bool = False, shift: int = 1) -> None:
         self.config = baked("nmc_ev", N_SENSORS).record
-        self.there = Controlled(PROGRAM, "cortex-m7", self.config.bytes, compared=compared, shift=shift)
+        self.there = Controlled(PROGRAM, "qemu:cortex-m7", self.config.bytes, compared=compared, shift=shift)
         soc, std = np.full(N_CELLS, 0.5, np.float32), np.full(N_CELLS, 0.1, np.float32)
         self.state, self.command = State(N_CELLS, N_SENSORS), Command(N_CELLS, N_SENSORS)
         self.there.start(self.config.bytes, self.state.bytes, soc, std)
@@ -130,21 +130,21 @@ def test_a_step_that_takes_too_long_makes_the_outputs_safe(caplog: pytest.LogCap
 
 @pytest.mark.parametrize("what", ["kernels", "layouts", "config"])
 def test_another_firmware_is_refused(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = inloop.rackbms_header("cortex-m7")
+    header = places.rackbms_header("cortex-m7")
     if what == "config":
         monkeypatch.setattr(inloop.Baked, "digest", "0" * 16)
         original = boards.config_header
         monkeypatch.setattr(boards, "config_header", lambda found: original(found).replace("0" * 16, "1" * 16))
     else:
         text = rf'#define RACKBMS_{what.upper()} "'
-        monkeypatch.setattr(inloop, "rackbms_header", lambda board: header.replace(text, text + "0"))
+        monkeypatch.setattr(places, "rackbms_header", lambda board: header.replace(text, text + "0"))
     config = baked("nmc_ev", N_SENSORS).record
-    with pytest.raises(LinkError, match=r"qemu-system-arm .* here it is .*: build and load the firmware again"):
-        Controlled(PROGRAM, "cortex-m7", config.bytes)
+    with pytest.raises(ConfigError, match=r"qemu-system-arm .* here it is .*; make the right one: bms build --target "):
+        Controlled(PROGRAM, "qemu:cortex-m7", config.bytes)
 
 
 def test_a_controller_lives_as_long_as_its_memory() -> None:
-    elsewhere = Elsewhere(PROGRAM, "cortex-m7")
+    elsewhere = Elsewhere(PROGRAM, "qemu:cortex-m7")
     PROGRAM.run_elsewhere(elsewhere.entries())
     config = baked("nmc_ev", N_SENSORS).record
     state = initial_state(config, 0.5, 0.1)
@@ -160,7 +160,9 @@ def test_a_controller_lives_as_long_as_its_memory() -> None:
 
 
 def test_boards_and_racks_that_cannot_be() -> None:
-    with pytest.raises(ConfigError, match=r"--engine qemu:cortex-m99: no such board \(known: cortex-m7, cortex-m4f\)"):
+    with pytest.raises(
+        ConfigError, match=r"--engine qemu:cortex-m99: no such board \(known: cortex-m7, cortex-m4f, cortex-a53, "
+    ):
         engine.ready("qemu:cortex-m99", (PROGRAM,), quiet=True)
     engine.ready("qemu:cortex-m7", (PROGRAM,), quiet=True)
     with pytest.raises(ConfigError, match="'step_racks' cannot run on the controller that --engine names"):

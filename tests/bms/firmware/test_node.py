@@ -383,7 +383,7 @@ def test_lines_for_people() -> None:
     status = NodeStatus(
         NodeState.WAITING, 1, 3, 12, 25000, 50000, Flag(0), 0, 0, 0, 10, 0, 5, 0, frames, 4, head.tobytes()
     )
-    identity = Identity(1, 96, 12, 0, 0, 0, 0, 0, 0, 25_000_000, 100_000, "", "", "", None)
+    identity = Identity(1, 96, 12, 0, 0, 0, 0, 0, 0, 25_000_000, 100_000, "", "", "", "", None)
 
     def said(**changes: Any) -> str:
         return command_line.line(replace(status, **changes), identity, 2.0)

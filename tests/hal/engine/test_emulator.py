@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hal.engine.emulator import STORE_BYTES, Emulator
+from hal.engine.child import Child
+from hal.engine.emulator import MAIL_AT, MAIL_BYTES, STORE_BYTES, Emulator
 from hal.errors import ConfigError, LinkError
 
 QEMU, MACHINE, STORE = "qemu-system-arm", "mps2-an500", 0x60000000
@@ -75,6 +80,61 @@ def test_it_ends_with_the_process_that_has_started_it(idle: Emulator) -> None:
             return
         time.sleep(0.01)
     pytest.fail(f"process {number} goes on")
+
+
+class Mailbox(Emulator):
+    """The mail alone, without an emulator: the other side is what a test does."""
+
+    def __init__(self, counted: int) -> None:
+        Child.__init__(self, "mail", b"", (STORE, STORE_BYTES))
+        self._socket, self.bell = socket.socketpair()
+        self._numbers = self.memory(STORE + MAIL_AT, 20).view("<u4")
+        self._numbers[1:] = counted
+        self.rings = [self.memory(STORE + MAIL_AT + 64 + k * MAIL_BYTES, MAIL_BYTES) for k in (0, 1)]
+        self.seen = counted
+
+    def taken(self) -> bytes:
+        """What has been left, as the firmware takes it."""
+        count = int(self._numbers[1]) - self.seen & 0xFFFFFFFF
+        places = (self.seen + np.arange(count)) % MAIL_BYTES
+        self.seen = self.seen + count & 0xFFFFFFFF
+        self._numbers[2] = self.seen
+        return self.rings[0][places].tobytes()
+
+    def leave(self, data: bytes) -> None:
+        """Send as the firmware does."""
+        sent = int(self._numbers[3])
+        self.rings[1][(sent + np.arange(len(data))) % MAIL_BYTES] = np.frombuffer(data, np.uint8)
+        self._numbers[3] = sent + len(data) & 0xFFFFFFFF
+        self.bell.send(b"\0")
+
+
+@given(
+    pieces=st.lists(st.tuples(st.integers(0, MAIL_BYTES), st.booleans()), min_size=1, max_size=4),
+    counted=st.sampled_from([0, MAIL_BYTES - 3, 2**32 - 100_000, 2**32 - 1]),
+)
+@settings(max_examples=25, deadline=None)
+def test_mail_arrives_whole_wherever_its_numbers_wrap(pieces: list[tuple[int, bool]], counted: int) -> None:
+    with Mailbox(counted) as mail:
+        for k, (size, inwards) in enumerate(pieces):
+            data = np.random.default_rng(k).bytes(size)
+            if inwards:
+                mail.send(data)
+                assert mail.taken() == data
+            else:
+                mail.leave(data)
+                assert mail.receive(10.0 if size else 0.0) == data
+        assert mail.receive(0.0) == b"", "a bell without mail is no end of waiting"
+        mail.bell.close()
+
+
+def test_a_program_that_takes_nothing_is_given_up() -> None:
+    with Mailbox(5) as mail:
+        mail.answer_s = 0.01
+        with pytest.raises(LinkError, match="mail takes no bytes any more"):
+            mail.send(bytes(MAIL_BYTES + 1))
+        assert mail.taken() == bytes(MAIL_BYTES)
+        mail.bell.close()
 
 
 def test_an_emulator_that_has_ended_is_told(idle: Emulator) -> None:

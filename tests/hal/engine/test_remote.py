@@ -8,12 +8,27 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hal.engine.frames import ANSWER, PROTOCOL, REFUSED, Answer, Flag, Frame, Kind, Parser, applied, pack
+from hal.engine.frames import (
+    ANSWER,
+    PIECE_MOST,
+    PROTOCOL,
+    REFUSED,
+    Answer,
+    Flag,
+    Frame,
+    Kind,
+    Parser,
+    Record,
+    applied,
+    pack,
+)
 from hal.engine.remote import ATTEMPTS, Remote
 from hal.errors import LinkError
 
-IDENTITY = struct.pack("<11I16s16s16s8I", PROTOCOL, 2, 1, 8, 8, 64, 16, 0, 64, 25, 100, b"k" * 16, b"l" * 16, b"c" * 16,
+IDENTITY = struct.pack("<11I16s16s16s16s8I", PROTOCOL, 2, 1, 8, 8, 64, 16, 0, 64, 25, 100, b"m7", b"k" * 16, b"l" * 16, b"c" * 16,
                        *([0] * 8))  # fmt: skip
 CRASHED = IDENTITY[:-32] + struct.pack("<8I", 0x43524153, 4, 0x1234, 0x5678, 1, 0, 9, 0)
 
@@ -31,6 +46,7 @@ class Board:
         self.started, self.steps, self.frames = False, 0, 0
         self.last: tuple[int, bytes] = (-1, b"")
         self.waiting = b""
+        self.memory = bytearray(np.random.default_rng(2).bytes(10_000))
 
     def send(self, data: bytes) -> None:
         self.frames += 1
@@ -52,6 +68,18 @@ class Board:
             content = self.identity
         elif frame.kind == Kind.START:
             self.started = True
+        elif frame.kind == Kind.SUMS:
+            content = struct.pack("<I", zlib.crc32(self.memory))
+        elif frame.kind == Kind.READ:
+            _, first, size = struct.unpack("<III", frame.content)
+            assert size <= PIECE_MOST
+            content = bytes(self.memory[first : first + size])
+        elif frame.kind == Kind.WRITE:
+            record, first = struct.unpack_from("<II", frame.content)
+            assert len(frame.content) <= 8 + PIECE_MOST
+            if record != Record.STATE:
+                return pack(REFUSED, frame.sequence, struct.pack("<I", 5))
+            self.memory[first : first + len(frame.content) - 8] = frame.content[8:]
         elif not self.started:
             return pack(REFUSED, frame.sequence, struct.pack("<I", 3))
         elif self.last[0] == frame.sequence:
@@ -155,3 +183,38 @@ def test_the_budget_of_a_step_is_its_time(dt_s: float, budget_ms: int, monkeypat
     remote.start(np.zeros(2, np.float32), np.ones(2, np.float32))
     remote.step(1, dt_s, np.zeros(64, np.uint8))
     assert struct.unpack_from("<ifI", seen[-1])[2] == budget_ms
+
+
+@given(first=st.integers(0, 9_000), size=st.integers(0, 10_000))
+@settings(deadline=None)
+def test_memory_is_read_and_written_in_pieces(first: int, size: int) -> None:
+    board, size = Board(), min(size, 10_000 - first)
+    remote, before = Remote(board), bytes(board.memory)
+    assert remote.read(Record.STATE, first, size) == before[first : first + size]
+    remote.write(Record.STATE, first, bytes(size))
+    assert bytes(board.memory) == before[:first] + bytes(size) + before[first + size :]
+    assert remote.sums(Record.STATE).tolist() == [zlib.crc32(board.memory)]
+
+
+def test_memory_that_cannot_be_had() -> None:
+    with pytest.raises(LinkError, match="board: 96 bytes of its memory, asked for 100"):
+        Remote(Board()).read(Record.STATE, 9_904, 100)
+    with pytest.raises(LinkError, match="board: the controller keeps what was to be written where nothing can be"):
+        Remote(Board()).write(Record.CONFIG, 0, b"x")
+
+
+def test_a_step_never_has_the_number_of_the_step_before() -> None:
+    board = Board()
+    remote = Remote(board)
+    remote.start(np.zeros(2, np.float32), np.ones(2, np.float32))
+    assert steps(remote, 1) == [1]
+    for _ in range(255):
+        remote.sums(Record.STATE)
+    assert steps(remote, 1) == [2]
+
+
+def test_bytes_that_are_no_frames_make_one_think_of_the_baud_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    monkeypatch.setattr(board, "receive", lambda timeout_s: b"\x80\xf8" if timeout_s else b"")
+    with pytest.raises(LinkError, match="has not answered .*: is the baud rate right"):
+        Remote(board).hello()
