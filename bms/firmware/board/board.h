@@ -15,8 +15,9 @@ void board_init(void);
 /* drive the contactors: bits of RACKBMS_CONTACTOR_..., 0 opens all of them; may be called at any time */
 void board_outputs(uint8_t contactors);
 
-/* call `control_millisecond` every millisecond from now on */
+/* call `control_millisecond`, which is the program's, every millisecond from now on */
 void board_timer_start(void);
+void control_millisecond(void);
 
 /* time since `board_timer_start` */
 uint32_t board_timer_ticks(void);

@@ -20,6 +20,7 @@ static uint32_t steps;
 /* what the timer's interrupt looks at */
 static volatile bool running, stepping, overrun;
 static volatile uint32_t step_ms, limit_ms, since_ms; /* in this step, at most; since the last one was due */
+static volatile uint32_t passed_ms;
 volatile bool control_due;
 
 static uint8_t *config(void) {
@@ -91,6 +92,7 @@ control_answer control_step(int32_t request, float dt_s, uint32_t budget_ms) {
 }
 
 void control_millisecond(void) {
+    passed_ms++;
     if (stepping && ++step_ms >= limit_ms) {
         overrun = true;
         board_outputs(0);
@@ -119,6 +121,14 @@ void control_hold(void) {
 
 uint32_t control_steps(void) {
     return steps;
+}
+
+uint32_t control_now_ms(void) {
+    return passed_ms;
+}
+
+const uint8_t *control_measurement(void) {
+    return measurement;
 }
 
 const uint8_t *control_command(void) {

@@ -32,12 +32,13 @@ void control_run(void);
 void control_hold(void);
 extern volatile bool control_due;
 
-/* called by the timer's interrupt */
-void control_millisecond(void);
-
 /* control steps since the start */
 uint32_t control_steps(void);
 
+/* milliseconds, as the timer counts them */
+uint32_t control_now_ms(void);
+
+const uint8_t *control_measurement(void);
 const uint8_t *control_command(void);
 const uint8_t *control_state(void);
 

@@ -9,6 +9,8 @@
 #include "control.h"
 #include "cortexm.h"
 #include "link.h"
+#include "resident.h"
+#include "slcan.h"
 
 #define PROTOCOL 1u
 #define WATCHDOG_MS 20000u /* longer than any budget of a step: it is for a program that does not come back at all */
@@ -136,6 +138,7 @@ static void step(const link_frame *frame) {
             return;
         }
         last_answer = control_step(asked.request, asked.dt_s, asked.budget_ms);
+        resident_step(&last_answer, asked.dt_s);
         last_sequence = frame->sequence;
         answered = true;
     }
@@ -155,6 +158,7 @@ static void tick(void) {
         return;
     }
     last_answer = control_step(requested, RACKBMS_CONFIG_PERIOD_US * 1e-6f, RACKBMS_CONFIG_PERIOD_US / 1000u);
+    resident_step(&last_answer, RACKBMS_CONFIG_PERIOD_US * 1e-6f);
     send_command(MEASURE, (uint8_t)control_steps());
 }
 
@@ -196,13 +200,19 @@ static void dispatch(const link_frame *frame) {
 
 int main(void) {
     link_frame frame;
+    slcan_frame heard;
     board_init();
     board_watchdog_start(WATCHDOG_MS);
+    slcan_start();
+    resident_start();
     run();
     for (;;) {
         board_watchdog_feed();
+        resident_poll();
         if (link_receive(&frame)) {
             dispatch(&frame);
+        } else if (slcan_poll(&heard)) {
+            resident_frame(&heard);
         } else if (control_due) {
             control_due = false;
             tick();

@@ -90,7 +90,7 @@ def test_a_stack_that_is_too_small_is_refused(
 ) -> None:
     monkeypatch.setattr(boards, "SAVED", 12_000)
     with pytest.raises(
-        ConfigError, match=r"cortex-m7: the program can take \d+ bytes of stack, mps2.ld has room for 16384"
+        ConfigError, match=r"cortex-m7: the program can take \d+ bytes of stack, program.ld has room for 16384"
     ):
         boards.link("cortex-m7", *kernels, found)
 
