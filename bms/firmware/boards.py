@@ -1,8 +1,8 @@
 """Boards: from the object of the kernels and a configuration to a program that a microcontroller starts.
 
 The C sources of the folder `board` are compiled together with the configuration and linked with the kernels; no C
-library takes part. The result depends on nothing but these, and on the compiler. A program for a slot has, besides, what
-remains of its boot loader: `loader/resident.c` and the folder `boot`.
+library takes part. The result depends on nothing but these, and on the compiler. A program for a slot has, besides,
+what remains of its boot loader: `loader/resident.c` and the folder `boot`.
 """
 
 from __future__ import annotations
@@ -96,11 +96,23 @@ class Firmware:
     stack: Mapping[str, Depth]
 
 
-def link(name: str, kernels: bytes, header: str, found: Baked, slot: int | None = None) -> Firmware:
-    """The program of the board `name`, alone or for a slot. Raises `ConfigError` where the compiler is missing or complains."""
+def link(
+    name: str,
+    kernels: bytes,
+    header: str,
+    found: Baked,
+    slot: int | None = None,
+    *,
+    main: str = "",
+    more: Sequence[str] = (),
+) -> Firmware:
+    """The program of the board `name`, alone or for a slot; `main` and `more` as for `compile_to`.
+
+    Raises `ConfigError` where the compiler is missing or complains.
+    """
     with tempfile.TemporaryDirectory(prefix="rackbms-") as text:
         elf = Path(text) / "firmware.elf"
-        compile_to(elf, name, kernels, header, found, slot=slot)
+        compile_to(elf, name, kernels, header, found, main=main, slot=slot, more=more)
         return examined(elf, name, "config" if slot is None else "")
 
 
@@ -162,7 +174,7 @@ RESIDENT_BOOT = ("boot.c", "crypto.c", "image.c", "isotp.c", "record.c", "uds.c"
 
 
 def copied(where: str, folder: Path, only: Sequence[str] = ()) -> list[str]:
-    """Put the C of a folder of the package, headers and scripts included, into `folder`; gives the names of the sources."""
+    """Put the C of a folder of the package, headers and scripts included, into `folder`; gives the sources' names."""
     names = []
     for source in sorted(resources.files(__package__).joinpath(where).iterdir(), key=lambda entry: entry.name):
         if source.name.endswith((".h", ".ld")) or (

@@ -2,12 +2,14 @@
 
 Time within is counted in instructions (`-icount`), so that a program takes the same time in every run, whatever this
 computer has to do besides. An instruction takes two nanoseconds: a processor of 500 MHz that does one in each cycle.
+A machine on a bus lives in this computer's time instead, and its second serial port is a pseudo-terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import mmap
+import re
 import select
 import shutil
 import socket
@@ -26,6 +28,9 @@ from hal.errors import ConfigError, LinkError
 NS_A_INSTRUCTION = 2
 _TIED = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 """What has the emulator end with this process, even where that is killed; on Linux."""
+_SECOND = ("-chardev", "pty,id=second,mux=on", "-serial", "chardev:second", "-echr", "256")
+"""A port that may be shared has 32 bytes of room in the emulator, which takes a third of the time for each byte; no byte
+is the 256 that would speak to the emulator itself."""
 START_S = 30.0
 ANSWER_S = 30.0
 STORE_BYTES = 16 << 20
@@ -34,13 +39,17 @@ STORE_BYTES = 16 << 20
 class Emulator:
     """A machine `machine` of `command` that runs the program `elf`, the content of a file; used as a context manager.
 
-    `store`: address of its large memory, which `memory` shows. `shift`: an instruction takes 2**shift nanoseconds.
-    Raises `ConfigError` where the emulator is not installed, `LinkError` where it does not start.
+    `store`: address of its large memory, which `memory` shows. `shift`: an instruction takes 2**shift nanoseconds;
+    None: time is this computer's, and the second serial port is the pseudo-terminal `port`. `kept`: a file of
+    `STORE_BYTES` that holds its large memory, before and afterwards. Raises `ConfigError` where the emulator is not
+    installed, `LinkError` where it does not start.
     """
 
     answer_s = ANSWER_S
 
-    def __init__(self, command: str, machine: str, elf: bytes, store: int, shift: int = 1) -> None:
+    def __init__(
+        self, command: str, machine: str, elf: bytes, store: int, shift: int | None = 1, kept: Path | None = None
+    ) -> None:
         program = shutil.which(command)
         if program is None:
             raise ConfigError(f"{command} is not installed: apt-get install {command} (.ci/toolchain does so)")
@@ -52,15 +61,16 @@ class Emulator:
         self._memory: mmap.mmap | None = None
         try:
             (self._folder / "program").write_bytes(elf)
-            self._start(program, machine, shift)
+            self._start(program, machine, shift, kept)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, program: str, machine: str, shift: int) -> None:
-        memory, port = self._folder / "memory", self._folder / "link"
-        with memory.open("wb") as file:
-            file.truncate(STORE_BYTES)
+    def _start(self, program: str, machine: str, shift: int | None, kept: Path | None) -> None:
+        memory, port = kept or self._folder / "memory", self._folder / "link"
+        if kept is None:
+            with memory.open("wb") as file:
+                file.truncate(STORE_BYTES)
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(port))
             listening.listen(1)
@@ -68,7 +78,8 @@ class Emulator:
             words: Sequence[str] = (
                 *_TIED, program, "-M", f"{machine},memory-backend=store", "-nographic", "-monitor", "none",
                 "-object", f"memory-backend-file,id=store,size={STORE_BYTES},mem-path={memory},share=on",
-                "-icount", f"shift={shift}", "-serial", f"unix:{port}", "-kernel", str(self._folder / "program"),
+                "-serial", f"unix:{port}", "-kernel", str(self._folder / "program"),
+                *(_SECOND if shift is None else ("-icount", f"shift={shift}")),
             )  # fmt: skip
             with (self._folder / "said").open("wb") as said:
                 self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
@@ -111,6 +122,15 @@ class Emulator:
         if not data:
             raise LinkError(f"{self.name} has gone: {self._said()}")
         return data
+
+    @property
+    def port(self) -> str:
+        """Name of the pseudo-terminal of the second serial port. Raises `LinkError` where there is none."""
+        said = (self._folder / "said").read_text(errors="replace")
+        found = re.search(r"char device redirected to (\S+)", said)
+        if found is None:
+            raise LinkError(f"{self.name} has no second serial port: {self._said()}")
+        return found[1]
 
     def _said(self) -> str:
         with contextlib.suppress(OSError):

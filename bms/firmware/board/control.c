@@ -5,6 +5,7 @@
 
 #include "board.h"
 #include "link.h"
+#include "resident.h"
 
 #define RECORD __attribute__((section(".records"), aligned(64))) static uint8_t
 
@@ -88,6 +89,7 @@ control_answer control_step(int32_t request, float dt_s, uint32_t budget_ms) {
         answer.flags |= CONTROL_OVERRUN;
     }
     board_outputs(((const rackbms_command_head *)(const void *)command)->contactors);
+    resident_step(&answer, dt_s);
     return answer;
 }
 

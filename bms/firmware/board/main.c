@@ -138,7 +138,6 @@ static void step(const link_frame *frame) {
             return;
         }
         last_answer = control_step(asked.request, asked.dt_s, asked.budget_ms);
-        resident_step(&last_answer, asked.dt_s);
         last_sequence = frame->sequence;
         answered = true;
     }
@@ -158,7 +157,6 @@ static void tick(void) {
         return;
     }
     last_answer = control_step(requested, RACKBMS_CONFIG_PERIOD_US * 1e-6f, RACKBMS_CONFIG_PERIOD_US / 1000u);
-    resident_step(&last_answer, RACKBMS_CONFIG_PERIOD_US * 1e-6f);
     send_command(MEASURE, (uint8_t)control_steps());
 }
 

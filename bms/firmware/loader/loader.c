@@ -9,9 +9,11 @@
 #include "smp.h"
 #include "uds.h"
 
+#ifndef LISTEN_AFTER_CRASH_MS
+#define LISTEN_AFTER_CRASH_MS 10000u /* for a flasher that tries again and again to come in between two crashes */
+#endif
 enum {
     LISTEN_MS = 200,
-    LISTEN_AFTER_CRASH_MS = 10000, /* long enough for a flasher that tries again and again to come in between two crashes */
     LISTEN_AFTER_VISIT_MS = 2000,
     WATCHDOG_MS = 20000, /* goes on in the program, which has so long to feed it */
 };
@@ -34,17 +36,25 @@ void smp_port_send(const void *data, size_t size) {
     board_send(data, size);
 }
 
-static void listen(void) {
+/* true where a flasher has asked something */
+static bool listen(void) {
     slcan_frame frame;
     uint8_t byte;
+    bool asked = false;
     while (slcan_poll(&frame)) {
-        desk_frame(&frame, now_ms);
+        asked |= desk_frame(&frame, now_ms);
     }
     while (board_receive(&byte)) {
         smp_byte(byte);
     }
     desk_poll(now_ms);
     channel_is_open(slcan_is_open());
+    return asked;
+}
+
+/* whichever of two times is later */
+static uint32_t later(uint32_t one_ms, uint32_t other_ms) {
+    return (int32_t)(one_ms - other_ms) > 0 ? one_ms : other_ms;
 }
 
 int main(void) {
@@ -63,9 +73,11 @@ int main(void) {
     uint32_t end_ms = now_ms + (crashed ? LISTEN_AFTER_CRASH_MS : LISTEN_MS);
     while (choice.slot == NO_SLOT || (int32_t)(end_ms - now_ms) > 0) {
         board_watchdog_feed();
-        listen();
+        if (listen()) {
+            end_ms = later(end_ms, now_ms + LISTEN_MS); /* to be answered whole */
+        }
         if (uds_is_in_use() || smp_is_in_use()) {
-            end_ms = now_ms + LISTEN_AFTER_VISIT_MS;
+            end_ms = later(end_ms, now_ms + LISTEN_AFTER_VISIT_MS);
         }
         board_wait(&never);
     }

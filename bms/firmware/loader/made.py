@@ -17,9 +17,9 @@ SOURCES = {
 
 
 def link(name: str, image_key: bytes, access_key: bytes, more: tuple[str, ...] = ()) -> Firmware:
-    """The boot loader of the board `name`, for the public keys of whoever may sign images, and of whoever may send them.
+    """The boot loader of the board `name`, for the public keys of whoever may sign images, and of whoever may send one.
 
-    Raises `ConfigError` where the compiler is missing or complains.
+    `more` are options for gcc. Raises `ConfigError` where the compiler is missing or complains.
     """
     with tempfile.TemporaryDirectory(prefix="rackbms-") as text:
         folder = Path(text)
