@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bms.runtime.check", "look a rack's configuration over and say what is wrong with it"),
     "build": ("bms.firmware.build", "make library, object or firmware of the controller, without Python inside"),
     "fil": ("bms.firmware.fil", "firmware in the loop: run a board in step with a rack, and compare every decision"),
+    "node": ("bms.firmware.node", "run the firmware on an emulated board, as a node of a rack's CAN bus"),
     "keygen": ("bms.firmware.keys", "make a key pair for signing firmware, or for letting a flasher in"),
     "sign": ("bms.firmware.sign", "make a signed image of a program, for a boot loader that checks it"),
     "image": ("bms.firmware.image_info", "tell what an image says of itself"),

@@ -44,14 +44,15 @@ class Baked:
         return hashlib.sha256(self.record.bytes.tobytes()).hexdigest()[:16]
 
 
-def baked(name_or_path: str, n_sensors: int | None) -> Baked:
+def baked(name_or_path: str, n_sensors: int | None, cells_per_sensor: int = CELLS_PER_SENSOR) -> Baked:
     """The configuration of a rack of the package, or of a file, for a rack that can all that the contract knows.
 
-    Its `n_sensors` temperature sensors stand for as many cells each. Raises `ConfigError`.
+    Its `n_sensors` temperature sensors stand for as many cells each; None: each for `cells_per_sensor`. Raises
+    `ConfigError`.
     """
     settings = racks.load(name_or_path)
     rack = settings.rack
-    n_sensors = -(-rack.n_series // CELLS_PER_SENSOR) if n_sensors is None else n_sensors
+    n_sensors = -(-rack.n_series // cells_per_sensor) if n_sensors is None else n_sensors
     if not 1 <= n_sensors <= rack.n_series:
         raise ConfigError(f"--sensors {n_sensors}: expected 1..{rack.n_series}, as many as there are cells at most")
     info = RackInfo(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from bms.firmware import can_tables
 from bms.firmware.baked import Baked, config_header, config_source
 from bms.firmware.boot import sources as third
 from bms.firmware.toolchain import run
@@ -39,6 +40,7 @@ ENTRIES = {
     "a step": "control_step",
     "the timer's interrupt": "board_millisecond",
     "the link's interrupt": "board_interrupt",
+    "the CAN port's interrupt": "board_can_interrupt",
 }
 """What runs, and the function that it begins with. The interrupts have a stack of their own."""
 
@@ -151,15 +153,18 @@ def compile_to(
     """
     folder = elf.parent
     own = copied(BOARD, folder)
+    bus = can_tables.CanTables(can_tables.profile_of(found))
     for path, content in (
         ("rackbms.h", header),
         ("rackbms_config.h", config_header(found)),
         ("rackbms_config.c", config_source(found)),
+        (can_tables.HEADER, bus.header),
+        (can_tables.SOURCE, bus.source),
         *((("main.c", main),) if main else ()),
     ):
         (folder / path).write_text(content)
     (folder / "rackbms.o").write_bytes(kernels)
-    sources, objects = [*own, "rackbms_config.c"], [folder / "rackbms.o"]
+    sources, objects = [*own, "rackbms_config.c", can_tables.SOURCE], [folder / "rackbms.o"]
     if slot is not None:
         sources += [*copied(LOADER, folder, RESIDENT), *copied(BOOT, folder, RESIDENT_BOOT)]
         objects += cryptography(name, folder)

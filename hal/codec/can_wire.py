@@ -28,7 +28,7 @@ _KINDS = {f.name: f.kind for f in (*MEASUREMENT.fields, *COMMAND.fields, *DERIVE
 _DIMS = {f.name: f.dims for f in (*MEASUREMENT.fields, *COMMAND.fields, *DERIVED.values())}
 _GUARDED = {f.name.removesuffix("_quality") for f in MEASUREMENT.fields if f.name.endswith("_quality")}
 _AGED = {f.name.removesuffix("_age_s") for f in MEASUREMENT.fields if f.name.endswith("_age_s")}
-_NOT_KNOWN_TO_BE_SAFE = ("interlock_closed",)  # 0 where it is not known: these have no quality to tell
+NOT_KNOWN_TO_BE_SAFE = ("interlock_closed",)  # 0 where it is not known: these have no quality to tell
 
 
 def impossible(command: Command, capabilities: Capabilities) -> str:
@@ -51,7 +51,7 @@ def impossible(command: Command, capabilities: Capabilities) -> str:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A channel's places in the flat arrays of all channels."""
 
     name: str
@@ -75,7 +75,7 @@ class _Part:
         return (int(value[0]) >> np.arange(self.hi - self.lo)) & 1 if self.bits else value
 
 
-class _Flat:
+class Flat:
     """All channels of a profile in a row: places in the codec, factors, and which part is whose.
 
     Signals that the profile holds `fixed` get their value, once and for all.
@@ -94,7 +94,7 @@ class _Flat:
         factor: list[float] = []
         offset: list[float] = []
         inverted: list[bool] = []
-        self.parts: list[_Part] = []
+        self.parts: list[Part] = []
         for channel in channels.values():
             if channel.constant is not None:
                 continue
@@ -107,7 +107,7 @@ class _Flat:
             inverted += [channel.inverted] * len(channel.signals)
             name = channel.name
             shape = bool(_DIMS[name]), _KINDS[name][0] == "f", channel.bits
-            self.parts.append(_Part(name, lo, len(places), *shape, channel.table, channel.send, channel.other))
+            self.parts.append(Part(name, lo, len(places), *shape, channel.table, channel.send, channel.other))
         self.places: I8 = np.array(places, np.int64)
         self.factor: F8 = np.array(factor)
         self.offset: F8 = np.array(offset)
@@ -138,7 +138,8 @@ class _Flat:
 class MeasurementWire:
     """Measurements to and from the signals of `codec`; the profile's derived values only go out, where they are wanted.
 
-    `sendable` are the rows that make a scan, `record` is the measurement that `fill` fills.
+    `sendable` are the rows that make a scan, `record` is the measurement that `fill` fills, `sequence` the place of the
+    sample's number or None.
     """
 
     def __init__(self, profile: CanProfile, codec: Codec, derived: bool = False) -> None:
@@ -146,19 +147,19 @@ class MeasurementWire:
         self._derived = Derived() if derived and profile.derived else None
         channels = {**profile.measurement, **(profile.derived if derived else {})}
         sequence = channels.pop("sequence", None)
-        self._flat = _Flat(codec, channels, profile.fixed)
-        self._sequence = None if sequence is None else codec.place(sequence.signals[0])
-        self._bits = 0 if self._sequence is None else codec.signals[self._sequence].length
-        self.sendable = self._flat.sendable(
+        self.flat = Flat(codec, channels, profile.fixed)
+        self.sequence = None if sequence is None else codec.place(sequence.signals[0])
+        self._bits = 0 if self.sequence is None else codec.signals[self.sequence].length
+        self.sendable = self.flat.sendable(
             [codec.place(name) for name in (*profile.identity.values(), *(sequence.signals if sequence else ()))]
         )
         cycles_s = np.array([row.cycle_s for row in codec.rows])
-        self._limit_s = profile.stale_cycles * cycles_s[self._flat.rows]
-        self._guard_limit_s = profile.stale_cycles * cycles_s[self._flat.guard_rows]
+        self.limit_s = profile.stale_cycles * cycles_s[self.flat.rows]
+        self._guard_limit_s = profile.stale_cycles * cycles_s[self.flat.guard_rows]
         info = profile.info
         self.record = Measurement(info.n_cells, info.n_sensors)
         self._constant(profile.measurement)
-        self._quality = np.zeros(len(self._flat.places), np.uint8)
+        self._quality = np.zeros(len(self.flat.places), np.uint8)
 
     def _constant(self, channels: Mapping[str, Channel]) -> None:
         """Fill in what no frame changes: fields that the profile does not have, and those that it holds constant."""
@@ -179,11 +180,11 @@ class MeasurementWire:
         What never came, or comes without a value, is MISSING; what is late, or what says that it is good, STALE; what
         has validity bit 0 DEVICE_INVALID.
         """
-        flat, codec = self._flat, self.codec
+        flat, codec = self.flat, self.codec
         values = flat.values()
         age_s = now_s - arrived_s[flat.rows]
         never = np.isinf(age_s)
-        late = age_s > self._limit_s
+        late = age_s > self.limit_s
         if flat.guarded_from_elsewhere:
             guard_age_s = now_s - arrived_s[flat.guard_rows]
             never |= np.isinf(guard_age_s)
@@ -211,7 +212,7 @@ class MeasurementWire:
                 value = sum(int(bit) << k for k, bit in enumerate(np.nan_to_num(values[part.lo : part.hi])))
             value = part.looked_up(value)
             if not part.real:
-                value = 0 if np.isnan(value) or (q != 0 and part.name in _NOT_KNOWN_TO_BE_SAFE) else int(value) & 0xFF
+                value = 0 if np.isnan(value) or (q != 0 and part.name in NOT_KNOWN_TO_BE_SAFE) else int(value) & 0xFF
             head[part.name] = value
             if part.name in _AGED:
                 head[f"{part.name}_age_s"] = age_s[part.lo]
@@ -220,11 +221,11 @@ class MeasurementWire:
 
     def sample_number(self) -> tuple[int, int] | None:
         """The decoded number of the sample and how many there are, or None if the profile has none."""
-        return None if self._sequence is None else (int(self.codec.raw[self._sequence]), 1 << self._bits)
+        return None if self.sequence is None else (int(self.codec.raw[self.sequence]), 1 << self._bits)
 
     def load(self, measurement: Measurement) -> None:
         """Put `measurement` into the values of the codec, to be encoded. What is out of range becomes the nearest."""
-        flat, codec, head = self._flat, self.codec, measurement.head
+        flat, codec, head = self.flat, self.codec, measurement.head
         values = np.empty(len(flat.places))
         quality = np.zeros(len(flat.places), np.uint8)
         derived = {} if self._derived is None else self._derived.take(measurement)
@@ -240,8 +241,8 @@ class MeasurementWire:
         codec.value[flat.places] = (values - flat.offset) / flat.factor
         good = (quality == 0) & ~np.isnan(values)
         codec.value[flat.valid[flat.guarded]] = np.where(good, flat.good, 1 - flat.good)[flat.guarded]
-        if self._sequence is not None:
-            codec.value[self._sequence] = int(head["sequence"][0]) % (1 << self._bits)
+        if self.sequence is not None:
+            codec.value[self.sequence] = int(head["sequence"][0]) % (1 << self._bits)
 
 
 class CommandWire:
@@ -250,29 +251,29 @@ class CommandWire:
     def __init__(self, profile: CanProfile, codec: Codec) -> None:
         self.codec = codec
         self.info: RackInfo = profile.info
-        self._flat = _Flat(codec, profile.command, profile.fixed)
-        signals = [codec.signals[place] for place in self._flat.places]
+        self.flat = Flat(codec, profile.command, profile.fixed)
+        signals = [codec.signals[place] for place in self.flat.places]
         raw = [s.raw_range() for s in signals]
         ends = np.array([[end * s.scale + s.offset for end in r] for s, r in zip(signals, raw, strict=True)])
-        self._low, self._high = ends.min(axis=1), ends.max(axis=1)
-        self._limit_s = profile.stale_cycles * np.array([codec.rows[r].cycle_s for r in self._flat.rows])
-        self.sendable = self._flat.sendable()
+        self.low, self.high = ends.min(axis=1), ends.max(axis=1)
+        self.limit_s = profile.stale_cycles * np.array([codec.rows[r].cycle_s for r in self.flat.rows])
+        self.sendable = self.flat.sendable()
 
     def load(self, command: Command) -> None:
         """Put `command` into the values of the codec. Raises `ValueError` for a value that the wire cannot carry."""
-        flat = self._flat
+        flat = self.flat
         values = np.empty(len(flat.places))
         for part in flat.parts:
             values[part.lo : part.hi] = part.coded(command.raw[part.name][0] if part.array else command.head[part.name])
             if part.name == "heartbeat":
-                values[part.lo] %= 1.0 + self._high[part.lo]
+                values[part.lo] %= 1.0 + self.high[part.lo]
         values = (values - flat.offset) / flat.factor
-        outside = (values < self._low) | (values > self._high)
+        outside = (values < self.low) | (values > self.high)
         if outside.any():
             k = int(np.argmax(outside))
             name = next(part.name for part in flat.parts if part.lo <= k < part.hi)
             raise ValueError(
-                f"{name} = {values[k] * flat.factor[k] + flat.offset[k]:g}: the profile carries up to {self._high[k]:g}"
+                f"{name} = {values[k] * flat.factor[k] + flat.offset[k]:g}: the profile carries up to {self.high[k]:g}"
             )
         self.codec.value[flat.places] = values
 
@@ -281,9 +282,9 @@ class CommandWire:
 
         A limit or a mask that the controller no longer says must not stay; the set-point of the cooling may.
         """
-        flat = self._flat
+        flat = self.flat
         values = flat.values()
-        late = committed_s - arrived_s[flat.rows] > self._limit_s
+        late = committed_s - arrived_s[flat.rows] > self.limit_s
         out.bytes[...] = 0
         for part in flat.parts:
             value = values[part.lo : part.hi]

@@ -173,8 +173,10 @@ class Codec:
     """Tables and image of some messages of a database.
 
     `words` u8 is the image (see the module), `rows` its rows, `stride` the bytes of a row, `raw` u8[n] and `value`
-    f8[n] the signals in the order of the rows; `index` finds a signal by its name, or by `Message.Signal` where several
-    messages have one of that name. Raises `ConfigError` for a protected message whose signals cannot hold it.
+    f8[n] the signals in the order of the rows; `smallest` and `largest` f8[n] are the raw numbers that they are held
+    within when they are sent, `absent` u8[n] what says that there is no value. `index` finds a signal by its name, or
+    by `Message.Signal` where several messages have one of that name. Raises `ConfigError` for a protected message whose
+    signals cannot hold it.
     """
 
     def __init__(self, database: Database, messages: Sequence[Message], protection: Sequence[Protection] = ()) -> None:
@@ -207,7 +209,7 @@ class Codec:
             self.words, *places, self._length, self._signed, self._scale, self._offset, self.raw, self.value
         )
         masks = np.array([(1 << signal.length) - 1 for signal in self.signals], np.uint64)
-        ends = self._scale, self._offset, self._smallest, self._largest, self.absent
+        ends = self._scale, self._offset, self.smallest, self.largest, self.absent
         self._encode = encode.bind(self.words, *places, masks, *ends, self.value, np.zeros_like(self.raw))
         self._long = int(any(signal.length > 51 for signal in self.signals))
         self._swapped = swapped
@@ -216,7 +218,7 @@ class Codec:
         n = len(self.value)
         self._low, self._high = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self._shift, self._length, self._signed = (np.zeros(n, np.uint8) for _ in range(3))
-        self._scale, self._offset, self._smallest, self._largest = (np.zeros(n) for _ in range(4))
+        self._scale, self._offset, self.smallest, self.largest = (np.zeros(n) for _ in range(4))
         self.absent: U8 = np.zeros(n, np.uint64)
         names: dict[str, int] = {}
         for r, row in enumerate(self.rows):
@@ -240,8 +242,8 @@ class Codec:
                     ends = ((edge - signal.offset) / signal.scale for edge in (signal.minimum, signal.maximum))
                     bottom, top = sorted(round(end) for end in ends)
                     low, high = max(low, bottom), min(high, top)
-                self._smallest[k] = low
-                self._largest[k] = high if high < 1 << 53 else np.nextafter(float(high), 0.0)
+                self.smallest[k] = low
+                self.largest[k] = high if high < 1 << 53 else np.nextafter(float(high), 0.0)
                 self._length[k], self._signed[k] = signal.length, signal.signed
                 self._scale[k], self._offset[k] = signal.scale, signal.offset
         self.index |= {name: k for name, k in names.items() if k >= 0 and name not in self.index}

@@ -29,8 +29,8 @@ NS_A_INSTRUCTION = 2
 _TIED = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 """What has the emulator end with this process, even where that is killed; on Linux."""
 _SECOND = ("-chardev", "pty,id=second,mux=on", "-serial", "chardev:second", "-echr", "256")
-"""A port that may be shared has 32 bytes of room in the emulator, which takes a third of the time for each byte; no byte
-is the 256 that would speak to the emulator itself."""
+"""A port that may be shared has 32 bytes of room in the emulator, so that each takes a third of the time; no byte is
+the 256 that would speak to the emulator itself."""
 START_S = 30.0
 ANSWER_S = 30.0
 STORE_BYTES = 16 << 20

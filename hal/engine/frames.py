@@ -36,6 +36,7 @@ class Kind(IntEnum):
     STEP = 3  # `Question`, runs -> `Answer`, command
     RUN = 4  # nothing -> nothing; from then on by its own timer, and a MEASURE | ANSWER after each step
     MEASURE = 5  # as STEP, without an answer of its own
+    NODE = 6  # nothing, or a request -> `NodeStatus`, head of the command
 
 
 ANSWER = 0x80
@@ -186,6 +187,56 @@ class Answer:
             raise ValueError("the answer to a step is too short")
         status, flags, ticks = _ANSWER.unpack_from(content)
         return cls(status, Flag(flags), ticks, content[_ANSWER.size :])
+
+
+class NodeState(IntEnum):
+    """What a controller does on the rack's bus."""
+
+    WAITING = 0  # for messages that have not come yet
+    OTHER_RACK = 1  # the rack says that it has another size or layout
+    RUNNING = 2
+    OFF = 3  # somebody measures for it over the link
+
+
+_NODE = struct.Struct("<Ii19I")
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """What a controller says of itself as a node: `command` is the head of its last one, as bytes.
+
+    `missing` messages have not come yet; `unfit` commands could not be sent; `port_lost` bytes were not taken in time,
+    `refused` lines were none. Frames by what became of them, as `hal.codec.frames.Verdict` has it, are `frames`; the
+    counters tell that `lost` more never came. Times are ticks of `Identity.timer_hz`.
+    """
+
+    state: NodeState
+    request: int
+    missing: int
+    steps: int
+    ticks: int
+    longest_ticks: int
+    flags: Flag
+    unfit: int
+    port_lost: int
+    opened: int
+    received: int
+    refused: int
+    sent: int
+    unsent: int
+    frames: tuple[int, ...]
+    lost: int
+    command: bytes
+
+    @classmethod
+    def parse(cls, content: bytes) -> NodeStatus:
+        """From the content of a frame. Raises `ValueError`."""
+        if len(content) < _NODE.size:
+            raise ValueError("what it says of itself as a node is too short")
+        state, request, missing, steps, ticks, longest, flags, unfit, lost, *rest = _NODE.unpack_from(content)
+        told = NodeState(state), request, missing, steps, ticks, longest, Flag(flags), unfit, lost
+        fields: tuple[Any, ...] = (*told, *rest[:5], tuple(rest[5:11]), rest[11], content[_NODE.size :])
+        return cls(*fields)
 
 
 _IDENTITY = struct.Struct("<11I16s16s16s8I")

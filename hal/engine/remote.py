@@ -12,7 +12,7 @@ from typing import Protocol
 
 from hal.contract import F4, U1
 from hal.engine import frames
-from hal.engine.frames import ANSWER, REFUSALS, REFUSED, Answer, Frame, Identity, Kind
+from hal.engine.frames import ANSWER, REFUSALS, REFUSED, Answer, Frame, Identity, Kind, NodeStatus
 from hal.errors import LinkError
 
 ATTEMPTS = 3
@@ -75,6 +75,18 @@ class Remote:
         self._known = measurement.copy()
         try:
             return Answer.parse(content)
+        except ValueError as error:
+            raise LinkError(f"{self.channel.name}: {error}") from None
+
+    def run(self) -> None:
+        """Let it run by its own timer, with the memory that it has. Raises `LinkError`."""
+        self._ask(Kind.RUN)
+
+    def node(self, request: int | None = None) -> NodeStatus:
+        """How it is as a node of the rack's bus; `request` is what it is asked for from now on. Raises `LinkError`."""
+        content = self._ask(Kind.NODE, b"" if request is None else struct.pack("<i", request))
+        try:
+            return NodeStatus.parse(content)
         except ValueError as error:
             raise LinkError(f"{self.channel.name}: {error}") from None
 

@@ -129,7 +129,7 @@ uint32_t control_now_ms(void) {
     return passed_ms;
 }
 
-const uint8_t *control_measurement(void) {
+uint8_t *control_measurement(void) {
     return measurement;
 }
 

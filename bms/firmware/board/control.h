@@ -38,7 +38,7 @@ uint32_t control_steps(void);
 /* milliseconds, as the timer counts them */
 uint32_t control_now_ms(void);
 
-const uint8_t *control_measurement(void);
+uint8_t *control_measurement(void); /* to be filled between steps */
 const uint8_t *control_command(void);
 const uint8_t *control_state(void);
 

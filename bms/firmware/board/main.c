@@ -1,7 +1,8 @@
 /* The program: it runs by its own timer, or in step with whoever is at the other end of the link.
  *
- * After the start it runs by itself, with the newest measurement, once there is one. START puts it into lock-step: from
- * then on a step is made for each STEP, and time is what the frames say. RUN lets it run by itself again.
+ * After the start it runs by itself, with the newest measurement, once there is one: as a node of the rack's bus, or
+ * with what MEASURE brings, and from then on with nothing else. START puts it into lock-step: a step is made for each
+ * STEP, and time is what the frames say. RUN lets it run by itself again, as after the start.
  */
 #include <string.h>
 
@@ -9,8 +10,8 @@
 #include "control.h"
 #include "cortexm.h"
 #include "link.h"
+#include "node.h"
 #include "resident.h"
-#include "slcan.h"
 
 #define PROTOCOL 1u
 #define WATCHDOG_MS 20000u /* longer than any budget of a step: it is for a program that does not come back at all */
@@ -22,6 +23,7 @@ enum {
     STEP = 3,    /* `question`, then runs of changes of the measurement -> `control_answer`, command */
     RUN = 4,     /* nothing -> nothing; from then on it tells of each step as if MEASURE had an answer */
     MEASURE = 5, /* as STEP, without an answer: the next step sees it */
+    NODE = 6,    /* nothing, or a request for the node, 32 bits -> `node_status`, head of the command */
     ANSWER = 0x80,
     REFUSED = 0xFF, /* -> one of the reasons below, 32 bits */
 };
@@ -48,7 +50,7 @@ typedef struct {
 } identity;
 
 static bool started;        /* in lock-step */
-static bool measured;       /* a measurement has arrived: nothing is decided before */
+static bool measured;       /* a measurement has arrived over the link: the bus counts no more */
 static int32_t requested;   /* by the last MEASURE */
 static bool answered;       /* there is an answer to the step `last_sequence` */
 static uint8_t last_sequence;
@@ -154,6 +156,7 @@ static void measure(const link_frame *frame) {
 /* a step of the program's own timer */
 static void tick(void) {
     if (!measured) {
+        node_step();
         return;
     }
     last_answer = control_step(requested, RACKBMS_CONFIG_PERIOD_US * 1e-6f, RACKBMS_CONFIG_PERIOD_US / 1000u);
@@ -170,7 +173,22 @@ static void run(void) {
         control_start(soc, deviation);
     }
     started = false;
+    measured = false;
     control_run();
+    node_start();
+}
+
+static void node(const link_frame *frame) {
+    int32_t request;
+    if (frame->length == sizeof request) {
+        memcpy(&request, frame->content, sizeof request);
+        node_ask(request);
+    } else if (frame->length) {
+        refuse(frame->sequence, WRONG_LENGTH);
+        return;
+    }
+    const node_status status = node_look(started || measured);
+    link_send(NODE | ANSWER, frame->sequence, &status, sizeof status, control_command(), sizeof(rackbms_command_head));
 }
 
 static void dispatch(const link_frame *frame) {
@@ -191,6 +209,9 @@ static void dispatch(const link_frame *frame) {
     case MEASURE:
         measure(frame);
         break;
+    case NODE:
+        node(frame);
+        break;
     default:
         refuse(frame->sequence, NOT_KNOWN);
     }
@@ -198,7 +219,6 @@ static void dispatch(const link_frame *frame) {
 
 int main(void) {
     link_frame frame;
-    slcan_frame heard;
     board_init();
     board_watchdog_start(WATCHDOG_MS);
     slcan_start();
@@ -207,14 +227,12 @@ int main(void) {
     for (;;) {
         board_watchdog_feed();
         resident_poll();
-        if (link_receive(&frame)) {
-            dispatch(&frame);
-        } else if (slcan_poll(&heard)) {
-            resident_frame(&heard);
-        } else if (control_due) {
+        if (control_due) {
             control_due = false;
             tick();
-        } else {
+        } else if (link_receive(&frame)) {
+            dispatch(&frame);
+        } else if (!node_listen()) {
             board_wait(&control_due);
         }
     }

@@ -3,18 +3,11 @@
 #ifndef RESIDENT_H
 #define RESIDENT_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "control.h"
-#include "slcan.h"
 
 #ifdef BOARD_SLOT
 
 void resident_start(void);
-
-/* a frame has come; false where it is for somebody else */
-bool resident_frame(const slcan_frame *frame);
 
 /* to be called often; it may end in a new start */
 void resident_poll(void);
@@ -25,11 +18,6 @@ void resident_step(const control_answer *answer, float dt_s);
 #else
 
 static inline void resident_start(void) {
-}
-
-static inline bool resident_frame(const slcan_frame *frame) {
-    (void)frame;
-    return false;
 }
 
 static inline void resident_poll(void) {

@@ -60,6 +60,9 @@ bool board_can_send(const void *data, size_t size) {
 }
 
 uint32_t board_can_lost(void) { return lost; }
+bool board_receive(uint8_t *byte) { (void)byte; return false; }
+void board_send(const void *data, size_t size) { (void)data; (void)size; }
+void host_tick(void) { now_ms++; }
 void board_outputs(uint8_t asked) { contactors = asked; }
 void board_timer_start(void) { now_ms = 0; }
 uint32_t board_timer_ticks(void) { return now_ms * 1000; }

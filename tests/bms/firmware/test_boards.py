@@ -77,7 +77,7 @@ def test_the_same_bytes_in_another_folder(found: Baked, kernels: tuple[bytes, st
     assert first.config == found.record.bytes.tobytes()
     assert first.flash[:4] == (0x20000000 + 256 + 16384 + 1024).to_bytes(4, "little")  # the stack of handlers
     deepest = first.stack[boards.PROGRAM]
-    assert deepest.chain[:4] == ("start", "main", "control_step", "rackbms_step")
+    assert deepest.chain[:5] == ("start", "main", "node_step", "control_step", "rackbms_step")
     assert 4096 < deepest.size < 16384
 
 
