@@ -165,8 +165,14 @@ class UdsFlasher:
                 return
 
     def _read(self, what: int) -> bytes:
+        """What is asked for; once more where nothing comes, because the controller was about to start its program."""
+        from udsoncan.exceptions import TimeoutException
+
         with self._refusals():
-            found: bytes = self._client.read_data_by_identifier_first(what)
+            try:
+                found: bytes = self._client.read_data_by_identifier_first(what)
+            except TimeoutException:
+                found = self._client.read_data_by_identifier_first(what)
             return found
 
     @contextmanager

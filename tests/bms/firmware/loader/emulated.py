@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+
+import pytest
 
 from bms.core.machine_table import Request
 from bms.firmware import boards, keys, sign
@@ -14,7 +17,9 @@ from bms.firmware.identity import layouts_hash
 from bms.firmware.loader.flash_file import flash_file
 from hal.contract import Measurement
 from hal.engine.emulator import Emulator
-from hal.engine.frames import Kind, pack, question
+from hal.engine.frames import Identity, Kind, pack, question
+from hal.engine.remote import Remote
+from hal.errors import LinkError
 from hal.flash.can_bus import can_place
 from hal.flash.image import parse
 from hal.flash.uds import UdsFlasher
@@ -74,6 +79,7 @@ class Bench:
                 self.emulator.receive(0.0)
 
     def __enter__(self) -> Self:
+        hello(self.emulator)
         self._line = os.open(self.emulator.port, os.O_RDWR | os.O_NOCTTY)  # QEMU looks but once a second who opens it
         self._thread = threading.Thread(target=self.measure)
         self._thread.start()
@@ -86,6 +92,15 @@ class Bench:
         if self._line >= 0:
             os.close(self._line)
             self._line = -1
+
+
+def hello(emulator: Emulator) -> Identity:
+    """What the program says over the link, as soon as the boot loader has started it."""
+    emulator.answer_s = 0.2
+    for _ in range(100):
+        with contextlib.suppress(LinkError):
+            return Remote(emulator).hello()
+    pytest.fail("the program does not start")
 
 
 def bench(workshop: Workshop, flash: Path) -> Bench:
