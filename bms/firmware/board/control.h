@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "board.h" /* `control_millisecond` is what its timer calls */
 #include "rackbms_config.h"
 
 /* the answer to a measurement; the command's record follows it on the link */
