@@ -82,7 +82,9 @@ class Emulator:
                 *(_SECOND if shift is None else ("-icount", f"shift={shift}")),
             )  # fmt: skip
             with (self._folder / "said").open("wb") as said:
-                self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+                self._process = subprocess.Popen(  # of another session: Ctrl-C is for this process, which then ends it
+                    words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+                )
             deadline = time.monotonic() + START_S
             listening.settimeout(0.1)
             while self._socket is None:

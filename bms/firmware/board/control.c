@@ -21,7 +21,7 @@ static uint32_t steps;
 /* what the timer's interrupt looks at */
 static volatile bool running, stepping, overrun;
 static volatile uint32_t step_ms, limit_ms, since_ms; /* in this step, at most; since the last one was due */
-static volatile uint32_t passed_ms;
+static volatile uint32_t now_ms;
 volatile bool control_due;
 
 static uint8_t *config(void) {
@@ -93,15 +93,15 @@ control_answer control_step(int32_t request, float dt_s, uint32_t budget_ms) {
     return answer;
 }
 
-void control_millisecond(void) {
-    passed_ms++;
+void control_millisecond(uint32_t passed_ms) {
+    now_ms += passed_ms;
     if (stepping && ++step_ms >= limit_ms) {
         overrun = true;
         board_outputs(0);
     }
-    since_ms++;
+    since_ms += passed_ms;
     if (running && since_ms >= PERIOD_MS) {
-        since_ms = 0;
+        since_ms %= PERIOD_MS;
         control_due = true;
     } else if (!running && since_ms >= SILENCE_MS) {
         board_outputs(0); /* nobody asks any more */
@@ -126,7 +126,7 @@ uint32_t control_steps(void) {
 }
 
 uint32_t control_now_ms(void) {
-    return passed_ms;
+    return now_ms;
 }
 
 uint8_t *control_measurement(void) {

@@ -85,12 +85,10 @@ uint32_t board_timer_ticks(void) {
     return timer_start - TIMER_VALUE;
 }
 
-/* an emulator that has to wait for its turn leaves interrupts out: the timer knows how many */
 void board_millisecond(void) {
-    while (board_timer_ticks() - told >= TICKS_A_MS) {
-        told += TICKS_A_MS;
-        control_millisecond();
-    }
+    const uint32_t passed_ms = (board_timer_ticks() - told) / TICKS_A_MS;
+    told += passed_ms * TICKS_A_MS;
+    control_millisecond(passed_ms);
 }
 
 void board_watchdog_start(uint32_t time_ms) {

@@ -20,8 +20,8 @@ enum {
 
 static volatile uint32_t now_ms;
 
-void control_millisecond(void) {
-    now_ms++;
+void control_millisecond(uint32_t passed_ms) {
+    now_ms += passed_ms;
 }
 
 uint32_t program_steps(void) {

@@ -20,7 +20,7 @@ void board_timer_start(void) { now_ms = 0; starts++; }
 uint32_t board_timer_ticks(void) { return now_ms; }
 bool board_receive(uint8_t *byte) { (void)byte; return false; }
 void board_send(const void *data, size_t size) { (void)data; (void)size; }
-static void pass(int ms) { while (ms--) { now_ms++; control_millisecond(); } }
+static void pass(int ms) { while (ms--) { now_ms++; control_millisecond(1); } }
 void rackbms_init(uint8_t *c, int64_t n, uint8_t *s, int64_t m, float *a, int64_t na, float *b, int64_t nb) {
     (void)c; (void)n; (void)s; (void)m; (void)a; (void)na; (void)b; (void)nb;
 }
@@ -58,6 +58,11 @@ int main(void) {
     step(10, 1000);
     due(989);
     due(1);
+    control_millisecond(2500); /* the emulator had to wait: two periods and a half at once */
+    printf("due %d\\n", control_due);
+    control_due = false;
+    due(499);
+    due(1);
     control_hold();
     due(5000);
     return 0;
@@ -76,6 +81,9 @@ steps 1, 5 starts of the timer
 due 0 lamps 3
 due 1 lamps 3
 5 0 10 3 1 7
+due 0 lamps 3
+due 1 lamps 3
+due 1
 due 0 lamps 3
 due 1 lamps 3
 due 0 lamps 0
