@@ -98,7 +98,7 @@ def test_a_board_gets_a_program(arm: None, tmp_path: Path) -> None:
     assert names >= {"firmware.elf", "firmware.bin", "config.bin", OBJECT, HEADER, REPORT}
     text = (tmp_path / REPORT).read_text()
     assert "whole firmware, in RAM" in text
-    assert "start > main > control_step > rackbms_step" in text
+    assert "start > main > node_step > control_step > rackbms_step" in text
 
 
 def test_a_board_with_a_boot_loader_gets_that_and_a_program_for_each_slot(arm: None, tmp_path: Path) -> None:

@@ -54,11 +54,12 @@ class Workshop:
 
 @dataclass
 class Bench:
-    """A board in an emulator. A thread measures its rack ten times a second over the link, unless it is `silent`: then that is free."""
+    """A board in an emulator. A thread measures its rack ten times a second over the link, unless it is `silent`."""
 
     emulator: Emulator
     record: Measurement
     silent: bool = False
+    link: threading.Lock = field(default_factory=threading.Lock)
     _ending: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -68,18 +69,32 @@ class Bench:
     def flasher(self, key: Path | None = None) -> UdsFlasher:
         return UdsFlasher(can_place(parse_url(self.url)), None if key is None else keys.private_key(key).sign)
 
+    def hello(self) -> Identity:
+        """What the program says over the link, as soon as the boot loader has started it."""
+        self.emulator.answer_s = 0.2
+        for _ in range(100):
+            with contextlib.suppress(LinkError), self.link:
+                return Remote(self.emulator).hello()
+        pytest.fail("the program does not start")
+
+    def crash(self) -> None:
+        """Let the program run into an instruction that is none."""
+        with self.link:
+            self.emulator.send(pack(CRASH, 0))
+
     def measure(self) -> None:
         head = self.record.head
         while not self._ending.wait(0.1):
             head["time_s"] += 0.1
             head["sequence"] += 1
-            if not self.silent:
-                frame = question(Request.OPEN, 0.0, 0, None, self.record.bytes)
-                self.emulator.send(pack(Kind.MEASURE, 0, frame))
+            with self.link:  # what the board says has to be read, or else it waits
+                if not self.silent:
+                    frame = question(Request.OPEN, 0.0, 0, None, self.record.bytes)
+                    self.emulator.send(pack(Kind.MEASURE, 0, frame))
                 self.emulator.receive(0.0)
 
     def __enter__(self) -> Self:
-        hello(self.emulator)
+        self.hello()
         self._line = os.open(self.emulator.port, os.O_RDWR | os.O_NOCTTY)  # QEMU looks but once a second who opens it
         self._thread = threading.Thread(target=self.measure)
         self._thread.start()
@@ -92,15 +107,6 @@ class Bench:
         if self._line >= 0:
             os.close(self._line)
             self._line = -1
-
-
-def hello(emulator: Emulator) -> Identity:
-    """What the program says over the link, as soon as the boot loader has started it."""
-    emulator.answer_s = 0.2
-    for _ in range(100):
-        with contextlib.suppress(LinkError):
-            return Remote(emulator).hello()
-    pytest.fail("the program does not start")
 
 
 def bench(workshop: Workshop, flash: Path) -> Bench:

@@ -12,13 +12,12 @@ from can.interfaces import slcan
 
 from bms.cli import main
 from bms.firmware.loader.flash_file import flash_file
-from hal.engine.frames import pack
 from hal.engine.remote import Remote
 from hal.errors import LinkError
 from hal.flash import answers
 from hal.flash.answers import State
 from hal.flash.image import Version
-from tests.bms.firmware.loader.emulated import BOARD, CRASH, Bench, Workshop, bench, hello, nearly_there, new_flash
+from tests.bms.firmware.loader.emulated import BOARD, Bench, Workshop, bench, nearly_there, new_flash
 
 CRASH_DATA = 0xFD01  # of service 0x22
 UNDEFINED_INSTRUCTION = 6, 0x10000  # exception and status
@@ -124,15 +123,14 @@ def test_nothing_is_flashed_while_a_contactor_is_closed(workshop: Workshop, boar
 
 def test_a_crash_is_kept_and_flashers_get_more_time(board: Bench) -> None:
     board.silent = True
-    board.emulator.send(pack(CRASH, 0))
+    board.crash()
     with board.flasher() as flasher:
-        board.emulator.answer_s = 0.1
-        with pytest.raises(LinkError):  # the boot loader listens still
+        with board.link, pytest.raises(LinkError):  # the boot loader listens still
             Remote(board.emulator).hello()
         words = flasher._read(CRASH_DATA)
         assert flasher.state().version == Version(2, 0, 0)
     assert (int.from_bytes(words[4:8], "big"), int.from_bytes(words[16:20], "big")) == UNDEFINED_INSTRUCTION
-    crash = hello(board.emulator).crash
+    crash = board.hello().crash
     assert crash is not None
     assert (crash.cause, crash.status) == UNDEFINED_INSTRUCTION
 
@@ -164,8 +162,8 @@ def test_an_image_that_fails_while_it_is_awaited_is_told(
     def and_crash(place: object, ask: Callable[[], State]) -> State:
         found = back(place, ask)
         assert found.trial == 0
-        hello(board.emulator)
-        board.emulator.send(pack(CRASH, 0))
+        board.hello()
+        board.crash()
         return found
 
     board.silent = True
