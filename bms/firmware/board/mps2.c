@@ -72,6 +72,8 @@ void board_outputs(uint8_t contactors) {
 
 void board_timer_start(void) {
     SYSTICK_CTRL = 0;
+    SCB_ICSR = 1u << 25; /* what is pending counts no more */
+    __asm__ volatile("dsb\nisb" ::: "memory");
     TIMER_LOAD = 0xFFFFFFFFu;
     TIMER_CTRL = 0x82; /* on, 32 bits */
     timer_start = TIMER_VALUE;

@@ -163,7 +163,7 @@ SPOILT = ("no", "no", "no", "lost", "bit", "crc", "short", "twice", "other", "co
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(SPOILT), min_size=1, max_size=40), st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_same_measurement_from_the_same_frames(library: Path, seed: int, spoilt: list[str], rounds: int) -> None:
     pair, rng = Pair(library), np.random.default_rng(seed)
     pair.clock.time_s = 1.0
@@ -232,7 +232,7 @@ commands = st.fixed_dictionaries(
 
 
 @given(st.lists(commands, min_size=1, max_size=5), st.integers(0, 2**32 - 1), st.sampled_from([1, 1, 1, 2]))
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_same_frames_of_the_same_command(library: Path, told: list[dict[str, float]], seed: int, most: int) -> None:
     pair, rng, command = Pair(library), np.random.default_rng(seed), Command(*SIZE)
     for one in told:

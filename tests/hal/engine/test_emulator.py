@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,15 @@ def test_its_memory_is_seen_where_it_is(idle: Emulator) -> None:
         for address, size in ((STORE - 1, 4), (STORE, STORE_BYTES + 1)):
             with pytest.raises(LinkError, match="are not in the memory that can be seen"):
                 idle.memory(address, size)
+
+
+def test_a_machine_on_a_bus_has_a_second_port_and_ends_with_us_alone(idle: Emulator) -> None:
+    with idle, pytest.raises(LinkError, match="has no second serial port"):
+        _ = idle.port
+    with Emulator(QEMU, MACHINE, LOOP, STORE, shift=None) as live:
+        assert Path(live.port).is_char_device()
+        assert live._process is not None
+        assert os.getsid(live._process.pid) != os.getsid(0), "Ctrl-C would end it first"
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed: util-linux")
