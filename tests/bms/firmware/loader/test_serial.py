@@ -14,15 +14,18 @@ import pytest
 
 pytest.importorskip("smpclient", reason="pip install 'rackbms[firmware]'")
 
+from bms.cli import main
 from bms.firmware import sign
+from bms.firmware.boards import BOARDS
 from bms.firmware.boot.host import NO_SLOT, Event, Record
 from bms.firmware.identity import layouts_hash
+from bms.firmware.keys import public_key
+from bms.firmware.loader import made
 from bms.firmware.loader.flash_file import flash_file
 from hal.engine.emulator import Emulator
 from hal.errors import LinkError
 from hal.flash import answers
 from hal.flash.smp import SerialPlace, SmpFlasher
-from tests.bms.firmware.loader.emulated import BOARD, Workshop
 
 HEADER = 512
 STILL = bytes.fromhex("fee7fee7")  # two instructions of Thumb that jump to themselves
@@ -53,28 +56,32 @@ def line(emulator: Emulator) -> Iterator[str]:
         os.close(other)
 
 
+@pytest.mark.parametrize("name", list(BOARDS))
 def test_the_first_image_comes_over_the_line(
-    workshop: Workshop, qemu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, arm: None, qemu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flash, start = tmp_path / "flash", BOARD.slots[0] + HEADER
-    assert flash_file(flash, BOARD)
+    board, key, flash = BOARDS[name], tmp_path / "fleet.pem", tmp_path / "flash"
+    assert main(["keygen", str(key)]) == 0
+    loader = made.link(name, public_key(key), public_key(key)).elf
+    start = board.slots[0] + HEADER
+    assert flash_file(flash, board)
     program = (0x20001000).to_bytes(4, "little") + (start + 8 | 1).to_bytes(4, "little") + STILL
     image = sign.signed(
         program,
-        workshop.key,
+        key,
         version="1.0.0",
         counter=1,
-        board=BOARD.machine,
+        board=board.machine,
         config=bytes(8),
         layouts=layouts_hash(),
-        address=BOARD.slots[0],
+        address=board.slots[0],
     )
     monkeypatch.setattr(answers, "BACK_S", 0.0)
-    with Emulator(BOARD.emulator, BOARD.machine, workshop.loader, BOARD.store, None, flash) as emulator:
+    with Emulator(board.emulator, board.machine, loader, board.store, None, flash) as emulator:
         with line(emulator) as device, SmpFlasher(SerialPlace(device)) as flasher:
             assert flasher.state().running is None
             with pytest.raises(LinkError, match="took the image"):  # a program that only stands still answers nobody
                 flasher.flash(image)
-        raw = emulator.memory(BOARD.records[0], 128).tobytes()
+        raw = emulator.memory(board.records[0], 128).tobytes()
     record = Record.from_buffer_copy(raw)
     assert (record.active, record.trial, record.tries, record.event) == (NO_SLOT, 0, 1, Event.TRIED)
