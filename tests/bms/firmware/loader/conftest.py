@@ -22,7 +22,7 @@ from tests.bms.firmware.loader.emulated import CRASH, Workshop
 @pytest.fixture(scope="session")
 def configuration(arm: None, tmp_path_factory: pytest.TempPathFactory) -> Baked:
     path = tmp_path_factory.mktemp("rack") / "small.toml"
-    path.write_text('format = 1\n[rack]\ncell = "lfp_280"\nn_series = 16\n')
+    path.write_text('format = 1\n[rack]\ncell = "lfp_280"\nn_series = 16\n[timing]\nperiod_s = 0.2\n')
     return baked(str(path), 4)
 
 
