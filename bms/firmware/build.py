@@ -24,6 +24,7 @@ from bms.core.step import STATUS_FAULT
 from bms.firmware import boards, processes, report
 from bms.firmware.baked import LAYOUTS, Baked, baked, config_header, config_source
 from bms.firmware.header import header, layouts_digest, processor_notes
+from bms.firmware.loader import made as loader
 from hal.codec.jit import PROGRAM as CODEC
 from hal.contract import Constraint, Contactor, Flow, Quality, RackState, Severity, Shuttle
 from hal.engine import Program
@@ -84,6 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sensors", metavar="N", type=int, help="temperature sensors of that rack (default: one for eight cells)"
     )
+    parser.add_argument(
+        "--boot",
+        metavar="KEY.pub",
+        type=Path,
+        help="for a board: also its boot loader, which takes images signed by this key, and a program for each slot",
+    )
+    parser.add_argument(
+        "--access", metavar="KEY.pub", type=Path, help="key of whoever may send images to it (default: that of --boot)"
+    )
     parser.add_argument("--twin", action="store_true", help=f"also make {TWIN}, for sim: racks without a compiler")
 
 
@@ -93,14 +103,28 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--twin is a library for this computer: use it with --target {HOST}")
     if args.sensors is not None and args.config is None:
         raise ConfigError("--sensors belongs to a configuration: give --config, too")
+    keys = _keys(args)
     found = baked(args.config, args.sensors) if args.config is not None else None
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"-o {args.output}: cannot be made: {error.strerror}") from error
-    for path in _host(args.output, args.twin, found) if args.target == HOST else _image(args, found):
+    for path in _host(args.output, args.twin, found) if args.target == HOST else _image(args, found, keys):
         print(path)
     return GOOD
+
+
+def _keys(args: argparse.Namespace) -> tuple[bytes, bytes] | None:
+    """Keys of a boot loader: of whoever may sign, and of whoever may send."""
+    if args.boot is None:
+        if args.access is not None:
+            raise ConfigError("--access belongs to a boot loader: give --boot, too")
+        return None
+    if args.target not in boards.BOARDS:
+        raise ConfigError(f"--boot: there is no board for {args.target} (there are: {', '.join(boards.BOARDS)})")
+    from bms.firmware.keys import public_key
+
+    return public_key(args.boot), public_key(args.access or args.boot)
 
 
 def _host(folder: Path, twin: bool, found: Baked | None) -> Iterator[Path]:
@@ -115,7 +139,7 @@ def _host(folder: Path, twin: bool, found: Baked | None) -> Iterator[Path]:
         yield link(folder / TWIN, (PROGRAM,))
 
 
-def _image(args: argparse.Namespace, found: Baked | None) -> Iterator[Path]:
+def _image(args: argparse.Namespace, found: Baked | None, keys: tuple[bytes, bytes] | None) -> Iterator[Path]:
     """Make what a controller's processor uses; gives each file."""
     folder, target = args.output, args.target
     code, assembly = CORE.image(target)
@@ -135,6 +159,12 @@ def _image(args: argparse.Namespace, found: Baked | None) -> Iterator[Path]:
         yield _write(folder / "config.bin", made.config)
     elif found is not None and (elf := processes.link(target, code, rackbms_header(target), found)) is not None:
         yield _write(folder / "firmware.elf", elf)
+    if keys is not None:
+        yield _write(folder / "boot.elf", loader.link(target, *keys).elf)
+    if keys is not None and found is not None:
+        for slot, name in enumerate(boards.SLOTS):
+            program = boards.link(target, code, rackbms_header(target), found, slot)
+            yield _write(folder / f"slot-{name}.bin", program.flash)
     facts = report.Facts(
         target=target,
         processor=PROCESSORS[target],

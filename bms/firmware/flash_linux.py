@@ -6,6 +6,7 @@ import argparse
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bms.core.jit import PROGRAM as CORE
@@ -69,12 +70,15 @@ def _set_up(place: LinuxPlace, root: Path, board: str) -> None:
         slots_of(place.root).set_up(data, board, str(root))
 
 
-def _wanted(image: Path | None, repo: str | None) -> tuple[str, Source] | None:
+def _wanted(bundles: Sequence[Path], repo: str | None) -> tuple[str, Source] | None:
     """The name of a bundle, and where it is. Without `repo` the path of a bundle in a repository tells both."""
-    if image is None:
+    if len(bundles) > 1:
+        raise ConfigError(f"{bundles[1]}: a Linux controller takes one bundle: leave out the others")
+    if not bundles:
         if repo is not None:
             raise ConfigError(f"--repo {repo}: which bundle of it? Give its name, such as rackbms-BOARD-1.2.3.tar")
         return None
+    (image,) = bundles
     match = _HASHED.fullmatch(image.name)
     name = match[1] if match else image.name
     if repo is not None:

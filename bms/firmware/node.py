@@ -15,7 +15,7 @@ import numpy as np
 
 from bms.core.jit import PROGRAM
 from bms.core.machine_table import Request
-from bms.firmware import boards
+from bms.firmware import boards, node_boot
 from bms.firmware.baked import Baked, baked
 from bms.firmware.build import rackbms_header
 from bms.firmware.inloop import agree
@@ -26,6 +26,9 @@ from hal.engine.emulator import Emulator
 from hal.engine.frames import Flag, Identity, NodeState, NodeStatus
 from hal.engine.remote import Remote
 from hal.errors import ConfigError
+from hal.links.can_link import CanAddress, parse_address
+from hal.registry import parse_url
+from hal.serve.bridge import Bridge
 
 DESCRIPTION = """\
 Start the firmware of a controller on an emulated board. It listens on a rack's CAN bus, behind a serial adapter that
@@ -39,6 +42,8 @@ examples:
   bms serve --rack sim:lfp_280 --can "can:slcan:/dev/pts/5"   ... and, in another terminal, a rack for it
   bms node --config my_rack.toml --sensors 12 --engine qemu:cortex-m4f
   bms node --request open                                  it measures, and leaves the contactors open
+  bms node --boot fleet.pub --flash flash.bin --image slot-a-signed.bin --request open
+                                                           a boot loader and what was flashed: docs/flashing.md
   slcand /dev/pts/5 can0                                   its bus as kernel CAN (Linux)
 
 Ends after --duration, or with Ctrl-C: the rack misses the heart-beat and opens. Configuration, cells and sensors must
@@ -49,6 +54,7 @@ GOOD, FAILED = 0, 1
 EVERY_S = 1.0
 INITIAL_STD = 0.05
 CELLS_PER_SENSOR = 4
+CONFIG, PERIOD = "lfp_280", "0.1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,14 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="CONFIG",
-        default="lfp_280",
-        help="a name of the package, or a .toml file (default: lfp_280)",
+        help=f"a name of the package, or a .toml file (default: {CONFIG})",
     )
     parser.add_argument(
         "--sensors", metavar="N", type=int, help="temperature sensors (default: one for four cells, as the twin has)"
     )
     parser.add_argument("--engine", metavar="qemu:BOARD", default="qemu:cortex-m7", help="default: %(default)s")
-    parser.add_argument("--period", metavar="TIME", default="0.1", help="time between two steps (default: 0.1)")
+    parser.add_argument("--period", metavar="TIME", help=f"time between two steps (default: {PERIOD})")
     parser.add_argument(
         "--request", metavar="WHAT", default="connect", help="what is asked of it: connect or open (default: connect)"
     )
@@ -73,6 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--duration", metavar="TIME", help="for example 90, 30min, 1h (default: until Ctrl-C)")
     parser.add_argument("--quiet", action="store_true", help="print the port alone")
+    parser.add_argument(
+        "--bus", metavar="URL", help="join its port to a bus that others are on: can:INTERFACE:CHANNEL?..."
+    )
+    node_boot.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,23 +94,60 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--request {args.request}: expected one of {', '.join(requests)}")
     if args.initial_soc is not None and not 0.0 <= args.initial_soc <= 1.0:
         raise ConfigError(f"--initial-soc {args.initial_soc:g}: expected 0..1")
-    period_s = seconds(args.period, "--period")
-    if not 0.001 <= period_s <= 10.0:
-        raise ConfigError(f"--period {args.period}: expected 1 ms to 10 s")
+    node_boot.check(args)
     duration_s = math.inf if args.duration is None else seconds(args.duration, "--duration")
-    found = replace(baked(args.config, args.sensors, CELLS_PER_SENSOR), period_s=period_s)
+    bus = None if args.bus is None else _bus(args.bus)
     stop = StopFlag()
-    with stop_on_signals(stop), node(found, board) as (emulator, remote, identity):
+    with stop_on_signals(stop), contextlib.ExitStack() as stack:
+        if args.boot is not None:
+            emulator = stack.enter_context(node_boot.booted(args, board))
+            stopped = _tell_port(args, emulator, bus, stack, stop)
+            watch = node_boot.Watch(emulator, requests[args.request], line, quiet=args.quiet)
+            watch.run(duration_s, stopped)
+            return GOOD
+        found = _baked(args)
+        emulator, remote, identity = stack.enter_context(node(found, board))
         if args.initial_soc is not None:
             tell_soc(remote, found.record.n_cells, args.initial_soc)
         remote.node(requests[args.request])
-        if args.quiet:
-            print(emulator.port, flush=True)
-        else:
+        if not args.quiet:
             print(f"{found.source}: {identity.n_cells} cells, {identity.n_sensors} temperature sensors")
-            print(f"SLCAN at {emulator.port}", flush=True)
-        crash = _watch(remote, identity, duration_s, lambda: bool(stop), quiet=args.quiet)
+        stopped = _tell_port(args, emulator, bus, stack, stop)
+        crash = _watch(remote, identity, duration_s, stopped, quiet=args.quiet)
     return FAILED if crash else GOOD
+
+
+def _baked(args: argparse.Namespace) -> Baked:
+    period_s = seconds(args.period or PERIOD, "--period")
+    if not 0.001 <= period_s <= 10.0:
+        raise ConfigError(f"--period {args.period}: expected 1 ms to 10 s")
+    return replace(baked(args.config or CONFIG, args.sensors, CELLS_PER_SENSOR), period_s=period_s)
+
+
+def _bus(text: str) -> CanAddress:
+    url = parse_url(text)
+    if url.scheme != "can":
+        raise ConfigError(f"--bus {text}: expected can:INTERFACE:CHANNEL")
+    return parse_address(url.address, url.query)
+
+
+def _tell_port(
+    args: argparse.Namespace, emulator: Emulator, bus: CanAddress | None, stack: contextlib.ExitStack, stop: StopFlag
+) -> Callable[[], bool]:
+    """Join the port to a bus where that is wanted, and print where it is; gives what tells whether to end."""
+    where = emulator.port
+    bridge = None
+    if bus is not None:
+        bridge = stack.enter_context(Bridge(CanAddress("the port", "slcan", emulator.port), bus))
+        where = f"{emulator.port}, joined to {bus}"
+    print(where if args.quiet else f"SLCAN at {where}", flush=True)
+
+    def stopped() -> bool:
+        if bridge is not None and not stop:
+            bridge.check()
+        return bool(stop)
+
+    return stopped
 
 
 @contextlib.contextmanager

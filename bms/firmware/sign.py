@@ -11,6 +11,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from bms.firmware.boards import BOARDS, SLOTS
 from bms.firmware.identity import config_hash, layouts_hash
 from bms.firmware.keys import private_key
 from hal.errors import ConfigError
@@ -39,9 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout-hash", metavar="HEX", type=_hash, help="hash of all layouts (default: this version's)"
     )
-    parser.add_argument(
-        "--address", metavar="A", type=_number, help="slot that the program is linked for (default: it runs in any)"
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--slot", choices=list(SLOTS), help="slot of a board of bms build --boot that the program is linked for"
     )
+    place.add_argument("--address", metavar="A", type=_number, help="its address, of another board (default: any slot)")
     parser.add_argument("--header-size", metavar="BYTES", type=_number, default=HEADER_SIZE, help="(default: 512)")
     parser.add_argument("-o", "--output", required=True, metavar="SIGNED.bin", type=Path, help="file for the image")
 
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         board=args.board,
         config=config,
         layouts=args.layout_hash or layouts_hash(),
-        address=args.address,
+        address=args.address if args.slot is None else slot_address(args.board, args.slot),
         header_size=args.header_size,
     )
     try:
@@ -86,6 +89,14 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.output}: cannot be written: {error.strerror}") from None
     print(f"{args.output}  {len(image)} bytes, version {args.version}, security counter {args.security_counter}")
     return GOOD
+
+
+def slot_address(board: str, slot: str) -> int:
+    """Where a slot of a board lies, by the name of the board in images. Raises `ConfigError`."""
+    known = {own.machine: own.slots for own in BOARDS.values()}
+    if board not in known:
+        raise ConfigError(f"--slot {slot}: where the slots of '{board}' are is not known; give --address")
+    return known[board][SLOTS.index(slot)]
 
 
 def signed(

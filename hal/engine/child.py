@@ -34,22 +34,24 @@ def installed(command: str, package: str) -> str:
 class Child:
     """The program `elf`, the content of a file, once `launch` has been called; used as a context manager.
 
-    `store`: address and size in bytes of the memory that is seen; it lies in the file `shared`.
+    `store`: address and size in bytes of the memory that is seen; it lies in the file `shared`,
+    which is `kept` where that is given, and stays.
     """
 
     answer_s = ANSWER_S
 
-    def __init__(self, name: str, elf: bytes, store: tuple[int, int]) -> None:
+    def __init__(self, name: str, elf: bytes, store: tuple[int, int], kept: Path | None = None) -> None:
         self.name = name
         self.store = store
         self._folder = Path(tempfile.mkdtemp(prefix="rackbms-"))
-        self.program, self.shared = self._folder / "program", self._folder / "memory"
+        self.program, self.shared = self._folder / "program", kept or self._folder / "memory"
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self.program.write_bytes(elf)
         self.program.chmod(0o700)
-        with self.shared.open("w+b") as file:
-            file.truncate(store[1])
+        with self.shared.open("w+b" if kept is None else "r+b") as file:
+            if kept is None:
+                file.truncate(store[1])
             self._memory = mmap.mmap(file.fileno(), store[1])
 
     def launch(self, words: Sequence[str], link: int | None = None) -> subprocess.Popen[bytes]:

@@ -14,6 +14,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from hal.engine.child import Child, installed
 from hal.errors import LinkError
@@ -42,15 +43,24 @@ class Emulator(Child):
 
     `store`: address of its large memory, which `memory` shows. `shift`: an instruction takes 2**shift nanoseconds;
     None: time is this computer's, and the second serial port is the pseudo-terminal `port`. `first`: the first serial
-    port as `-serial` of QEMU has it, and no link; else the link is this object's. Raises `ConfigError` where the
-    emulator is not installed, `LinkError` where it does not start.
+    port as `-serial` of QEMU has it, and no link; else the link is this object's. `kept`: a file of `STORE_BYTES` that
+    holds the large memory, before and afterwards; the link then goes over the port alone. Raises `ConfigError` where
+    the emulator is not installed, `LinkError` where it does not start.
     """
 
     def __init__(
-        self, command: str, machine: str, elf: bytes, store: int, shift: int | None = 1, first: str = ""
+        self,
+        command: str,
+        machine: str,
+        elf: bytes,
+        store: int,
+        shift: int | None = 1,
+        first: str = "",
+        kept: Path | None = None,
     ) -> None:
         program = installed(command, command)
-        super().__init__(f"{command} -M {machine}", elf, (store, STORE_BYTES))
+        super().__init__(f"{command} -M {machine}", elf, (store, STORE_BYTES), kept)
+        self._mail_is_used = kept is None
         self._numbers = self.memory(store + MAIL_AT, 20).view("<u4")
         words: Sequence[str] = (
             program, "-M", f"{machine},memory-backend=store", "-nographic", "-monitor", "none",
@@ -62,7 +72,8 @@ class Emulator(Child):
             if first:
                 self.launch((*words, "-serial", first, *self._rest))
             else:
-                self._numbers[_USED] = USED
+                if self._mail_is_used:
+                    self._numbers[_USED] = USED
                 self._connect(words)
         except BaseException:
             self.close()
@@ -85,6 +96,9 @@ class Emulator(Child):
 
     def send(self, data: bytes) -> None:
         """Send all of `data`."""
+        if not self._mail_is_used:
+            super().send(data)
+            return
         deadline = time.monotonic() + self.answer_s
         while data:
             left = int(self._numbers[_LEFT])
@@ -103,6 +117,8 @@ class Emulator(Child):
 
     def receive(self, timeout_s: float) -> bytes:
         """What has arrived; nothing after `timeout_s`."""
+        if not self._mail_is_used:
+            return super().receive(timeout_s)
         deadline = time.monotonic() + timeout_s
         while not (data := self._mail()):
             if not super().receive(max(0.0, deadline - time.monotonic())):

@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from hal.errors import LinkError, RackBmsError
 from hal.flash.image import HASH_BYTES, LONGEST_BOARD, Version
@@ -78,6 +78,11 @@ class State:
     layouts: bytes
     board: str
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether the image that runs has proved itself."""
+        return self.running is not None and self.running == self.active
+
     def told(self) -> str:
         """In one line."""
         if self.running is None:
@@ -112,6 +117,53 @@ def state(raw: bytes, version: bytes) -> State:
         layouts=layouts,
         board=board.rstrip(b"\0").decode("ascii", "backslashreplace"),
     )
+
+
+class Standing(Protocol):
+    """What runs, as every way to ask a controller tells it."""
+
+    @property
+    def version(self) -> Version | None:
+        """Version of the image that runs, None without one."""
+        ...
+
+    @property
+    def running(self) -> int | None:
+        """Its slot."""
+        ...
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it has proved itself."""
+        ...
+
+    def told(self) -> str:
+        """In one line."""
+        ...
+
+
+S = TypeVar("S", bound=Standing)
+
+
+def wait_until_settled(ask: Callable[[], S], before: int | None, wait_s: float, tell: Callable[[float], None]) -> S:
+    """Ask again and again, until the image that was flashed is confirmed, or the one of slot `before` runs again.
+
+    Gives what runs then, or after `wait_s`. `tell` is told after how many seconds it is still on trial. Raises
+    `LinkError` where the controller is silent to the end.
+    """
+    start_s = time.monotonic()
+    while True:
+        spent_s = time.monotonic() - start_s
+        try:
+            found = ask()
+        except LinkError:  # it starts again, perhaps
+            if spent_s >= wait_s:
+                raise
+        else:
+            if found.confirmed or found.running in (None, before) or spent_s >= wait_s:
+                return found
+        tell(spent_s)
+        time.sleep(PAUSE_S)
 
 
 def wait_until_back(place: object, ask: Callable[[], T]) -> T:

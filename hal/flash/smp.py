@@ -94,6 +94,10 @@ class SmpFlasher:
 
         return _state(self._ask(ImageStatesRead(), ANSWER_S).images)
 
+    def free_address(self) -> int | None:
+        """Address of the slot that is free: SMP does not tell it."""
+        return None
+
     def flash(self, image: bytes, progress: Progress = lambda done, size: None) -> SmpState:
         """Bring an image onto the controller; gives what runs afterwards. `progress` is told bytes done and of all.
 

@@ -15,7 +15,7 @@ from hal.flash import answers
 from hal.flash.answers import VERDICTS, Progress, Refused, State
 from hal.flash.can_bus import CanPlace, Frames
 
-VERSION, STATE = 0xF195, 0xFD00  # data of 0x22
+VERSION, STATE, SLOTS = 0xF195, 0xFD00, 0xFD02  # data of 0x22
 SUMS, CHECK = 0x0210, 0xFF01  # routines of 0x31
 PROGRAMMING, HARD_RESET = 2, 1
 SUMS_AT_ONCE = 32
@@ -90,6 +90,13 @@ class UdsFlasher:
         """What runs now. Raises `LinkError`."""
         return answers.state(self._read(STATE), self._read(VERSION))
 
+    def free_address(self) -> int:
+        """Address of the slot that is free. Raises `Refused` without one, and `LinkError`."""
+        free = self.state().free
+        if free is None:
+            raise Refused(f"{self.place}: {ON_TRIAL}")
+        return int.from_bytes(self._read(SLOTS)[4 * free : 4 * free + 4], "big")
+
     def flash(self, image: bytes, progress: Progress = lambda done, size: None) -> State:
         """Bring an image onto the controller; gives what runs afterwards.
 
@@ -158,8 +165,14 @@ class UdsFlasher:
                 return
 
     def _read(self, what: int) -> bytes:
+        """What is asked for; once more where nothing comes, because the controller was about to start its program."""
+        from udsoncan.exceptions import TimeoutException
+
         with self._refusals():
-            found: bytes = self._client.read_data_by_identifier_first(what)
+            try:
+                found: bytes = self._client.read_data_by_identifier_first(what)
+            except TimeoutException:
+                found = self._client.read_data_by_identifier_first(what)
             return found
 
     @contextmanager

@@ -15,8 +15,10 @@ void board_init(void);
 /* drive the contactors: bits of RACKBMS_CONTACTOR_..., 0 opens all of them; may be called at any time */
 void board_outputs(uint8_t contactors);
 
-/* call `control_millisecond` every millisecond from now on */
+/* call `control_millisecond`, which is the program's, every millisecond from now on; `passed_ms` are more where interrupts
+ * were left out, as by an emulator that waits for its turn: its program has waited as well */
 void board_timer_start(void);
+void control_millisecond(uint32_t passed_ms);
 
 /* time since `board_timer_start` */
 uint32_t board_timer_ticks(void);

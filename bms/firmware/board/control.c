@@ -5,6 +5,7 @@
 
 #include "board.h"
 #include "link.h"
+#include "resident.h"
 
 #define RECORD __attribute__((section(".records"), aligned(64))) static uint8_t
 
@@ -20,6 +21,7 @@ static uint32_t steps;
 /* what the timer's interrupt looks at */
 static volatile bool running, stepping, overrun;
 static volatile uint32_t step_ms, limit_ms, since_ms; /* in this step, at most; since the last one was due */
+static volatile uint32_t now_ms;
 volatile bool control_due;
 
 static uint8_t *config(void) {
@@ -87,10 +89,12 @@ control_answer control_step(int32_t request, float dt_s, uint32_t budget_ms) {
         answer.flags |= CONTROL_OVERRUN;
     }
     board_outputs(((const rackbms_command_head *)(const void *)command)->contactors);
+    resident_step(&answer, dt_s);
     return answer;
 }
 
 void control_millisecond(uint32_t passed_ms) {
+    now_ms += passed_ms;
     if (stepping && ++step_ms >= limit_ms) {
         overrun = true;
         board_outputs(0);
@@ -139,6 +143,10 @@ uint8_t *control_record(uint32_t which, uint32_t *size) {
         *size = 0;
         return NULL;
     }
+}
+
+uint32_t control_now_ms(void) {
+    return now_ms;
 }
 
 uint8_t *control_measurement(void) {

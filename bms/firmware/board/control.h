@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "board.h" /* `control_millisecond` is what its timer calls */
 #include "rackbms_config.h"
 
 /* the answer to a measurement; the command's record follows it on the link */
@@ -32,16 +33,14 @@ void control_run(void);
 void control_hold(void);
 extern volatile bool control_due;
 
-/* Called by the timer's interrupt, every millisecond; `passed_ms` are more where interrupts were left out, as by an
- * emulator that waits for its turn. Its program has waited as well, so that a step's budget counts interrupts. */
-void control_millisecond(uint32_t passed_ms);
-
 /* control steps since the start */
 uint32_t control_steps(void);
 
 /* a record by its number, with its size; NULL for one that is not there */
 enum { CONTROL_CONFIG = 0, CONTROL_STATE = 1, CONTROL_MEASUREMENT = 2, CONTROL_COMMAND = 3 };
 uint8_t *control_record(uint32_t which, uint32_t *size);
+/* milliseconds, as the timer counts them */
+uint32_t control_now_ms(void);
 
 uint8_t *control_measurement(void); /* to be filled between steps */
 const uint8_t *control_command(void);

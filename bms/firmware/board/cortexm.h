@@ -2,6 +2,7 @@
 #ifndef CORTEXM_H
 #define CORTEXM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
@@ -28,8 +29,24 @@ typedef struct {
 /* the record of the last crash; `cause` is 0 without one */
 crash_record crash_last(void);
 
+/* whether it has happened since this was asked last */
+bool crash_is_new(void);
+
 /* forget it */
 void crash_forget(void);
+
+/* remembers over a reset that somebody has the CAN port open, who does not notice that one */
+bool channel_was_open(void);
+void channel_is_open(bool open);
+
+/* the outputs are safe, and the whole system starts again */
+__attribute__((noreturn)) void processor_restart(void);
+
+/* leaves this program for one that begins with the table `vectors`, and finds the processor as after a reset */
+__attribute__((noreturn)) void processor_enter(const uint32_t *vectors);
+
+/* whether the flash that holds programs can be written; it cannot at the start */
+void memory_lock(bool locked);
 
 /* of the program: how many steps it has made, for the record; and where it begins, never to return */
 uint32_t program_steps(void);

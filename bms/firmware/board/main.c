@@ -12,6 +12,7 @@
 #include "link.h"
 #include "node.h"
 #include "peek.h"
+#include "resident.h"
 
 #define PROTOCOL 2u
 #define WATCHDOG_MS 20000u /* longer than any budget of a step: it is for a program that does not come back at all */
@@ -234,9 +235,11 @@ int main(void) {
     board_init();
     board_watchdog_start(WATCHDOG_MS);
     slcan_start();
+    resident_start();
     run();
     for (;;) {
         board_watchdog_feed();
+        resident_poll();
         if (control_due) {
             control_due = false;
             tick();

@@ -1,10 +1,12 @@
-/* The three functions of memory that compilers take for granted, so that no C library is needed. */
+/* The functions of memory and text that compilers take for granted, so that no C library is needed. */
 #include <stddef.h>
 #include <stdint.h>
 
 void *memcpy(void *restrict to, const void *restrict from, size_t size);
 void *memmove(void *to, const void *from, size_t size);
 void *memset(void *to, int value, size_t size);
+int memcmp(const void *one, const void *other, size_t size);
+size_t strlen(const char *text);
 
 static int aligned(uintptr_t address) {
     return address % sizeof(uint32_t) == 0;
@@ -55,4 +57,22 @@ void *memset(void *to, int value, size_t size) {
         *target++ = (uint8_t)value;
     }
     return to;
+}
+
+int memcmp(const void *one, const void *other, size_t size) {
+    const uint8_t *a = one, *b = other;
+    for (; size; size--, a++, b++) {
+        if (*a != *b) {
+            return *a < *b ? -1 : 1;
+        }
+    }
+    return 0;
+}
+
+size_t strlen(const char *text) {
+    size_t size = 0;
+    while (text[size]) {
+        size++;
+    }
+    return size;
 }

@@ -4,7 +4,6 @@
  * application notes AN386 and AN500 for addresses. The contactors are the eight lamps of the board.
  */
 #include "board.h"
-#include "control.h"
 #include "cortexm.h"
 #include "mail.h"
 

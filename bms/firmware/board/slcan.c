@@ -20,6 +20,10 @@ void slcan_start(void) {
     counts = (slcan_counts){0};
 }
 
+void slcan_resume(void) {
+    channel = OPEN;
+}
+
 static void say(const char *text, uint32_t size) {
     (void)board_can_send(text, size); /* an answer that finds no room is one that nobody reads */
 }

@@ -32,6 +32,9 @@ typedef struct {
 /* the channel is closed, and all counts are 0 */
 void slcan_start(void);
 
+/* the channel is open, for somebody who opened it before the processor started again, and did not notice that */
+void slcan_resume(void);
+
 /* takes what has arrived, and answers it; true with a frame, after which more may be there */
 bool slcan_poll(slcan_frame *frame);
 

@@ -92,7 +92,7 @@ static void put(cbor_writer *to, const void *bytes, size_t size) {
     }
 }
 
-static void start(cbor_writer *to, uint8_t kind, uint32_t value) {
+static void put_head(cbor_writer *to, uint8_t kind, uint32_t value) {
     const uint8_t bytes[5] = {(uint8_t)(kind << 5 | 26), (uint8_t)(value >> 24), (uint8_t)(value >> 16),
                               (uint8_t)(value >> 8), (uint8_t)value};
     if (value < 24) {
@@ -104,27 +104,27 @@ static void start(cbor_writer *to, uint8_t kind, uint32_t value) {
 }
 
 void cbor_map(cbor_writer *to, uint32_t pairs) {
-    start(to, MAP, pairs);
+    put_head(to, MAP, pairs);
 }
 
 void cbor_array(cbor_writer *to, uint32_t items) {
-    start(to, ARRAY, items);
+    put_head(to, ARRAY, items);
 }
 
 void cbor_number(cbor_writer *to, uint32_t value) {
-    start(to, NUMBER, value);
+    put_head(to, NUMBER, value);
 }
 
 void cbor_flag(cbor_writer *to, bool value) {
-    start(to, SIMPLE, value ? TRUE : FALSE);
+    put_head(to, SIMPLE, value ? TRUE : FALSE);
 }
 
 void cbor_bytes(cbor_writer *to, const void *bytes, uint32_t size) {
-    start(to, BYTES, size);
+    put_head(to, BYTES, size);
     put(to, bytes, size);
 }
 
 void cbor_text(cbor_writer *to, const char *text) {
-    start(to, TEXT, (uint32_t)strlen(text));
+    put_head(to, TEXT, (uint32_t)strlen(text));
     put(to, text, strlen(text));
 }

@@ -250,7 +250,7 @@ static bool parameters(void) {
     return true;
 }
 
-static bool reset(void) {
+static bool restart(void) {
     if (!uds_port_contactors_open()) {
         return refuse(BAD_STATE, contactors);
     }
@@ -267,7 +267,7 @@ static bool serve(uint32_t group, uint32_t id, uint32_t operation, const uint8_t
         return parameters();
     }
     if (group == OS && id == RESET && operation == WRITE) {
-        return reset();
+        return restart();
     }
     if (group == IMAGES && id == STATE) {
         return operation == READ ? images() : test(map, size);
@@ -311,7 +311,7 @@ static void message(const uint8_t *asked, size_t size) {
     smp.writer = (cbor_writer){answer + HEAD, 0, SMP_BUFFER - HEAD - CRC};
     serve(half_at(asked + 4), asked[7], operation, asked + HEAD, size - HEAD);
     memcpy(answer, asked, HEAD);
-    answer[0] = (uint8_t)((asked[0] & ~7) | (operation + 1));
+    answer[0] = (uint8_t)((asked[0] & 0xF8u) | (operation + 1));
     put_half(answer + 2, (uint32_t)smp.writer.size);
     const size_t whole = HEAD + smp.writer.size;
     put_half(answer + whole, crc_of(answer, whole));
@@ -387,4 +387,8 @@ void smp_byte(uint8_t byte) {
     } else if (byte != '\r' && smp.in_line < sizeof smp.line) {
         smp.line[smp.in_line++] = byte; /* a line that is too long ends in a sum that does not fit */
     }
+}
+
+bool smp_is_in_use(void) {
+    return smp.loading;
 }

@@ -6,6 +6,7 @@
 #ifndef SMP_H
 #define SMP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,5 +22,8 @@ void smp_start(uint32_t running);
 
 /* a byte has come; an answer is sent from here */
 void smp_byte(uint8_t byte);
+
+/* whether an image is coming in: the boot loader waits for the rest */
+bool smp_is_in_use(void);
 
 #endif

@@ -9,7 +9,7 @@
 #include "update.h"
 
 enum { DEFAULT_SESSION = 1, PROGRAMMING_SESSION = 2, EXTENDED_SESSION = 3 };
-enum { POSITIVE = 0x40, NEGATIVE = 0x7F, QUIET = 0x80 };
+enum { POSITIVE = 0x40, NEGATIVE = 0x7F, QUIET = 0x80, SUBFUNCTION = 0x7F };
 
 /* announced by 0x10: an answer, or "pending", within 50 ms, and the answer within 5 s of it, in units of 10 ms */
 enum { P2_MS = 50, P2_STAR_10MS = 500 };
@@ -114,7 +114,7 @@ static uint8_t forbidden(void) {
  * negative response. */
 
 static uint8_t session(const uint8_t *asked, size_t size) {
-    const uint8_t to = size == 1 ? asked[0] & ~QUIET : 0;
+    const uint8_t to = size == 1 ? asked[0] & SUBFUNCTION : 0;
     if (size != 1) {
         return WRONG_LENGTH;
     }
@@ -131,12 +131,12 @@ static uint8_t session(const uint8_t *asked, size_t size) {
     return 0;
 }
 
-static uint8_t reset(const uint8_t *asked, size_t size) {
+static uint8_t restart(const uint8_t *asked, size_t size) {
     const uint8_t no = forbidden();
     if (size != 1) {
         return WRONG_LENGTH;
     }
-    if ((asked[0] & ~QUIET) != 1) {
+    if ((asked[0] & SUBFUNCTION) != 1) {
         return NO_SUBFUNCTION;
     }
     if (no) {
@@ -192,6 +192,11 @@ static uint8_t read_data(const uint8_t *asked, size_t size) {
             put_number(record.crash[k], 4);
         }
         return 0;
+    case UDS_SLOTS:
+        for (int k = 0; k < PORT_SLOTS; k++) {
+            put_number(port->slots[k], 4);
+        }
+        return 0;
     default:
         return OUT_OF_RANGE;
     }
@@ -220,7 +225,7 @@ static uint8_t prove(const uint8_t *asked, size_t size) {
 }
 
 static uint8_t authenticate(const uint8_t *asked, size_t size) {
-    const uint8_t step = size ? asked[0] & ~QUIET : 0xFF;
+    const uint8_t step = size ? asked[0] & SUBFUNCTION : 0xFF;
     if (size == 0) {
         return WRONG_LENGTH;
     }
@@ -311,9 +316,8 @@ static uint8_t transfer(const uint8_t *asked, size_t size) {
     return of_update(result);
 }
 
-static uint8_t end(const uint8_t *asked, size_t size) {
+static uint8_t end(size_t size) {
     const uint8_t no = forbidden();
-    (void)asked;
     if (size != 0) {
         return WRONG_LENGTH;
     }
@@ -392,30 +396,45 @@ static uint8_t present(const uint8_t *asked, size_t size) {
         return WRONG_LENGTH;
     }
     put_number(0, 1);
-    return asked[0] & ~QUIET ? NO_SUBFUNCTION : 0;
+    return asked[0] & SUBFUNCTION ? NO_SUBFUNCTION : 0;
 }
 
-static const struct {
-    uint8_t service;
-    bool may_be_quiet; /* its first byte can say that a positive answer is not wanted */
-    uint8_t (*serve)(const uint8_t *asked, size_t size);
-} services[] = {
-    {0x10, true, session},   {0x11, true, reset},     {0x22, false, read_data}, {0x29, true, authenticate},
-    {0x31, true, routine},   {0x34, false, download}, {0x36, false, transfer},  {0x37, false, end},
-    {0x3E, true, present},
-};
+/* calls are written out, so that the deepest stack can be read from the program */
+static uint8_t dispatch(uint8_t service, const uint8_t *asked, size_t size) {
+    switch (service) {
+    case 0x10:
+        return session(asked, size);
+    case 0x11:
+        return restart(asked, size);
+    case 0x22:
+        return read_data(asked, size);
+    case 0x29:
+        return authenticate(asked, size);
+    case 0x31:
+        return routine(asked, size);
+    case 0x34:
+        return download(asked, size);
+    case 0x36:
+        return transfer(asked, size);
+    case 0x37:
+        return end(size);
+    case 0x3E:
+        return present(asked, size);
+    default:
+        return NO_SERVICE;
+    }
+}
+
+/* services whose first byte can say that a positive answer is not wanted */
+static bool may_be_quiet(uint8_t service) {
+    return service == 0x10 || service == 0x11 || service == 0x29 || service == 0x31 || service == 0x3E;
+}
 
 static void serve(const uint8_t *asked, size_t size) {
-    uint8_t code = NO_SERVICE;
-    bool quiet = false;
     uds.answer[0] = asked[0] | POSITIVE;
     uds.size = 1;
-    for (size_t k = 0; k < sizeof services / sizeof *services; k++) {
-        if (services[k].service == asked[0]) {
-            quiet = services[k].may_be_quiet && size > 1 && (asked[1] & QUIET);
-            code = services[k].serve(asked + 1, size - 1);
-        }
-    }
+    const bool quiet = may_be_quiet(asked[0]) && size > 1 && (asked[1] & QUIET);
+    const uint8_t code = dispatch(asked[0], asked + 1, size - 1);
     if (code) {
         const uint8_t answer[3] = {NEGATIVE, asked[0], code};
         isotp_send(answer, sizeof answer, uds.now_ms);
@@ -442,4 +461,8 @@ void uds_poll(uint32_t now_ms) {
         uds.reset = false;
         uds_port_reset();
     }
+}
+
+bool uds_is_in_use(void) {
+    return uds.session != DEFAULT_SESSION;
 }

@@ -13,7 +13,7 @@
 #include "image.h"
 
 /* what can be read by 0x22 */
-enum { UDS_VERSION = 0xF195, UDS_STATE = 0xFD00, UDS_CRASH = 0xFD01 };
+enum { UDS_VERSION = 0xF195, UDS_STATE = 0xFD00, UDS_CRASH = 0xFD01, UDS_SLOTS = 0xFD02 };
 
 /* routines of 0x31 */
 enum {
@@ -34,5 +34,8 @@ void uds_frame(const uint8_t *data, size_t size, uint32_t now_ms);
 
 /* to be called often */
 void uds_poll(uint32_t now_ms);
+
+/* whether somebody is in another session than the default one: the boot loader waits for them */
+bool uds_is_in_use(void);
 
 #endif

@@ -81,8 +81,19 @@ def test_the_same_bytes_in_another_folder(found: Baked, kernels: tuple[bytes, st
     assert 4096 < deepest.size < 16384
 
 
-def test_the_c_sources_are_clean(found: Baked, kernels: tuple[bytes, str], tmp_path: Path) -> None:
-    boards.compile_to(tmp_path / "firmware.elf", "cortex-m7", *kernels, found, more=("-fanalyzer",))
+@pytest.mark.parametrize("slot", [None, 0])
+def test_the_c_sources_are_clean(found: Baked, kernels: tuple[bytes, str], slot: int | None, tmp_path: Path) -> None:
+    boards.compile_to(tmp_path / "firmware.elf", "cortex-m7", *kernels, found, slot=slot, more=("-fanalyzer",))
+
+
+def test_a_program_for_a_slot_lies_in_it(found: Baked, kernels: tuple[bytes, str]) -> None:
+    own, other = (boards.link("cortex-m7", *kernels, found, slot) for slot in (0, 1))
+    assert (own.config, other.config) == (b"", b"")
+    assert found.record.bytes.tobytes() in own.flash
+    for made, slot in ((own, boards.BOARDS["cortex-m7"].slots[0]), (other, boards.BOARDS["cortex-m7"].slots[1])):
+        stack, start = (int.from_bytes(made.flash[k : k + 4], "little") for k in (0, 4))
+        assert stack == 0x20000000 + 256 + 16384 + 1024
+        assert slot + 512 < start < slot + boards.SLOT_SIZE
 
 
 def test_a_stack_that_is_too_small_is_refused(
@@ -90,7 +101,7 @@ def test_a_stack_that_is_too_small_is_refused(
 ) -> None:
     monkeypatch.setattr(boards, "SAVED", 12_000)
     with pytest.raises(
-        ConfigError, match=r"cortex-m7: the program can take \d+ bytes of stack, mps2.ld has room for 16384"
+        ConfigError, match=r"cortex-m7: the program can take \d+ bytes of stack, program.ld has room for 16384"
     ):
         boards.link("cortex-m7", *kernels, found)
 

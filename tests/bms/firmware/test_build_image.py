@@ -14,6 +14,7 @@ from bms.core.jit import PROGRAM
 from bms.firmware import toolchain
 from bms.firmware.build import HEADER, LAYOUTS, LIBRARY, OBJECT, REPORT, rackbms_header
 from bms.firmware.header import layouts_digest
+from bms.firmware.keys import public_key
 from hal.engine.elf import Elf
 from hal.engine.load import Table
 from hal.errors import ConfigError
@@ -94,6 +95,12 @@ def test_the_same_files_again(image: Path, tmp_path: Path) -> None:
         (("--target", "cortex-m7", "--twin"), "--twin is a library for this computer: use it with --target host"),
         (("--target", "cortex-m7", "--sensors", "3"), "--sensors belongs to a configuration: give --config, too"),
         (("--target", "cortex-m7", "--config", "no_such"), "unknown rack 'no_such'"),
+        (("--target", "cortex-m7", "--access", "k.pub"), "--access belongs to a boot loader: give --boot, too"),
+        (
+            ("--target", "cortex-m33", "--boot", "k.pub"),
+            "--boot: there is no board for cortex-m33 (there are: cortex-m7",
+        ),
+        (("--target", "cortex-m7", "--boot", "no.pub"), "no.pub: cannot be read"),
     ],
 )
 def test_options_that_do_not_fit(
@@ -123,3 +130,12 @@ def test_a_processor_with_linux_gets_a_program_where_its_compiler_is(image: Path
     names = {symbol.name for symbol in Elf(program.read_bytes()).symbols()}
     assert {"_start", "rackbms_step", "link_store"} <= names
     assert not Elf(program.read_bytes()).undefined()
+
+
+def test_a_board_with_a_boot_loader_gets_that_and_a_program_for_each_slot(arm: None, tmp_path: Path) -> None:
+    assert main(["keygen", str(tmp_path / "fleet.pem")]) == 0
+    words = ["--target", "cortex-m4f", "--config", "nmc_ev", "--boot", str(tmp_path / "fleet.pub"), "-o"]
+    assert main(["build", *words, str(tmp_path / "made")]) == 0
+    names = {path.name for path in (tmp_path / "made").iterdir()}
+    assert names >= {"boot.elf", "slot-a.bin", "slot-b.bin", "firmware.bin"}
+    assert public_key(tmp_path / "fleet.pub") in (tmp_path / "made" / "boot.elf").read_bytes()

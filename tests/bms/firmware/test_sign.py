@@ -126,3 +126,11 @@ def test_an_empty_program_and_an_absent_imgtool(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(sign.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'rackbms\[firmware\]'"):
         sign.signed(b"p", folder / "key.pem", **usual)
+
+
+def test_a_slot_is_known_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(folder, "--slot", "b") == 0
+    image = parse((folder / "out.bin").read_bytes())
+    assert (image.address, Flag.ROM_FIXED in image.flags) == (0x60900000, True)
+    assert call(folder, "--slot", "a", "--board", "other") == 2
+    assert "where the slots of 'other' are is not known; give --address" in capsys.readouterr().err

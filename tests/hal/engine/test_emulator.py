@@ -88,6 +88,7 @@ class Mailbox(Emulator):
     def __init__(self, counted: int) -> None:
         Child.__init__(self, "mail", b"", (STORE, STORE_BYTES))
         self._socket, self.bell = socket.socketpair()
+        self._mail_is_used = True
         self._numbers = self.memory(STORE + MAIL_AT, 20).view("<u4")
         self._numbers[1:] = counted
         self.rings = [self.memory(STORE + MAIL_AT + 64 + k * MAIL_BYTES, MAIL_BYTES) for k in (0, 1)]

@@ -257,7 +257,7 @@ def test_as_processes_on_a_hub(workshop, tmp_path: Path, capsys: pytest.CaptureF
         try:
             assert node.stdout is not None
             assert node.stdout.readline() == "no image is good: the boot loader waits for one\n"
-            assert main(["flash", "--to", url, "--key", str(workshop.key), str(path)]) == 0
+            assert main(["flash", "--to", url, "--key", str(workshop.key), "--wait", "0", str(path)]) == 0
             assert node.stdout.readline() == "runs 1.0.0+0 in slot 0, security counter 0; tried\n"
             assert "host: runs 1.0.0 from slot 0" in capsys.readouterr().out
         finally:

@@ -360,7 +360,7 @@ def test_as_a_process(workshop, tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert process.stdout is not None
         name = process.stdout.readline().split()[-1]
         assert process.stdout.readline() == "no image is good: the boot loader waits for one\n"
-        assert main(["flash", "--to", f"serial:{name}", str(path)]) == 0
+        assert main(["flash", "--to", f"serial:{name}", "--wait", "0", str(path)]) == 0
         out = capsys.readouterr().out
         assert "before: no image is good" in out
         assert "after:  runs 1.0.0 from slot 0; on trial" in out

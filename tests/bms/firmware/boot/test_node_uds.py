@@ -53,6 +53,8 @@ def test_the_state_is_told(desk: Desk, workshop) -> None:
     assert list(state[:8]) == [0, 0, 0xFF, 0xFF, 1, Event.CONFIRMED, Verdict.GOOD, 1]
     assert [int.from_bytes(state[k : k + 4], "big") for k in (8, 12, 16, 20)] == [1, 1024, 8192, 1]
     assert state[24:] == bytes(range(8, 16)) + bytes(range(8)) + b"host".ljust(16, b"\0")
+    slots = desk.answer(b"\x22\xfd\x02")[3:]
+    assert slots == b"".join(address.to_bytes(4, "big") for address in desk.node.controller.board.slots)
     desk.node.controller.crash(range(8))
     desk.node.start(0)
     assert desk.answer(b"\x22\xfd\x01")[3:] == b"".join(k.to_bytes(4, "big") for k in range(8))
