@@ -50,6 +50,15 @@ def state(board: Bench) -> State:
         return flasher.state()
 
 
+def state_when(board: Bench, fits: Callable[[State], bool]) -> State:
+    """The state as soon as it fits, which takes a step of the controller, or a start."""
+    for _ in range(200):
+        found = state(board)
+        if fits(found):
+            return found
+    pytest.fail(f"still {found}")
+
+
 class Command:
     """`bms flash` with images, at a board."""
 
@@ -116,8 +125,7 @@ def closed(board: Bench) -> Iterator[None]:
 
 @pytest.mark.usefixtures("closed")
 def test_nothing_is_flashed_while_a_contactor_is_closed(workshop: Workshop, board: Bench, command: Command) -> None:
-    while state(board).contactors_open:  # the measurement has to come first
-        pass
+    state_when(board, lambda found: not found.contactors_open)  # the measurement has to come first
     code, _, why = command(board, workshop.image(0, "3.0.0", 2))
     assert (code, "its contactors are closed: open them first" in why) == (1, True)
 
@@ -150,8 +158,7 @@ def test_an_image_that_does_not_see_a_healthy_rack_is_reverted(
         flasher._prove_who("mps2-an500")
         flasher._client.ecu_reset(1)
     board.record.cell_v_quality[:] = Quality.GOOD
-    while (found := state(board)).version == Version(3, 0, 0):
-        pass
+    found = state_when(board, lambda found: found.version != Version(3, 0, 0))
     assert (found.version, found.failed) == (Version(2, 0, 0), 0)
     assert "the new one did not confirm itself" in found.told()
 
