@@ -69,9 +69,9 @@ N_FLAGS = 5
 MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A, PRECHARGE_S, OPERATED_S = range(9)
 N_NUMBERS = 9
 
-# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE
-NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW = range(11)
-OPERATIONS = 11
+# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE; LEFT: see `_left_alone`
+NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW, LEFT = range(12)
+OPERATIONS = 12
 N_CONTACTORS = 3
 N_WORDS = OPERATIONS + N_CONTACTORS
 
@@ -132,7 +132,7 @@ _OPEN_REACTION, _RAMP_REACTION, _NO_CLOSE_REACTION = (
 _EMERGENCY_STOP, _WELDED, _STUCK_OPEN = (
     int(f) for f in (Fault.EMERGENCY_STOP, Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN)
 )
-_SAMPLE_LOST = int(Fault.SAMPLE_LOST)
+_SAMPLE_LOST, _DEADLINE = int(Fault.SAMPLE_LOST), int(Fault.DEADLINE_MISSED)
 _WELD_CURRENT, _WELD_VOLTAGE, _STUCK_OPEN_VOLTAGE, _WORN = (
     int(f) for f in (Fault.WELD_CURRENT, Fault.WELD_VOLTAGE, Fault.STUCK_OPEN_VOLTAGE, Fault.CONTACTOR_WORN)
 )
@@ -154,6 +154,7 @@ _NAN = f4(np.nan)
 _LONGEST_STEP_S = f4(1e5)
 _LARGEST_A = f4(1e6)
 _SMALL = 10  # below so many times the floor a voltage is no measure for shares
+_LATE = f4(1.5)  # periods
 
 
 class MachineConfig(NamedTuple):
@@ -314,6 +315,17 @@ def _place_of(bits: int) -> np.uint16:
 
 
 @kernel
+def _left_alone(config: MachineConfig, state: MachineState, stuck: int, periods: f4) -> bool:
+    """True if contactors in `stuck` are found open after a step that came late, by `periods`.
+
+    Then it was most likely the rack that opened them, because its controller was silent. To go on asking would close
+    both mains on a link that has discharged.
+    """
+    had_time = state.number[OPERATED_S] >= config.setting[ACTUATION_S]
+    return bool(stuck != 0 and periods >= _LATE and had_time)
+
+
+@kernel
 def machine_signals(
     config: MachineConfig, state: MachineState, seen: Seen, request: int, value: F4, where: U2, dt_s: f4
 ) -> None:
@@ -348,6 +360,11 @@ def machine_signals(
     before = value[_SAMPLE_LOST] > f4(0) and value[_SAMPLE_LOST] >= state.number[OPERATED_S]
     if mask != 0 and (closed < 0 or before):
         value[_WELDED], where[_WELDED] = _NAN, _NO_PLACE
+        value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE
+        stuck = 0
+    left = _left_alone(config, state, stuck, value[_DEADLINE])
+    word[LEFT] = np.uint32(1) if left else np.uint32(0)
+    if left:
         value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE
 
     for fault in range(_WELD_CURRENT, _SELF_TEST + 1):
@@ -438,7 +455,7 @@ def machine_inputs(
     bits: int = _request_bit(request)
     if seen.emergency_stop != 0:
         bits |= _I_STOP
-    if reaction & _OPEN_REACTION != 0:
+    if reaction & _OPEN_REACTION != 0 or word[LEFT] != 0:
         bits |= _MUST_OPEN
     if reaction & _RAMP_REACTION != 0:
         bits |= _MUST_RAMP
