@@ -69,9 +69,10 @@ N_FLAGS = 5
 MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A, PRECHARGE_S, OPERATED_S = range(9)
 N_NUMBERS = 9
 
-# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE; LEFT: see `_left_alone`
-NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW, LEFT = range(12)
-OPERATIONS = 12
+# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE; LEFT: see `_left_alone`,
+# DOUBTED: see `_doubt_link`
+NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW, LEFT, DOUBTED = range(13)
+OPERATIONS = 13
 N_CONTACTORS = 3
 N_WORDS = OPERATIONS + N_CONTACTORS
 
@@ -255,6 +256,30 @@ def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> N
 
 
 @kernel
+def _link_near_v(config: MachineConfig, pack_v: f4) -> f4:
+    """How far a link may be from the string and still count as charged, V."""
+    return max(config.setting[PRECHARGE_RATIO] * pack_v, config.setting[PRECHARGE_FLOOR_V])
+
+
+@kernel
+def _doubt_link(config: MachineConfig, state: MachineState, seen: Seen) -> None:
+    """Doubt a link that stands at the string's voltage before anything has charged it.
+
+    With open contactors a link of its own (`WELD_TESTED`) only falls. What is full when it is first seen, or all at once,
+    may be a sensor that shows nothing else: it is believed when it has been seen apart from the string.
+    """
+    if config.flag[WELD_TESTED] == 0:
+        state.word[DOUBTED] = np.uint32(0)
+        return
+    bus_v, pack_v, before_v = f4(seen.bus_v), f4(seen.pack_v), state.number[BUS_V]
+    near_v = _link_near_v(config, pack_v)
+    if abs(pack_v - bus_v) > near_v:
+        state.word[DOUBTED] = np.uint32(0)
+    elif state.word[ASKED] == 0 and abs(pack_v - bus_v) <= near_v and not bus_v - before_v <= near_v:
+        state.word[DOUBTED] = np.uint32(1)
+
+
+@kernel
 def _weld_test(config: MachineConfig, state: MachineState, seen: Seen, node: int) -> None:
     """Judge the link after an opening: with open contactors it discharges through its own resistor.
 
@@ -343,6 +368,7 @@ def machine_signals(
     state.number[PRECHARGE_S] = state.number[PRECHARGE_S] + dt_s if precharges(node) else f4(0)
     if request == _R_RESET:
         word[ATTEMPTS] = 0  # here, so that the diagnosis can let go of the fault in the same step
+    _doubt_link(config, state, seen)
     _warm(config, state, seen, dt_s)
     _weld_test(config, state, seen, node)
 
@@ -438,9 +464,8 @@ def link_charged(config: MachineConfig, seen: Seen) -> bool:
         return True
     pack_v = f4(seen.pack_v)
     sum_v = f4(seen.cell_v_mean) * f4(config.flag[N_CELLS])
-    near_v = max(c[PRECHARGE_RATIO] * pack_v, c[PRECHARGE_FLOOR_V])
     return bool(
-        abs(pack_v - f4(seen.bus_v)) <= near_v
+        abs(pack_v - f4(seen.bus_v)) <= _link_near_v(config, pack_v)
         and abs(pack_v - sum_v) <= c[SUM_RATIO] * abs(sum_v) + c[PRECHARGE_FLOOR_V]
         and abs(f4(seen.current_a)) <= c[PRECHARGE_A]
     )
@@ -473,7 +498,7 @@ def machine_inputs(
         bits |= _FOLLOWED
     if abs(f4(seen.current_a)) <= c[OPEN_A]:
         bits |= _QUIET
-    if link_charged(config, seen):
+    if link_charged(config, seen) and word[DOUBTED] == 0:
         bits |= _CHARGED
     if word[ATTEMPTS] < flag[ATTEMPTS_MAX]:
         bits |= _ATTEMPTS_LEFT
