@@ -44,7 +44,7 @@ from bms.core.machine_table import (
     Node,
     Request,
 )
-from bms.core.precharge import link_v, precharges, resistor_heat_j, resistor_stored_j
+from bms.core.precharge import doubted, left_alone, link_v, precharges, resistor_heat_j, resistor_stored_j
 from bms.core.seen import Seen
 from hal.contract import F4, NO_INDEX, U2, U4, Contactor, Field
 
@@ -69,8 +69,8 @@ N_FLAGS = 5
 MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A, PRECHARGE_S, OPERATED_S = range(9)
 N_NUMBERS = 9
 
-# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE; LEFT: see `_left_alone`,
-# DOUBTED: see `_doubt_link`
+# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE; LEFT: see `left_alone`,
+# DOUBTED: see `doubted`
 NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW, LEFT, DOUBTED = range(13)
 OPERATIONS = 13
 N_CONTACTORS = 3
@@ -155,7 +155,6 @@ _NAN = f4(np.nan)
 _LONGEST_STEP_S = f4(1e5)
 _LARGEST_A = f4(1e6)
 _SMALL = 10  # below so many times the floor a voltage is no measure for shares
-_LATE = f4(1.5)  # periods
 
 
 class MachineConfig(NamedTuple):
@@ -262,24 +261,6 @@ def _link_near_v(config: MachineConfig, pack_v: f4) -> f4:
 
 
 @kernel
-def _doubt_link(config: MachineConfig, state: MachineState, seen: Seen) -> None:
-    """Doubt a link that stands at the string's voltage before anything has charged it.
-
-    With open contactors a link of its own (`WELD_TESTED`) only falls. What is full when it is first seen, or all at once,
-    may be a sensor that shows nothing else: it is believed when it has been seen apart from the string.
-    """
-    if config.flag[WELD_TESTED] == 0:
-        state.word[DOUBTED] = np.uint32(0)
-        return
-    bus_v, pack_v, before_v = f4(seen.bus_v), f4(seen.pack_v), state.number[BUS_V]
-    near_v = _link_near_v(config, pack_v)
-    if abs(pack_v - bus_v) > near_v:
-        state.word[DOUBTED] = np.uint32(0)
-    elif state.word[ASKED] == 0 and abs(pack_v - bus_v) <= near_v and not bus_v - before_v <= near_v:
-        state.word[DOUBTED] = np.uint32(1)
-
-
-@kernel
 def _weld_test(config: MachineConfig, state: MachineState, seen: Seen, node: int) -> None:
     """Judge the link after an opening: with open contactors it discharges through its own resistor.
 
@@ -340,17 +321,6 @@ def _place_of(bits: int) -> np.uint16:
 
 
 @kernel
-def _left_alone(config: MachineConfig, state: MachineState, stuck: int, periods: f4) -> bool:
-    """True if contactors in `stuck` are found open after a step that came late, by `periods`.
-
-    Then it was most likely the rack that opened them, because its controller was silent. To go on asking would close
-    both mains on a link that has discharged.
-    """
-    had_time = state.number[OPERATED_S] >= config.setting[ACTUATION_S]
-    return bool(stuck != 0 and periods >= _LATE and had_time)
-
-
-@kernel
 def machine_signals(
     config: MachineConfig, state: MachineState, seen: Seen, request: int, value: F4, where: U2, dt_s: f4
 ) -> None:
@@ -368,7 +338,10 @@ def machine_signals(
     state.number[PRECHARGE_S] = state.number[PRECHARGE_S] + dt_s if precharges(node) else f4(0)
     if request == _R_RESET:
         word[ATTEMPTS] = 0  # here, so that the diagnosis can let go of the fault in the same step
-    _doubt_link(config, state, seen)
+    all_open, was = word[ASKED] == 0, word[DOUBTED] != 0
+    near_v = _link_near_v(config, f4(seen.pack_v))
+    doubt = doubted(was, all_open, f4(seen.pack_v), f4(seen.bus_v), state.number[BUS_V], near_v)
+    word[DOUBTED] = np.uint32(1) if doubt and config.flag[WELD_TESTED] != 0 else np.uint32(0)
     _warm(config, state, seen, dt_s)
     _weld_test(config, state, seen, node)
 
@@ -388,7 +361,7 @@ def machine_signals(
         value[_WELDED], where[_WELDED] = _NAN, _NO_PLACE
         value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE
         stuck = 0
-    left = _left_alone(config, state, stuck, value[_DEADLINE])
+    left = stuck != 0 and left_alone(value[_DEADLINE], state.number[OPERATED_S], c[ACTUATION_S])
     word[LEFT] = np.uint32(1) if left else np.uint32(0)
     if left:
         value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE

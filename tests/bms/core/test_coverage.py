@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 FILES = (
-    *("diagnosis", "signals", "sources", "plausibility", "plausibility_model", "precharge", "machine", "guard"),
+    *("diagnosis", "signals", "sources", "plausibility", "plausibility_model", "first_look", "precharge", "machine", "guard"),
     *("cooling", "runaway"),
 )
 # thousands of steps or of examples: none of them is needed for a line
