@@ -44,7 +44,7 @@ from bms.core.machine_table import (
     Node,
     Request,
 )
-from bms.core.precharge import link_v, precharges, resistor_heat_j, resistor_stored_j
+from bms.core.precharge import doubted, left_alone, link_v, precharges, resistor_heat_j, resistor_stored_j
 from bms.core.seen import Seen
 from hal.contract import F4, NO_INDEX, U2, U4, Contactor, Field
 
@@ -69,9 +69,10 @@ N_FLAGS = 5
 MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A, PRECHARGE_S, OPERATED_S = range(9)
 N_NUMBERS = 9
 
-# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE
-NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW = range(11)
-OPERATIONS = 11
+# MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE; LEFT: see `left_alone`,
+# DOUBTED: see `doubted`
+NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW, LEFT, DOUBTED = range(13)
+OPERATIONS = 13
 N_CONTACTORS = 3
 N_WORDS = OPERATIONS + N_CONTACTORS
 
@@ -132,7 +133,7 @@ _OPEN_REACTION, _RAMP_REACTION, _NO_CLOSE_REACTION = (
 _EMERGENCY_STOP, _WELDED, _STUCK_OPEN = (
     int(f) for f in (Fault.EMERGENCY_STOP, Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN)
 )
-_SAMPLE_LOST = int(Fault.SAMPLE_LOST)
+_SAMPLE_LOST, _DEADLINE = int(Fault.SAMPLE_LOST), int(Fault.DEADLINE_MISSED)
 _WELD_CURRENT, _WELD_VOLTAGE, _STUCK_OPEN_VOLTAGE, _WORN = (
     int(f) for f in (Fault.WELD_CURRENT, Fault.WELD_VOLTAGE, Fault.STUCK_OPEN_VOLTAGE, Fault.CONTACTOR_WORN)
 )
@@ -254,6 +255,12 @@ def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> N
 
 
 @kernel
+def _link_near_v(config: MachineConfig, pack_v: f4) -> f4:
+    """How far a link may be from the string and still count as charged, V."""
+    return max(config.setting[PRECHARGE_RATIO] * pack_v, config.setting[PRECHARGE_FLOOR_V])
+
+
+@kernel
 def _weld_test(config: MachineConfig, state: MachineState, seen: Seen, node: int) -> None:
     """Judge the link after an opening: with open contactors it discharges through its own resistor.
 
@@ -331,6 +338,10 @@ def machine_signals(
     state.number[PRECHARGE_S] = state.number[PRECHARGE_S] + dt_s if precharges(node) else f4(0)
     if request == _R_RESET:
         word[ATTEMPTS] = 0  # here, so that the diagnosis can let go of the fault in the same step
+    all_open, was = word[ASKED] == 0, word[DOUBTED] != 0
+    near_v = _link_near_v(config, f4(seen.pack_v))
+    doubt = doubted(was, all_open, f4(seen.pack_v), f4(seen.bus_v), state.number[BUS_V], near_v)
+    word[DOUBTED] = np.uint32(1) if doubt and config.flag[WELD_TESTED] != 0 else np.uint32(0)
     _warm(config, state, seen, dt_s)
     _weld_test(config, state, seen, node)
 
@@ -348,6 +359,11 @@ def machine_signals(
     before = value[_SAMPLE_LOST] > f4(0) and value[_SAMPLE_LOST] >= state.number[OPERATED_S]
     if mask != 0 and (closed < 0 or before):
         value[_WELDED], where[_WELDED] = _NAN, _NO_PLACE
+        value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE
+        stuck = 0
+    left = stuck != 0 and left_alone(value[_DEADLINE], state.number[OPERATED_S], c[ACTUATION_S])
+    word[LEFT] = np.uint32(1) if left else np.uint32(0)
+    if left:
         value[_STUCK_OPEN], where[_STUCK_OPEN] = _NAN, _NO_PLACE
 
     for fault in range(_WELD_CURRENT, _SELF_TEST + 1):
@@ -421,9 +437,8 @@ def link_charged(config: MachineConfig, seen: Seen) -> bool:
         return True
     pack_v = f4(seen.pack_v)
     sum_v = f4(seen.cell_v_mean) * f4(config.flag[N_CELLS])
-    near_v = max(c[PRECHARGE_RATIO] * pack_v, c[PRECHARGE_FLOOR_V])
     return bool(
-        abs(pack_v - f4(seen.bus_v)) <= near_v
+        abs(pack_v - f4(seen.bus_v)) <= _link_near_v(config, pack_v)
         and abs(pack_v - sum_v) <= c[SUM_RATIO] * abs(sum_v) + c[PRECHARGE_FLOOR_V]
         and abs(f4(seen.current_a)) <= c[PRECHARGE_A]
     )
@@ -438,7 +453,7 @@ def machine_inputs(
     bits: int = _request_bit(request)
     if seen.emergency_stop != 0:
         bits |= _I_STOP
-    if reaction & _OPEN_REACTION != 0:
+    if reaction & _OPEN_REACTION != 0 or word[LEFT] != 0:
         bits |= _MUST_OPEN
     if reaction & _RAMP_REACTION != 0:
         bits |= _MUST_RAMP
@@ -456,7 +471,7 @@ def machine_inputs(
         bits |= _FOLLOWED
     if abs(f4(seen.current_a)) <= c[OPEN_A]:
         bits |= _QUIET
-    if link_charged(config, seen):
+    if link_charged(config, seen) and word[DOUBTED] == 0:
         bits |= _CHARGED
     if word[ATTEMPTS] < flag[ATTEMPTS_MAX]:
         bits |= _ATTEMPTS_LEFT

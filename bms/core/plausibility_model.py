@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV, EstimatorConfig
+from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, EstimatorConfig
 from bms.core.faults import Fault
+from bms.core.first_look import lowest_at_start, ocv
 from bms.core.jit import f4, kernel
 from bms.core.plausibility import elapsed, mean_factor, put, still_rise, thermal, warmth
 from bms.core.seen import Seen
@@ -113,29 +114,18 @@ def _row_of(estimator: EstimatorConfig, degc: f4) -> int:
 
 
 @kernel
-def _ocv(nodes: F4, row: int, soc: f4) -> f4:
-    """Open-circuit voltage at `soc`, linear between the nodes of a row; what is no number counts as 0."""
-    x = soc if soc > _ZERO else _ZERO
-    x = (x if x < f4(1) else f4(1)) * f4(N_SOC - 1)
-    k = min(int(x), N_SOC - 2)
-    below, above = nodes[row + k * NODE + OCV], nodes[row + (k + 1) * NODE + OCV]
-    volt: f4 = below + (x - f4(k)) * (above - below)
-    return volt
-
-
-@kernel
 def explained(nodes: F4, row: int, soc: f4, soc_std: f4) -> f4:
     """How far the voltage may be off because the SoC is not known better: the larger side of the OCV curve."""
-    here_v = _ocv(nodes, row, soc)
-    most_v: f4 = max(_ocv(nodes, row, soc + soc_std) - here_v, here_v - _ocv(nodes, row, soc - soc_std))
+    here_v = ocv(nodes, row, soc)
+    most_v: f4 = max(ocv(nodes, row, soc + soc_std) - here_v, here_v - ocv(nodes, row, soc - soc_std))
     return most_v
 
 
 @kernel
 def _bent(nodes: F4, row: int, soc: f4, off: f4, went: f4) -> f4:
     """By how much an SoC that is wrong by `off` shifts the voltage otherwise than it did `went` ago."""
-    now_v = _ocv(nodes, row, soc + off) - _ocv(nodes, row, soc)
-    then_v = _ocv(nodes, row, soc - went + off) - _ocv(nodes, row, soc - went)
+    now_v = ocv(nodes, row, soc + off) - ocv(nodes, row, soc)
+    then_v = ocv(nodes, row, soc - went + off) - ocv(nodes, row, soc - went)
     shift: f4 = abs(now_v - then_v)
     return shift
 
@@ -251,6 +241,7 @@ def _residual(
     soc_std: F4,
     mean_v: f4,
     common_v: f4,
+    cell_mean_v: f4,
     dt_s: f4,
 ) -> tuple[f4, int]:
     """(largest residual, its cell), beyond what the uncertainty of the SoC explains of it; and its average of minutes.
@@ -265,6 +256,7 @@ def _residual(
     slow = dt_s / (config.number[SAG_TAU_S] + dt_s)
     residual, usual, use = state.residual_v, state.usual_v, state.cell_use
     centre_v = slow * (mean_v - common_v)
+    lowest_v = lowest_at_start(config, state, nodes, row, cell_mean_v, dt_s)
     for k in range(residual.shape[0]):
         if use[k] & CALM == 0 or not abs(innovation[k]) < _ABSURD_V:
             continue
@@ -278,6 +270,8 @@ def _residual(
         # a cell that read too high for a while does not sink when it reads what it should again
         follow = slow / _SUNK_SLOWER if state.sunk_soc[k] == state.sunk_soc[k] else slow
         usual[k] += follow * (min(residual[k], _USUAL_V) - usual[k])
+        if state.cell_v[k] < lowest_v:
+            usual[k] = max(usual[k], residual[k] + lowest_v - state.cell_v[k])
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(residual.shape[0]):
         size_v = abs(residual[k])
@@ -353,12 +347,14 @@ def _sag(
     load_v: f4,
     end_v: f4,
     kept: f4,
+    third_share: f4,
     cell_mean_v: f4,
 ) -> tuple[f4, int]:
     """(largest sag, its cell): how far one cell has sunk below its average of minutes, less what explains it.
 
     A short inside draws current from its own cell alone. What a third cell does too is a wrong temperature, or the knee
-    of a curve that the estimates have not foreseen, where the weaker cells go first: it is taken off twice.
+    of a curve that the estimates have not foreseen, where the weaker cells go first: it is taken off twice
+    (`third_share`), but less at rest, where neither shows.
 
     A hard short cannot wait until a cell is measured in peace: while it is bled, what is measured counts less
     `_PUT_BACK_V` against the others that are, or less `_FAR_V` against `mean_v` of those that are not (NaN where there
@@ -392,7 +388,7 @@ def _sag(
             learnt = (state.sunk_soc[k] - (soc[k] - mean_soc)) * kept
             state.sunk_soc[k] = soc[k] - mean_soc + learnt
             learnt = max(learnt, _ZERO)
-            sag_v += _ocv(nodes, row, soc[k] + learnt) - _ocv(nodes, row, soc[k])
+            sag_v += ocv(nodes, row, soc[k] + learnt) - ocv(nodes, row, soc[k])
         if known and (sunk or (sag_v > _USUAL_V and sag_v > third_v)):
             sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, load_v, end_v, cell_mean_v)
             if not sunk and sag_v > _SUNK_V:
@@ -401,7 +397,7 @@ def _sag(
                 state.sunk_soc[k] = _NAN
             at = k if sag_v > first_v else at
             first_v, second_v, third_v = _ranked(first_v, second_v, third_v, sag_v)
-    return max(first_v - third_v - third_v, _ZERO), at
+    return max(first_v - third_v * third_share, _ZERO), at
 
 
 @kernel
@@ -558,7 +554,9 @@ def judge(
     end_v = _END_V * least / _LEAST_SOC
     nodes = estimator.nodes
     if count > 0:
-        residual_v, at = _residual(config, state, nodes, row, innovation, soc, soc_std, mean_v, common_v, dt_s)
+        residual_v, at = _residual(
+            config, state, nodes, row, innovation, soc, soc_std, mean_v, common_v, seen.cell_v_mean, dt_s
+        )
         if not np.isnan(seen.current_a):
             # bleeding may leave nothing to compare for most of a minute, in which a model drifts all the same
             since_s = elapsed(number[COMPARE_S])
@@ -569,7 +567,10 @@ def judge(
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
-    sag_v, sunk_at = _sag(state, nodes, row, model_v, soc, soc_std, mean_v, went, load_v, end_v, kept, seen.cell_v_mean)
+    third_share = f4(2) * min(max(least / _LEAST_SOC, abs(number[HELD_A]) / c[REST_A]), f4(1))
+    sag_v, sunk_at = _sag(
+        state, nodes, row, model_v, soc, soc_std, mean_v, went, load_v, end_v, kept, third_share, seen.cell_v_mean
+    )
     put(value, where, _CELL_SAG, sag_v, sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)

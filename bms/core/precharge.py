@@ -16,6 +16,7 @@ from bms.core.mathf import expf, one_minus_exp
 _FIRST, _LAST = int(Node.PRECHARGE_NEGATIVE), int(Node.PRECHARGE_RELEASE)
 _FIRST_TRANSPORT, _LAST_TRANSPORT = int(Node.TRANSPORT_NEGATIVE), int(Node.TRANSPORT_RELEASE)
 _HOTTEST_J = f4(1e30)
+_LATE = f4(1.5)  # periods
 
 
 @kernel
@@ -60,3 +61,26 @@ def link_v(final_v: f4, from_v: f4, flowing_s: f4, tau_s: f4) -> f4:
     V(t) = F - (F - V0) exp(-t/tau), with F = V_pack R_b/(R + R_b) and tau = C R R_b/(R + R_b).
     """
     return f4(final_v - (final_v - from_v) * expf(-(flowing_s / tau_s)))
+
+
+@kernel
+def doubted(was: bool, all_open: bool, pack_v: f4, bus_v: f4, before_v: f4, near_v: f4) -> bool:
+    """Whether a link that stands at the string's voltage, within `near_v`, may be a sensor that shows nothing else.
+
+    With open contactors a link of its own only falls: what is full when it is first seen, or all at once (`before_v`,
+    NaN: not known), is doubted until it has been seen apart from the string. `was`: it was doubted before.
+    """
+    if abs(pack_v - bus_v) > near_v:
+        return False
+    appeared = abs(pack_v - bus_v) <= near_v and not bus_v - before_v <= near_v
+    return bool(was or (all_open and appeared))
+
+
+@kernel
+def left_alone(periods: f4, operated_s: f4, actuation_s: f4) -> bool:
+    """True if contactors that are found open were most likely opened by the rack, as its controller was silent.
+
+    That is after a step that came late, by `periods`, and once they had their time to close. To go on asking would
+    close both mains on a link that has discharged.
+    """
+    return bool(periods >= _LATE and operated_s >= actuation_s)

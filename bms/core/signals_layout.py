@@ -103,8 +103,9 @@ from hal.contract import F4, U1, U2, U4, Field
     CHANGED_A4,
     WENT_SOC,
     MOVED_SOC,
+    START_S,
     N_STATE_NUMBERS,
-) = range(30)
+) = range(31)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3

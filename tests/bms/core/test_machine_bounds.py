@@ -297,3 +297,38 @@ def test_a_sample_from_before_the_contactors_were_operated_says_nothing_of_them(
         machine.signals(dt_s=dt_s)
         assert machine.at(Fault.CONTACTOR_WELDED) == 1.0
     assert machine.state.number[m.OPERATED_S] == pytest.approx(5 * dt_s)
+
+
+def test_what_the_rack_has_opened_while_its_controller_was_silent_is_opened_in_order(machine: Machine) -> None:
+    """After a late step open contactors are no fault, and are not asked to close again onto a link of any voltage."""
+    machine.enter(Node.CONNECTED, 3)
+    machine.closed = 3
+    machine.step(Request.CONNECT, 100.0)
+    machine.closed = 0
+    machine.value[Fault.DEADLINE_MISSED] = 2.5
+    machine.signals(2.5)
+    assert math.isnan(machine.at(Fault.CONTACTOR_STUCK_OPEN))
+    assert machine.state.word[m.LEFT] == 1
+    assert machine.step(Request.CONNECT, 2.5) == Node.OPENING
+    assert machine.closed == 0
+    # nothing is left over for the next step
+    machine.value[Fault.DEADLINE_MISSED] = 1.0
+    machine.signals(1.0)
+    assert machine.state.word[m.LEFT] == 0
+    assert machine.at(Fault.CONTACTOR_STUCK_OPEN) == 0.0
+
+
+@pytest.mark.parametrize(("periods", "since_s"), [(1.4, 100.0), (3.0, 0.0)])
+def test_a_contactor_is_stuck_open_in_time_or_before_it_can_have_closed(
+    machine: Machine, periods: float, since_s: float
+) -> None:
+    """A step that is hardly late, or one within the time that a contactor takes, excuses nothing."""
+    machine.enter(Node.CONNECTED, 3)
+    machine.closed = 3
+    machine.step(Request.CONNECT, 0.0)
+    machine.state.number[m.OPERATED_S] = since_s
+    machine.closed = 1
+    machine.value[Fault.DEADLINE_MISSED] = periods
+    machine.signals(0.05)  # `contactor_actuation_s` is 0.1
+    assert machine.at(Fault.CONTACTOR_STUCK_OPEN) == 1.0
+    assert machine.state.word[m.LEFT] == 0

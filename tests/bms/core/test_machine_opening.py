@@ -121,7 +121,8 @@ def test_weld_test_finds_contactors_whose_feedback_lies() -> None:
 
 @pytest.mark.parametrize(("share", "evidence"), [(1.019, 1.0), (1.021, 0.0)])
 def test_welded_contactors_hold_the_link_at_the_string_voltage(share: float, evidence: float) -> None:
-    rig = connected(held_v=share * PACK_V, config=config_for(MachineSettings(precharge_ratio=0.05)))
+    rig = connected(config=config_for(MachineSettings(precharge_ratio=0.05)))
+    rig.held_v = share * PACK_V
     rig.run(Request.OPEN, Node.STANDBY)
     assert rig.at(Fault.WELD_VOLTAGE) == evidence
 

@@ -221,3 +221,49 @@ def test_rack_without_precharge_closes_its_mains_at_once() -> None:
     assert rig.history == [0, NEGATIVE, POSITIVE | NEGATIVE]
     assert rig.at(Fault.PRECHARGE_TIMEOUT) == rig.at(Fault.PRECHARGE_RESISTOR) == 0.0
     rig.run(Request.OPEN, Node.STANDBY)
+
+
+def first_sight(held_v: float | None, weld_test: bool = True) -> Rig:
+    """A rack whose link reads `held_v` from the first sample on, and never anything else."""
+    rig = Rig(config=config_for(MachineSettings(weld_test=weld_test)), held_v=held_v)
+    rig.run(Request.OPEN, Node.STANDBY)
+    return rig
+
+
+def test_a_link_that_was_always_full_is_no_charged_link() -> None:
+    """Its sensor may show nothing else, and the resistor may be burnt: the main contactor stays open."""
+    rig = first_sight(PACK_V)
+    rig.hold(Request.CONNECT, 25.0)
+    assert rig.node == Node.PRECHARGE_LINK
+    assert all(asked & POSITIVE == 0 for asked in rig.history)
+
+
+def test_where_others_hold_the_link_it_may_be_full_from_the_start() -> None:
+    rig = first_sight(PACK_V, weld_test=False)
+    rig.run(Request.CONNECT, Node.CONNECTED)
+
+
+def test_a_link_that_was_seen_to_fall_is_believed() -> None:
+    """A controller that starts while the link is still charged waits until it has lost 2 %: 5 s of its 250 s."""
+    rig = Rig()
+    rig.bus_v = PACK_V
+    rig.run(Request.OPEN, Node.STANDBY)
+    assert rig.state.word[m.DOUBTED] == 1
+    rig.hold(Request.OPEN, 6.0)
+    assert rig.state.word[m.DOUBTED] == 0
+    rig.run(Request.CONNECT, Node.CONNECTED)
+
+
+def test_a_link_that_jumps_up_with_open_contactors_is_doubted() -> None:
+    rig = first_sight(0.5 * PACK_V)
+    assert rig.state.word[m.DOUBTED] == 0
+    rig.held_v = PACK_V
+    rig.hold(Request.OPEN, 1.0)
+    assert rig.state.word[m.DOUBTED] == 1
+
+
+def test_a_link_is_not_doubted_for_having_been_connected() -> None:
+    rig = Rig()
+    rig.run(Request.CONNECT, Node.CONNECTED)
+    rig.run(Request.OPEN, Node.STANDBY)
+    assert rig.state.word[m.DOUBTED] == 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bms.core import estimator_layout as e
+from bms.core import first_look
 from bms.core import plausibility_model as p
 from bms.core import signals_layout as y
 from bms.core.faults import Fault
@@ -315,15 +316,15 @@ def test_the_curve_is_linear_between_its_nodes(bench: Any, degc: float) -> None:
     nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(degc)))
     curve = nodes[row : row + e.N_SOC * e.NODE].reshape(e.N_SOC, e.NODE)[:, e.OCV]
     soc = np.concatenate([np.linspace(-0.1, 1.1, 97), [0.0, 1e-3, 0.9985, 1.0]])
-    volt = [float(p._ocv(nodes, row, f4(z))) for z in soc]
+    volt = [float(first_look.ocv(nodes, row, f4(z))) for z in soc]
     np.testing.assert_allclose(volt, np.interp(soc, np.linspace(0.0, 1.0, e.N_SOC), curve), atol=5e-6)
-    assert p._ocv(nodes, row, f4(math.nan)) == curve[0]
+    assert first_look.ocv(nodes, row, f4(math.nan)) == curve[0]
 
 
 def test_the_upper_side_counts_where_it_is_steeper(bench: Any) -> None:
     nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0)))
-    up_v = float(p._ocv(nodes, row, f4(1.0)) - p._ocv(nodes, row, f4(0.98)))
-    assert up_v > float(p._ocv(nodes, row, f4(0.98)) - p._ocv(nodes, row, f4(0.96)))
+    up_v = float(first_look.ocv(nodes, row, f4(1.0)) - first_look.ocv(nodes, row, f4(0.98)))
+    assert up_v > float(first_look.ocv(nodes, row, f4(0.98)) - first_look.ocv(nodes, row, f4(0.96)))
     assert p.explained(nodes, row, f4(0.98), f4(0.02)) == pytest.approx(up_v, abs=1e-6)
 
 

@@ -28,7 +28,7 @@ class Reference:
         n = bench.innovation.size
         self.n = n
         self.residual_v, self.usual_v, self.sunk_soc = np.zeros(n), np.zeros(n), np.full(n, np.inf)
-        self.went = self.moved = 0.0
+        self.went = self.moved = self.start_s = 0.0
         self.scalars = bench.estimator.scalars[0]
         self.nodes = bench.estimator.nodes.astype(np.float64).reshape(N_DEGC, N_SOC, NODE)
         self.numbers = bench.config.number.astype(np.float64)
@@ -57,18 +57,49 @@ class Reference:
         unknown = min(max(1.5 * float(bench.resistance_std[0]) / 0.12, 0.15), 1.5)
         most_a = max(self.moved / SAG_S / rate, abs(float(bench.state.number[y.HELD_A])) * per_cell)
         load_v = (0.15 + 0.2 * (unknown - 0.15)) * ohm * most_a
+        flows = abs(float(bench.state.number[y.HELD_A])) / self.numbers[y.REST_A]
+        third = 2 * min(max(least / 0.03, flows), 1.0)
 
         compared = calm & (np.abs(innovation) < 100) & known
         mean_v, worst = math.nan, (math.nan, -1)
         if compared.any():
             off_v = innovation - self.residual_v
             mean_v, common_v = near_mean(innovation[compared]), near_mean(off_v[compared])
-            worst = self.residual(innovation, soc, std, mean_v, common_v, usable & known, calm, dt_s)
-        explained = went, load_v, least / 0.03
+            low_v = self.low_v(cell_v, usable, float(bench.seen.cell_v_mean), flows, dt_s)
+            low_v = np.maximum(low_v - cell_v, 0.0)
+            worst = self.residual(innovation, soc, std, mean_v, common_v, low_v, usable & known, calm, dt_s)
+        explained = went, load_v, least / 0.03, third
         return worst, self.sag(soc, std, cell_v, model_v, usable & known, usable, calm, mean_v, explained, kept, bench)
 
+    def low_v(self, cell_v: F8, usable: Any, mean_v: float, flows: float, dt_s: float) -> float:
+        """In the first minute, at rest: where a cell lies with 10 % less charge than one that is 30 mV below the mean."""
+        self.start_s = 60.0 if flows >= 1 else self.start_s
+        if self.start_s >= 60:
+            return -math.inf
+        self.start_s += dt_s
+        nodes = np.linspace(0.0, 1.0, N_SOC)
+        curve = self.ocv(nodes)
+
+        def soc_of(volt: float) -> float:
+            above = np.flatnonzero(curve >= volt)
+            return float(nodes[max(above[0] - 1, 0)]) if above.size else 1.0
+
+        soc = soc_of(mean_v - 0.03) - 0.1
+        low_v, high_v = self.ocv(soc), self.ocv(soc_of(mean_v + 0.03) + 0.1) + 0.03
+        balanced = (usable & (cell_v < low_v)).sum() <= 3 and not (usable & (cell_v > high_v)).any()
+        return float(low_v) if soc > 0 and balanced else -math.inf
+
     def residual(
-        self, innovation: F8, soc: F8, std: F8, mean_v: float, common_v: float, judged: Any, calm: Any, dt_s: float
+        self,
+        innovation: F8,
+        soc: F8,
+        std: F8,
+        mean_v: float,
+        common_v: float,
+        low_v: F8,
+        judged: Any,
+        calm: Any,
+        dt_s: float,
     ) -> tuple[float, int]:
         gain, slow = dt_s / (RESIDUAL_S + dt_s), dt_s / (SAG_S + dt_s)
         taken = calm & (np.abs(innovation) < 100)
@@ -81,6 +112,8 @@ class Reference:
         self.residual_v = np.where(taken, self.residual_v + change, self.residual_v)
         follow = np.where(np.isnan(self.sunk_soc), slow, slow / 6)
         self.usual_v += np.where(taken, follow * (np.minimum(self.residual_v, 5e-3) - self.usual_v), 0.0)
+        raised = np.maximum(self.usual_v, self.residual_v + low_v)
+        self.usual_v = np.where(taken & (low_v > 0), raised, self.usual_v)
         size_v = np.abs(self.residual_v)
         here_v = self.ocv(soc)
         left_v = size_v - np.maximum(self.ocv(soc + std) - here_v, here_v - self.ocv(soc - std))
@@ -98,7 +131,7 @@ class Reference:
         usable: Any,
         calm: Any,
         mean_v: float,
-        explained: tuple[float, float, float],
+        explained: tuple[float, float, float, float],
         kept: float,
         bench: Any,
     ) -> tuple[float, int]:
@@ -134,7 +167,7 @@ class Reference:
             if sag_v > told[0]:
                 at = k
             told = sorted([*told, sag_v], reverse=True)[:3]
-        return max(told[0] - 2 * told[2], 0.0), at
+        return max(told[0] - explained[3] * told[2], 0.0), at
 
     def unexplained(
         self,
@@ -143,10 +176,10 @@ class Reference:
         soc: float,
         std: float,
         cell_v: float,
-        explained: tuple[float, float, float],
+        explained: tuple[float, float, float, float],
         bench: Any,
     ) -> float:
-        went, load_v, end_v = explained
+        went, load_v, end_v, _ = explained
         off = min(3 * std, 0.1)
         if soc < off or soc + off > 1:
             sag_v -= end_v

@@ -57,7 +57,9 @@ def go(c: Controller, steps: int = 1, request: int = Request.CONNECT, dt_s: floa
         # no voltage of a living cell stands still to the last digit
         c.measurement.cell_v[:] += 1e-4 if c.measurement.head["sequence"][0] % 2 else -1e-4
         c.measurement.head["contactors"] = c.command.head["contactors"]
-        c.measurement.head["bus_v"] = c.measurement.head["pack_v"]
+        # the link is empty until a contactor of the positive side closes: 1 the main one, 4 that of the resistor
+        charged = c.command.head["contactors"][0] & 5 != 0
+        c.measurement.head["bus_v"] = c.measurement.head["pack_v"] if charged else 0.0
         status = c.step(request, dt_s)
     return status
 
