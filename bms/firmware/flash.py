@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,10 +102,10 @@ def _flasher(url: RackUrl, key: Path | None) -> UdsFlasher | SmpFlasher:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e6:
-        raise ValueError(text)
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) < 1e6:
+            return value
+    raise argparse.ArgumentTypeError(f"'{text}': expected seconds, 0 or more")
 
 
 class _Waiting:

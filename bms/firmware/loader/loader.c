@@ -52,9 +52,12 @@ static bool listen(void) {
     return asked;
 }
 
-/* whichever of two times is later */
+static bool is_later(uint32_t time_ms, uint32_t than_ms) {
+    return (int32_t)(time_ms - than_ms) > 0;
+}
+
 static uint32_t later(uint32_t one_ms, uint32_t other_ms) {
-    return (int32_t)(one_ms - other_ms) > 0 ? one_ms : other_ms;
+    return is_later(one_ms, other_ms) ? one_ms : other_ms;
 }
 
 int main(void) {
@@ -71,9 +74,10 @@ int main(void) {
     desk_start(choice.slot, &choice.facts);
     smp_start(choice.slot);
     uint32_t end_ms = now_ms + (crashed ? LISTEN_AFTER_CRASH_MS : LISTEN_MS);
-    while (choice.slot == NO_SLOT || (int32_t)(end_ms - now_ms) > 0) {
+    const uint32_t patience_ms = end_ms + LISTEN_AFTER_VISIT_MS; /* with whoever only asks */
+    while (choice.slot == NO_SLOT || is_later(end_ms, now_ms)) {
         board_watchdog_feed();
-        if (listen()) {
+        if (listen() && is_later(patience_ms, now_ms)) {
             end_ms = later(end_ms, now_ms + LISTEN_MS); /* to be answered whole */
         }
         if (uds_is_in_use() || smp_is_in_use()) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +182,18 @@ def test_an_image_that_fails_while_it_is_awaited_is_told(
     code, last, _ = command(board, image)
     assert (code, "runs 2.0.0 from slot 1" in last) == (1, True)
     assert last.endswith("the image before: the new one did not confirm itself")
+
+
+def test_whoever_only_asks_does_not_hold_the_start_up(board: Bench) -> None:
+    board.crash()
+    with board.flasher() as flasher, board.link:
+        board.emulator.answer_s = 0.02
+        for _ in range(200):
+            flasher.state()
+            with contextlib.suppress(LinkError):
+                Remote(board.emulator).hello()
+                return
+    pytest.fail("the boot loader answers for ever")
 
 
 def test_all_of_it_survives_the_end_of_the_emulator(workshop: Workshop, board: Bench, flash: Path) -> None:
