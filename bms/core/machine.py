@@ -273,6 +273,8 @@ def _weld_test(config: MachineConfig, state: MachineState, seen: Seen, node: int
     bus_v, pack_v, from_v = f4(seen.bus_v), f4(seen.pack_v), state.number[WELD_FROM_V]
     fallen = bool(bus_v <= from_v * (f4(1) - c[WELD_FALL]))
     if node == _N_WELD_TEST:
+        if fallen and from_v > c[WELD_LOW] * pack_v:
+            word[DOUBTED] = 0  # a sensor that shows nothing else than full would not have followed
         if config.flag[WELD_TESTED] == 0 or not from_v > c[WELD_LOW] * pack_v or fallen:
             word[WELD] = WELD_PASSED
         elif mode_s(state) >= config.time[node * TIME_COLUMNS + TIME_OUT_S]:

@@ -55,10 +55,11 @@ def test_what_was_on_the_bus_comes_out_again(log: tuple[Path, Any]) -> None:
 
 
 def test_past_its_end_everything_grows_stale(log: tuple[Path, Any]) -> None:
-    last, later = played(log[0], SIZE, [5.9, 8.0])
+    last, later, unheard = played(log[0], SIZE, [5.9, 8.0, 11.5])
     assert not (last.cell_v_quality & Quality.STALE).any()
     assert (later.cell_v_quality & Quality.STALE).all()
-    assert later.head["interlock_closed"][0] == 0
+    assert later.head["interlock_closed"][0] == 1, "not heard for two seconds only"
+    assert unheard.head["interlock_closed"][0] == 0
     assert later.cell_v_age_s.min() > 2.0
 
 
