@@ -219,7 +219,7 @@ def compiled(
 
 
 def _usual(board: Board, folder: Path) -> list[str | Path]:
-    return [COMPILER, f"-mcpu={board.cpu}", *FLAGS, f"-I{folder}", f"-ffile-prefix-map={folder}=."]
+    return [COMPILER, f"-mcpu={board.cpu}", *THUMB, *FLAGS, f"-I{folder}", f"-ffile-prefix-map={folder}=."]
 
 
 def cryptography(name: str, folder: Path) -> list[Path]:

@@ -120,6 +120,8 @@ def test_a_board_gets_a_program(arm: None, tmp_path: Path) -> None:
     text = (tmp_path / REPORT).read_text()
     assert "whole firmware, in RAM" in text
     assert "start > main > node_step > control_step > rackbms_step" in text
+    names = {symbol.name for symbol in Elf((tmp_path / "firmware.elf").read_bytes()).symbols()}
+    assert not names & {"__aeabi_fmul", "__aeabi_dmul"}, "the FPU multiplies"
 
 
 def test_a_processor_with_linux_gets_a_program_where_its_compiler_is(image: Path) -> None:
