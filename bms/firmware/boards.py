@@ -155,7 +155,22 @@ def compile_to(
     options for gcc. Raises `ConfigError`.
     """
     folder = elf.parent
-    own = copied(BOARD, folder)
+    sources = [*copied(BOARD, folder), *generated(folder, kernels, header, found)]
+    objects = [folder / KERNELS]
+    if main:
+        (folder / "main.c").write_text(main)
+    if slot is not None:
+        sources += [*copied(LOADER, folder, RESIDENT), *copied(BOOT, folder, RESIDENT_BOOT)]
+        objects += cryptography(name, folder)
+        more = ["-DBOARD_SLOT", *more]
+    compiled(elf, name, sources, objects, "mps2.ld" if slot is None else "mps2_slot.ld", slot or 0, more)
+
+
+KERNELS = "rackbms.o"
+
+
+def generated(folder: Path, kernels: bytes, header: str, found: Baked) -> list[str]:
+    """Put what is made of kernels and configuration into `folder`; gives the sources' names. Raises `ConfigError`."""
     bus = can_tables.CanTables(can_tables.profile_of(found))
     for path, content in (
         ("rackbms.h", header),
@@ -163,16 +178,10 @@ def compile_to(
         ("rackbms_config.c", config_source(found)),
         (can_tables.HEADER, bus.header),
         (can_tables.SOURCE, bus.source),
-        *((("main.c", main),) if main else ()),
     ):
         (folder / path).write_text(content)
-    (folder / "rackbms.o").write_bytes(kernels)
-    sources, objects = [*own, "rackbms_config.c", can_tables.SOURCE], [folder / "rackbms.o"]
-    if slot is not None:
-        sources += [*copied(LOADER, folder, RESIDENT), *copied(BOOT, folder, RESIDENT_BOOT)]
-        objects += cryptography(name, folder)
-        more = ["-DBOARD_SLOT", *more]
-    compiled(elf, name, sources, objects, "mps2.ld" if slot is None else "mps2_slot.ld", slot or 0, more)
+    (folder / KERNELS).write_bytes(kernels)
+    return ["rackbms_config.c", can_tables.SOURCE]
 
 
 BOARD, LOADER, BOOT = "board", "loader", "boot"

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from bms.firmware import can_tables
-from bms.firmware.baked import Baked, config_header, config_source
-from bms.firmware.boards import FLAGS, WARNINGS
+from bms.firmware.baked import Baked
+from bms.firmware.boards import FLAGS, KERNELS, WARNINGS, generated
 from bms.firmware.toolchain import run
 
 BARE = ("cortexm.c", "mps2.c")
@@ -70,17 +69,7 @@ def link(name: str, kernels: bytes, header: str, found: Baked) -> bytes | None:
 def compile_to(elf: Path, name: str, kernels: bytes, header: str, found: Baked, *, more: Sequence[str] = ()) -> None:
     """Compile and link beside `elf`; `more` are options for gcc. Raises `ConfigError`."""
     machine, folder = MACHINES[name], elf.parent
-    bus = can_tables.CanTables(can_tables.profile_of(found))
-    for path, content in (
-        ("rackbms.h", header),
-        ("rackbms_config.h", config_header(found)),
-        ("rackbms_config.c", config_source(found)),
-        (can_tables.HEADER, bus.header),
-        (can_tables.SOURCE, bus.source),
-    ):
-        (folder / path).write_text(content)
-    (folder / "rackbms.o").write_bytes(kernels)
-    sources = ["rackbms_config.c", can_tables.SOURCE]
+    sources = generated(folder, kernels, header, found)
     for room in ("board", "linux"):
         for source in sorted(resources.files(__package__).joinpath(room).iterdir(), key=lambda entry: entry.name):
             if source.name not in BARE:
@@ -88,5 +77,5 @@ def compile_to(elf: Path, name: str, kernels: bytes, header: str, found: Baked, 
                 sources += [source.name] if source.name.endswith(".c") else []
     words: list[str | Path] = [machine.compiler, *machine.options, *FLAGS, *POSITION, *WARNINGS, *more]
     words += [f"-I{folder}", f"-ffile-prefix-map={folder}=.", *(folder / source for source in sources)]
-    words += [folder / "rackbms.o", f"-Wl,-T,{folder / 'linux.ld'}", *LINKING, "-lgcc", "-o", elf]
+    words += [folder / KERNELS, f"-Wl,-T,{folder / 'linux.ld'}", *LINKING, "-lgcc", "-o", elf]
     run(words, f"make the process for {name}")
