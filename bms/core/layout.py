@@ -23,6 +23,7 @@ from bms.core import (
     power,
     runaway,
     signals_layout,
+    sudden,
 )
 from bms.core.balancing import BalancingConfig, BalancingState
 from bms.core.cooling import CoolingConfig
@@ -48,6 +49,7 @@ from bms.core.power import PowerConfig, PowerState
 from bms.core.records import floats, in_order, integers, octets, places, reader
 from bms.core.runaway import RunawayConfig, RunawayState
 from bms.core.signals_layout import SignalConfig, SignalState
+from bms.core.sudden import SuddenState
 from hal.contract import F4, LANES, U1, U2, U4, Field, Layout, Record
 
 ALIGN = 64
@@ -64,7 +66,7 @@ _CONFIG_PARTS = (
     cooling.CONFIG_FIELDS,
     runaway.CONFIG_FIELDS,
 )
-_STATE_PARTS = (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard, runaway)
+_STATE_PARTS = (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard, runaway, sudden)
 
 CONFIG = Layout(
     "Config",
@@ -167,6 +169,7 @@ class StepState(NamedTuple):
     balancing: BalancingState
     guard: GuardState
     runaway: RunawayState
+    sudden: SuddenState
 
 
 _CONFIG_HEAD = CONFIG.head_dtype
@@ -194,6 +197,7 @@ _leak_state = reader(LeakState, leak.STATE_FIELDS, _S)
 _balancing_state = reader(BalancingState, balancing.STATE_FIELDS, _S)
 _guard_state = reader(GuardState, guard.STATE_FIELDS, _S)
 _runaway_state = reader(RunawayState, runaway.STATE_FIELDS, _S)
+_sudden_state = reader(SuddenState, sudden.STATE_FIELDS, _S)
 
 
 @kernel
@@ -239,6 +243,7 @@ def state_of(raw: U1, n: int, m: int) -> StepState:
         _balancing_state(raw, n, m, k),
         _guard_state(raw, n, m, k),
         _runaway_state(raw, n, m, k),
+        _sudden_state(raw, n, m, k),
     )
 
 

@@ -41,6 +41,7 @@ from bms.core.signals_layout import (
     READ_A,
     RESIDUAL_TAU_S,
     REST_A,
+    RISEN_V,
     SAG_TAU_S,
     SAMPLE_AGE_S,
     SENSORS_STILL_K,
@@ -63,7 +64,7 @@ _PUT_BACK_V = f4(0.02)
 _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
 # of the resistance of a cell, by so much it may be above the others': for its temperature, and while it is not known
-_LOAD_SHARE, _UNKNOWN_SHARE = f4(0.15), f4(0.2)  # the second of the doubt of all
+LOAD_SHARE, _UNKNOWN_SHARE = f4(0.15), f4(0.2)  # the second of the doubt of all
 _FAR_V = f4(0.1)
 _END_V = f4(1)  # a curve may do so much beyond its end
 _LEAST_SOC = f4(0.03)  # as if so much had flowed one way, where it flowed to and fro
@@ -103,7 +104,7 @@ _SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
 
 
 @kernel
-def _row_of(estimator: EstimatorConfig, degc: f4) -> int:
+def row_of(estimator: EstimatorConfig, degc: f4) -> int:
     """First number of the row of nodes nearest to `degc`."""
     k1 = estimator.scalars[0]
     if np.isnan(degc):
@@ -122,7 +123,7 @@ def explained(nodes: F4, row: int, soc: f4, soc_std: f4) -> f4:
 
 
 @kernel
-def _bent(nodes: F4, row: int, soc: f4, off: f4, went: f4) -> f4:
+def bent(nodes: F4, row: int, soc: f4, off: f4, went: f4) -> f4:
     """By how much an SoC that is wrong by `off` shifts the voltage otherwise than it did `went` ago."""
     now_v = ocv(nodes, row, soc + off) - ocv(nodes, row, soc)
     then_v = ocv(nodes, row, soc - went + off) - ocv(nodes, row, soc - went)
@@ -221,7 +222,7 @@ def _risen(residual: F4, usual: F4, k: int) -> f4:
 
 
 @kernel
-def _ranked(first_v: f4, second_v: f4, third_v: f4, volt: f4) -> tuple[f4, f4, f4]:
+def ranked(first_v: f4, second_v: f4, third_v: f4, volt: f4) -> tuple[f4, f4, f4]:
     """The three largest of four, of which the first three are in order."""
     if volt > first_v:
         return volt, first_v, second_v
@@ -280,7 +281,7 @@ def _residual(
         if size_v > _USUAL_V and size_v > third_v and known and use[k] & USABLE != 0:
             size_v -= explained(nodes, row, soc[k], soc_std[k])
             at = k if size_v > first_v else at
-            first_v, second_v, third_v = _ranked(first_v, second_v, third_v, size_v)
+            first_v, second_v, third_v = ranked(first_v, second_v, third_v, size_v)
     return max(first_v - third_v - third_v, _ZERO), at
 
 
@@ -328,7 +329,7 @@ def _unexplained(
     off = min(_FAR * soc_std[k], _MOST_SOC)
     if not (soc[k] >= off and soc[k] + off <= f4(1)):
         sag_v -= end_v
-    sag_v -= max(_bent(nodes, row, soc[k], off, went), _bent(nodes, row, soc[k], -off, went)) + load_v
+    sag_v -= max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went)) + load_v
     sag_v -= _risen(state.residual_v, state.usual_v, k)
     # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
     return min(sag_v, cell_mean_v - state.cell_v[k] + _USUAL_V + _USUAL_V)
@@ -396,7 +397,7 @@ def _sag(
             elif sag_v < _RISEN_AGAIN_V:
                 state.sunk_soc[k] = _NAN
             at = k if sag_v > first_v else at
-            first_v, second_v, third_v = _ranked(first_v, second_v, third_v, sag_v)
+            first_v, second_v, third_v = ranked(first_v, second_v, third_v, sag_v)
     return max(first_v - third_v * third_share, _ZERO), at
 
 
@@ -505,6 +506,13 @@ def _more(resistance: F4, resistance_std: F4) -> f4:
 
 
 @kernel
+def load_share(resistance: F4, resistance_std: F4) -> f4:
+    """Which share of the drop of the mean cell one may have more: for its temperature, and while it is not known."""
+    share: f4 = LOAD_SHARE + _UNKNOWN_SHARE * (_more(resistance, resistance_std) - _DOUBT_LESS)
+    return share
+
+
+@kernel
 def judge(
     config: SignalConfig,
     state: SignalState,
@@ -536,7 +544,7 @@ def judge(
     dt_s = elapsed(dt_s)
     c = config.number
     factor = mean_factor(resistance)
-    row = _row_of(estimator, seen.degc_mean)
+    row = row_of(estimator, seen.degc_mean)
     mean_v, common_v, mean_soc, mean_std, count = _common(innovation, state.residual_v, soc, soc_std, state.cell_use)
     missing_a, wrong, residual_v, at = _NAN, _NAN, _NAN, -1
     number = state.number
@@ -550,7 +558,11 @@ def judge(
     ohm = c[FAST_OHM] * factor * warmth(config, seen.degc_mean)
     most_a = max(number[MOVED_SOC] / (c[SAG_TAU_S] * estimator.scalars[0].rate), abs(number[HELD_A]) * c[PER_CELL])
     doubt = _more(resistance, resistance_std)
-    load_v = (_LOAD_SHARE + _UNKNOWN_SHARE * (doubt - _DOUBT_LESS)) * ohm * most_a
+    load_v = load_share(resistance, resistance_std) * ohm * most_a
+    # a curve whose end the others reach before it is expected lifts the mean, and no cell sinks
+    if common_v == common_v:
+        number[RISEN_V] = common_v + kept * (number[RISEN_V] - common_v)
+        load_v += max(common_v - number[RISEN_V] - _PUT_BACK_V, _ZERO)
     end_v = _END_V * least / _LEAST_SOC
     nodes = estimator.nodes
     if count > 0:

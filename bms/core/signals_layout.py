@@ -104,8 +104,9 @@ from hal.contract import F4, U1, U2, U4, Field
     WENT_SOC,
     MOVED_SOC,
     START_S,
+    RISEN_V,
     N_STATE_NUMBERS,
-) = range(31)
+) = range(32)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3

@@ -7,6 +7,7 @@ for Python, for C and for a microcontroller. `step_racks` takes many racks, one 
     signals     which values may be used, and what contradicts what
     estimator   state of charge of every cell
     health      capacity, resistance and leak of every cell
+    sudden      cells that sink within seconds
     runaway     heat that nothing explains, and rates of temperature that only a fire has
     diagnosis   the fault table: what must be done
     machine     the contactors
@@ -60,6 +61,7 @@ from bms.core.records import floats, halves, octets, places, words
 from bms.core.runaway import runaway_init, runaway_step
 from bms.core.seen import Seen
 from bms.core.signals import inspect, signals_init
+from bms.core.sudden import sudden_init, sudden_step
 from bms.core.views import CommandView, MeasurementView
 from hal.contract import (
     COMMAND,
@@ -154,6 +156,7 @@ def _init(c: StepConfig, s: StepState, soc: F4, soc_std: F4) -> None:
     balancing_init(c.balancing, s.balancing)
     guard_init(s.guard, c.words, c.estimator.scalars[0].digest)
     runaway_init(s.runaway)
+    sudden_init(s.sudden)
 
 
 @kernel
@@ -257,16 +260,33 @@ def _step(
         dt_s,
     )
     out = s.estimator.out
+    model_v, soc = out[MODEL_V * n_lanes : (MODEL_V + 1) * n_lanes], out[SOC * n_lanes : SOC * n_lanes + n]
+    soc_std = out[SOC_STD * n_lanes : SOC_STD * n_lanes + n]
     judge(
         c.signal,
         s.signal,
         c.estimator,
         seen,
         out[INNOVATION * n_lanes : (INNOVATION + 1) * n_lanes],
-        out[MODEL_V * n_lanes : (MODEL_V + 1) * n_lanes],
-        out[SOC * n_lanes : SOC * n_lanes + n],
-        out[SOC_STD * n_lanes : SOC_STD * n_lanes + n],
+        model_v,
+        soc,
+        soc_std,
         s.estimator.shared[0].bias_a,
+        s.health.resistance,
+        s.health.resistance_std,
+        value,
+        where,
+        dt_s,
+    )
+    sudden_step(
+        c.signal,
+        s.signal,
+        s.sudden,
+        c.estimator,
+        seen,
+        model_v,
+        soc,
+        soc_std,
         s.health.resistance,
         s.health.resistance_std,
         value,

@@ -33,7 +33,7 @@ def started(make_signals: Any, low_v: float, cells: Any = (CELL,), seconds: int 
 
 def expected_v(bench: Any, low_v: float, n_low: int = 1) -> float:
     """How far 3.3 V - `low_v` is below a cell with 10 % less charge than one 30 mV below the mean of 24."""
-    row, nodes = int(p._row_of(bench.estimator, f4(25.0))), bench.estimator.nodes
+    row, nodes = int(p.row_of(bench.estimator, f4(25.0))), bench.estimator.nodes
     mean_v = 3.3 - low_v * n_low / 24
     grid = np.arange(N_SOC) / (N_SOC - 1)
     curve = [float(ocv(nodes, row, f4(z))) for z in grid]
@@ -97,7 +97,7 @@ def test_a_cell_that_gets_there_after_the_first_minute_is_not_judged_by_its_plac
 def test_of_an_empty_rack_nothing_is_said(make_signals: Any) -> None:
     bench = make_signals()
     bench.head["current_a"] = 0.0
-    bench.m.cell_v[:] = float(ocv(bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0))), f4(0.05)))
+    bench.m.cell_v[:] = float(ocv(bench.estimator.nodes, int(p.row_of(bench.estimator, f4(25.0))), f4(0.05)))
     bench.m.cell_v[CELL] -= 0.5
     bench.look()
     bench.judge()
@@ -106,7 +106,7 @@ def test_of_an_empty_rack_nothing_is_said(make_signals: Any) -> None:
 
 def test_the_soc_of_a_voltage_is_that_of_the_node_below(make_signals: Any) -> None:
     bench = make_signals()
-    row, nodes = int(p._row_of(bench.estimator, f4(25.0))), bench.estimator.nodes
+    row, nodes = int(p.row_of(bench.estimator, f4(25.0))), bench.estimator.nodes
     step = 1 / (N_SOC - 1)
     for soc in (0.05, 0.3, 0.95):
         volt = f4(float(ocv(nodes, row, f4(soc))) + 1e-4)

@@ -34,7 +34,7 @@ def settle(bench: Any, innovation_v: float, seconds: float, dt_s: float = 0.5, c
 def flat_v(bench: Any) -> float:
     """What a hundredth of SoC explains in the middle of the plateau."""
     nodes = bench.estimator.nodes
-    row = int(p._row_of(bench.estimator, f4(25.0)))
+    row = int(p.row_of(bench.estimator, f4(25.0)))
     return float(p.explained(nodes, row, f4(0.5), f4(0.01)))
 
 
@@ -59,7 +59,7 @@ def test_a_common_response_is_a_current(bench: Any) -> None:
 def test_what_was_to_doubt_is_doubted_while_it_is_remembered(bench: Any) -> None:
     """A full rack may be 90 mV below its steep curve at rest, and is back on it as soon as it is discharged."""
     nodes = bench.estimator.nodes
-    row = int(p._row_of(bench.estimator, f4(25.0)))
+    row = int(p.row_of(bench.estimator, f4(25.0)))
     steep_v = float(p.explained(nodes, row, f4(0.995), f4(0.02)))
     assert steep_v > 0.09
     bench.soc[:], bench.soc_std[:] = 0.995, 0.02
@@ -300,7 +300,7 @@ def test_an_estimate_that_is_no_number_is_counted_and_left_out(bench: Any, broke
 
 def test_what_a_curve_explains_is_its_steeper_side(bench: Any) -> None:
     nodes = bench.estimator.nodes
-    row = int(p._row_of(bench.estimator, f4(25.0)))
+    row = int(p.row_of(bench.estimator, f4(25.0)))
     curve = nodes[row : row + e.N_SOC * e.NODE].reshape(e.N_SOC, e.NODE)[:, e.OCV]
     assert p.explained(nodes, row, f4(0.05), f4(0.05)) == pytest.approx(curve[10] - curve[0], abs=1e-5)
     assert p.explained(nodes, row, f4(0.5), f4(0.0)) == 0.0
@@ -313,7 +313,7 @@ def test_what_a_curve_explains_is_its_steeper_side(bench: Any) -> None:
 @pytest.mark.parametrize("degc", [-30.0, 25.0, 60.0])
 def test_the_curve_is_linear_between_its_nodes(bench: Any, degc: float) -> None:
     """And flat beyond its ends; also in the last row, behind which there is nothing."""
-    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(degc)))
+    nodes, row = bench.estimator.nodes, int(p.row_of(bench.estimator, f4(degc)))
     curve = nodes[row : row + e.N_SOC * e.NODE].reshape(e.N_SOC, e.NODE)[:, e.OCV]
     soc = np.concatenate([np.linspace(-0.1, 1.1, 97), [0.0, 1e-3, 0.9985, 1.0]])
     volt = [float(first_look.ocv(nodes, row, f4(z))) for z in soc]
@@ -322,7 +322,7 @@ def test_the_curve_is_linear_between_its_nodes(bench: Any, degc: float) -> None:
 
 
 def test_the_upper_side_counts_where_it_is_steeper(bench: Any) -> None:
-    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0)))
+    nodes, row = bench.estimator.nodes, int(p.row_of(bench.estimator, f4(25.0)))
     up_v = float(first_look.ocv(nodes, row, f4(1.0)) - first_look.ocv(nodes, row, f4(0.98)))
     assert up_v > float(first_look.ocv(nodes, row, f4(0.98)) - first_look.ocv(nodes, row, f4(0.96)))
     assert p.explained(nodes, row, f4(0.98), f4(0.02)) == pytest.approx(up_v, abs=1e-6)
@@ -330,5 +330,5 @@ def test_the_upper_side_counts_where_it_is_steeper(bench: Any) -> None:
 
 def test_the_curve_is_that_of_the_temperature(bench: Any) -> None:
     degc = (-99.0, -30.0, 23.0, 25.0, 26.0, 27.0, 28.0, 60.0, 1e9, math.nan)
-    rows = [int(p._row_of(bench.estimator, f4(t))) for t in degc]
+    rows = [int(p.row_of(bench.estimator, f4(t))) for t in degc]
     assert [r // (e.N_SOC * e.NODE) for r in rows] == [0, 0, 11, 11, 11, 11, 12, 18, 18, 11]

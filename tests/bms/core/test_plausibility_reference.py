@@ -28,7 +28,7 @@ class Reference:
         n = bench.innovation.size
         self.n = n
         self.residual_v, self.usual_v, self.sunk_soc = np.zeros(n), np.zeros(n), np.full(n, np.inf)
-        self.went = self.moved = self.start_s = 0.0
+        self.went = self.moved = self.start_s = self.common_v = 0.0
         self.scalars = bench.estimator.scalars[0]
         self.nodes = bench.estimator.nodes.astype(np.float64).reshape(N_DEGC, N_SOC, NODE)
         self.numbers = bench.config.number.astype(np.float64)
@@ -65,6 +65,8 @@ class Reference:
         if compared.any():
             off_v = innovation - self.residual_v
             mean_v, common_v = near_mean(innovation[compared]), near_mean(off_v[compared])
+            self.common_v = common_v + kept * (self.common_v - common_v)
+            load_v += max(common_v - self.common_v - 0.02, 0.0)
             low_v = self.low_v(cell_v, usable, float(bench.seen.cell_v_mean), flows, dt_s)
             low_v = np.maximum(low_v - cell_v, 0.0)
             worst = self.residual(innovation, soc, std, mean_v, common_v, low_v, usable & known, calm, dt_s)
@@ -326,7 +328,7 @@ def test_bled_cells_have_a_mean_of_those_within_100_mv(make_signals: Any) -> Non
 def test_beyond_the_end_of_a_curve_more_is_explained(bench: Any, soc: float) -> None:
     bench.look()
     bench.state.cell_v[:] = 0.0
-    row = int(p._row_of(bench.estimator, f4(25.0)))
+    row = int(p.row_of(bench.estimator, f4(25.0)))
     here, std = np.full(24, soc, np.float32), np.ones(24, np.float32)
     sag = bench.state, bench.estimator.nodes, row, f4(5.0)
     assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(9.0)) == 5.0
@@ -362,4 +364,4 @@ def test_the_three_largest_are_kept_in_order() -> None:
         (0.35, (0.5, 0.4, 0.35)),
         (0.1, (0.5, 0.4, 0.3)),
     ):
-        assert p._ranked(f4(0.5), f4(0.4), f4(0.3), f4(volt)) == tuple(f4(x) for x in ranked)
+        assert p.ranked(f4(0.5), f4(0.4), f4(0.3), f4(volt)) == tuple(f4(x) for x in ranked)

@@ -141,16 +141,16 @@ def test_charge_that_has_gone_is_remembered_for_ten_minutes(make_signals: Any, n
 
 
 def test_a_wrong_soc_explains_a_shift_only_where_the_curve_bends(bench: Any) -> None:
-    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0)))
+    nodes, row = bench.estimator.nodes, int(p.row_of(bench.estimator, f4(25.0)))
 
     def ocv(soc: float) -> float:
         return float(first_look.ocv(nodes, row, f4(soc)))
 
     for soc, off, went in ((0.95, 0.03, 0.1), (0.5, 0.05, -0.1), (0.2, -0.05, 0.1)):
         exact = abs((ocv(soc + off) - ocv(soc)) - (ocv(soc - went + off) - ocv(soc - went)))
-        assert p._bent(nodes, row, f4(soc), f4(off), f4(went)) == pytest.approx(exact, abs=1e-6)
-    assert p._bent(nodes, row, f4(0.97), f4(0.03), f4(0.1)) > 0.02
-    assert p._bent(nodes, row, f4(0.5), f4(0.03), f4(0.03)) < 2e-3
+        assert p.bent(nodes, row, f4(soc), f4(off), f4(went)) == pytest.approx(exact, abs=1e-6)
+    assert p.bent(nodes, row, f4(0.97), f4(0.03), f4(0.1)) > 0.02
+    assert p.bent(nodes, row, f4(0.5), f4(0.03), f4(0.03)) < 2e-3
 
 
 def test_the_largest_sag_is_told(bench: Any) -> None:
@@ -255,7 +255,7 @@ def test_what_the_filter_learns_of_a_sag_is_not_believed(bench: Any) -> None:
     """Its SoC falls to where the curve explains the voltage: the sag that is told fades no faster than in ten minutes."""
     bench.soc[:] = 0.2
     bench.head["current_a"] = 0.0
-    nodes, row = bench.estimator.nodes, int(p._row_of(bench.estimator, f4(25.0)))
+    nodes, row = bench.estimator.nodes, int(p.row_of(bench.estimator, f4(25.0)))
     first_v = run(bench, 40, -0.05, 0.05)
     assert float(bench.state.sunk_soc[CELL]) == pytest.approx(0.0, abs=1e-6)
     for _ in range(100):

@@ -1,0 +1,205 @@
+"""Cells that sink within seconds, whatever the rack is doing.
+
+`bms.core.plausibility_model` compares a cell with its own average over ten minutes: long enough for a soft short to add
+up, and for a load, a bent curve and a doubtful SoC to explain tens of millivolts of it. A hard short needs no such
+patience. It takes its cell down at once, and in the minute around it a load that has been steady explains nothing, nor
+does a curve along which little charge has moved. So each cell's measured less expected voltage, less the common, is
+held against its average over `_WINDOW_S`, and what explains the difference is counted over that time alone::
+
+    d = (v - v_model) - mean(v - v_model),    drop = <d> - d
+
+    less  share * r * |I - <I>|        a load that has come or gone, for a cell with more resistance
+    less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
+    less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
+    less  what the mean has risen by: a model that the others left behind makes no cell sink
+    less  what a neighbour has risen by, and twice what a third cell drops by
+
+A cell that has moved so is followed six times as slowly, until it is back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bms.core.estimator_layout import EstimatorConfig
+from bms.core.faults import Fault
+from bms.core.jit import f4, kernel
+from bms.core.plausibility import elapsed, mean_factor, put, warmth
+from bms.core.plausibility_model import LOAD_SHARE, bent, load_share, ranked, row_of
+from bms.core.seen import Seen
+from bms.core.signals_layout import CALM, FAST_OHM, HELD_A, PER_CELL, REST_A, USABLE, SignalConfig, SignalState
+from hal.contract import F4, U1, U2, Field
+
+# sudden_number
+MEAN_V, MEAN_SLOW_V, SLOW_A, WENT_SOC, MOVED_SOC = range(5)
+N_STATE_NUMBERS = 5
+
+STATE_FIELDS = (
+    Field(
+        "sudden_number",
+        "f4",
+        "mean deviation, current, charge: now, of a minute",
+        f"{N_STATE_NUMBERS}",
+    ),
+    Field("sudden_off_v", "f4", "average of a cell's deviation less the mean one; NaN: not seen", "cells"),
+    Field("sudden_drop_v", "f4", "how far it is below that", "cells"),
+    Field("sudden_bled", "u1", "1 = it was last measured while it or a neighbour was bled", "cells"),
+)
+
+
+class SuddenState(NamedTuple):
+    """Memory, owned by the caller: see `STATE_FIELDS`."""
+
+    number: F4
+    off_v: F4
+    drop_v: F4
+    bled: U1
+
+
+_ZERO, _ONE, _TWO = f4(0), f4(1), f4(2)
+_NAN = f4(np.nan)
+_CELL_SAG = int(Fault.CELL_SAG)
+_WINDOW_S, _SLOWER = f4(60), f4(6)
+_DROPPED_V, _LITTLE_V = f4(0.018), f4(5e-3)
+_BLED_V = f4(0.1)  # so much a cell may jump when bleeding begins or ends
+_FAR_V, _ABSURD_V, _ABSURD_SOC = f4(0.1), f4(5), f4(10)
+_FAR, _MOST_SOC = f4(3), f4(0.1)  # deviations of SoC, and at most
+_END_V, _END_SOC = f4(1), f4(0.03)
+
+
+@kernel
+def sudden_init(state: SuddenState) -> None:
+    """Fresh memory; all of `state` is written."""
+    state.number[:] = _ZERO
+    state.number[MEAN_SLOW_V] = _NAN
+    state.number[SLOW_A] = _NAN
+    state.off_v[:] = _NAN
+    state.drop_v[:] = _ZERO
+    state.bled[:] = np.uint8(0)
+
+
+@kernel
+def _mean_off(state: SuddenState, signal: SignalState, model_v: F4) -> f4:
+    """Mean of measured less expected voltage of the usable cells within `_FAR_V` of the last; of all, if few are."""
+    last_v = state.number[MEAN_V]
+    near_v, near, total_v, count = _ZERO, 0, _ZERO, 0
+    for k in range(state.off_v.shape[0]):
+        off_v = signal.cell_v[k] - model_v[k]
+        if signal.cell_use[k] & USABLE != 0 and abs(off_v) < _ABSURD_V:
+            total_v += off_v
+            count += 1
+            if abs(off_v - last_v) < _FAR_V:
+                near_v += off_v
+                near += 1
+    if 4 * near >= 3 * count and near > 0:
+        return near_v / f4(near)
+    return total_v / f4(count) if count > 0 else _NAN
+
+
+@kernel
+def _turned(state: SuddenState, signal: SignalState) -> bool:
+    """Whether bleeding has begun or ended at any cell since it was last measured; takes down how it is now."""
+    turned = False
+    for k in range(state.bled.shape[0]):
+        if signal.cell_use[k] & USABLE != 0:
+            bled = np.uint8(signal.cell_use[k] & CALM == 0)
+            turned |= bled != state.bled[k]
+            state.bled[k] = bled
+    return turned
+
+
+@kernel
+def _follow(state: SuddenState, signal: SignalState, model_v: F4, mean_v: f4, turned: bool, dt_s: f4) -> None:
+    """Take each cell's drop, and let its average follow."""
+    gain = dt_s / (_WINDOW_S + dt_s)
+    for k in range(state.off_v.shape[0]):
+        off_v = signal.cell_v[k] - model_v[k] - mean_v
+        if not (signal.cell_use[k] & USABLE != 0 and abs(off_v) < _ABSURD_V):
+            continue
+        if np.isnan(state.off_v[k]):
+            state.off_v[k] = off_v
+        if turned:
+            state.off_v[k] += min(max(off_v - state.off_v[k] + state.drop_v[k], -_BLED_V), _BLED_V)
+        drop_v = state.off_v[k] - off_v
+        state.drop_v[k] = drop_v
+        state.off_v[k] -= drop_v * (gain / _SLOWER if abs(drop_v) > _DROPPED_V else gain)
+
+
+@kernel
+def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k: int, load_v: f4) -> f4:
+    """What load, curve and a broken sense wire explain of the drop of cell `k`, V."""
+    went, moved = state.number[WENT_SOC], min(state.number[MOVED_SOC], _END_SOC)
+    off = min(_FAR * soc_std[k], _MOST_SOC)
+    explained_v = load_v + max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went))
+    if (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):
+        explained_v += _END_V * moved / _END_SOC
+    risen_v = _ZERO
+    if k > 0:
+        risen_v = max(risen_v, -state.drop_v[k - 1])
+    if k + 1 < state.drop_v.shape[0]:
+        risen_v = max(risen_v, -state.drop_v[k + 1])
+    total_v: f4 = explained_v + risen_v
+    return total_v
+
+
+@kernel
+def sudden_step(
+    config: SignalConfig,
+    signal: SignalState,
+    state: SuddenState,
+    estimator: EstimatorConfig,
+    seen: Seen,
+    model_v: F4,
+    soc: F4,
+    soc_std: F4,
+    resistance: F4,
+    resistance_std: F4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> None:
+    """One step, after `plausibility_model.judge`: raises the value of CELL_SAG to the largest drop, where that is more.
+
+    `model_v`, `soc`, `soc_std` f4[n_cells] from the estimator, `resistance`, `resistance_std` f4[n_cells], relative;
+    `dt_s` since the last step.
+    """
+    dt_s = elapsed(dt_s)
+    c, number = config.number, state.number
+    current_a = signal.number[HELD_A]
+    if np.isnan(number[SLOW_A]):
+        number[SLOW_A] = current_a
+    keep = _WINDOW_S / (_WINDOW_S + dt_s)
+    number[SLOW_A] = current_a + keep * (number[SLOW_A] - current_a)
+    gone = -current_a * c[PER_CELL] * estimator.scalars[0].rate * dt_s
+    number[WENT_SOC] = (number[WENT_SOC] + gone) * keep
+    number[MOVED_SOC] = (number[MOVED_SOC] + abs(gone)) * keep
+    mean_v = _mean_off(state, signal, model_v)
+    if np.isnan(mean_v):
+        return
+    if np.isnan(number[MEAN_SLOW_V]):
+        number[MEAN_SLOW_V] = mean_v
+    number[MEAN_V] = mean_v
+    number[MEAN_SLOW_V] = mean_v + keep * (number[MEAN_SLOW_V] - mean_v)
+    _follow(state, signal, model_v, mean_v, _turned(state, signal), dt_s)
+    ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
+    # as the cells are discharged more, one with more resistance sinks, and one with less as they are discharged less
+    more_a = current_a - number[SLOW_A]
+    share = load_share(resistance, resistance_std) if more_a > _ZERO else LOAD_SHARE
+    load_v = share * ohm * abs(more_a) * c[PER_CELL]
+    load_v += max(mean_v - number[MEAN_SLOW_V], _ZERO)
+    row = row_of(estimator, seen.degc_mean)
+    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
+    for k in range(state.drop_v.shape[0]):
+        drop_v = state.drop_v[k]
+        if drop_v > _LITTLE_V and drop_v > third_v and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
+            drop_v -= _explained(state, estimator.nodes, row, soc, soc_std, k, load_v)
+            # a model that was misled errs as well, but the cell is no lower than the others
+            drop_v = min(drop_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
+            at = k if drop_v > first_v else at
+            first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
+    third = _TWO * min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
+    worst_v = first_v - third * third_v
+    if worst_v > _ZERO and not worst_v <= value[_CELL_SAG]:
+        put(value, where, _CELL_SAG, worst_v, at)

@@ -1,0 +1,236 @@
+"""A cell that sinks within seconds while a load flows: a hard short, and what only looks like one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bms.core import signals_layout as y
+from bms.core import sudden as d
+from bms.core.faults import Fault
+from hal.contract import NO_INDEX, Quality
+
+F = Fault
+f4 = np.float32
+CELL = 13
+
+
+class Rack:
+    """A rack (`SignalBench`) that is discharged at 280 A, and its sudden sags."""
+
+    def __init__(self, bench: Any) -> None:
+        self.bench = bench
+        n = bench.info.n_cells
+        self.state = d.SuddenState(
+            *(np.zeros(n if f.dims == "cells" else int(f.dims), np.dtype(f.kind)) for f in d.STATE_FIELDS)
+        )
+        d.sudden_init(self.state)
+        bench.head["current_a"] = 280.0
+        bench.soc_std[:] = 0.0
+        bench.resistance_std[:] = 0.0  # known
+
+    def step(self, dt_s: float = 1.0, before_v: float = 0.0) -> float:
+        """What CELL_SAG is then; `before_v` is what was found of it in the same step."""
+        b = self.bench
+        b.look(dt_s)
+        b.values[F.CELL_SAG], b.places[F.CELL_SAG] = before_v, NO_INDEX
+        d.sudden_step(
+            b.config, b.state, self.state, b.estimator, b.seen, b.model_v, b.soc, b.soc_std, b.resistance,
+            b.resistance_std, b.values, b.places, f4(dt_s),
+        )  # fmt: skip
+        return float(b.value(F.CELL_SAG))
+
+    def run(self, seconds: float, *sunk_v: float, cell: int = CELL) -> float:
+        """Steps of a second; the cells from `cell` on are `sunk_v` below the others, which read 3.3 V."""
+        self.bench.m.cell_v[:] = 3.3
+        for k, volt in enumerate(sunk_v):
+            self.bench.m.cell_v[cell + k] = 3.3 - volt
+        for _ in range(round(seconds)):
+            self.step()
+        return float(self.bench.value(F.CELL_SAG))
+
+
+@pytest.fixture
+def rack(make_signals: Any) -> Rack:
+    made = Rack(make_signals())
+    made.run(300)
+    return made
+
+
+def test_what_sinks_is_told_at_once_and_for_a_while(rack: Rack) -> None:
+    """60 mV below the other 23; by 1/24 of it the mean sinks and all others seem to rise, as beside a broken wire."""
+    own_v = 0.06 * 22 / 24
+    assert rack.run(1, 0.06) == pytest.approx(own_v, abs=1e-5)
+    assert rack.bench.where(F.CELL_SAG) == CELL
+    assert rack.run(29, 0.06) == pytest.approx(own_v * (360 / 361) ** 29, abs=2e-3)
+
+
+def test_what_is_small_is_followed_within_a_minute(rack: Rack) -> None:
+    first_v = rack.run(1, 0.015)
+    assert rack.run(60, 0.015) < first_v * math.exp(-0.9)
+
+
+def test_it_starts_where_each_cell_is(make_signals: Any) -> None:
+    assert Rack(make_signals()).run(60, 0.2) == 0.0
+
+
+def test_the_larger_of_both_ways_of_looking_counts(rack: Rack) -> None:
+    rack.bench.m.cell_v[CELL] -= 0.05
+    assert rack.step(before_v=0.1) == pytest.approx(0.1)
+    assert rack.bench.where(F.CELL_SAG) == NO_INDEX
+    assert 0.04 < rack.step(before_v=math.nan) < 0.05
+    assert rack.bench.where(F.CELL_SAG) == CELL
+
+
+def test_what_all_do_is_no_sag(rack: Rack) -> None:
+    rack.bench.m.cell_v[:] -= 0.3
+    assert all(rack.step() == 0.0 for _ in range(60))
+
+
+def test_what_the_others_rise_by_is_no_sag(rack: Rack) -> None:
+    """At the end of a charge the cells that are full leave the one that is not."""
+    rack.bench.m.cell_v[:] = 3.36
+    rack.bench.m.cell_v[CELL] = 3.3
+    assert rack.step() < 0.003
+
+
+def test_what_a_third_cell_does_too_is_taken_off_twice(rack: Rack, make_signals: Any) -> None:
+    alone_v = rack.run(5, 0.09)
+    three = Rack(make_signals())
+    three.run(300)
+    assert three.run(5, 0.09, 0.09, 0.03) < alone_v - 0.025
+    assert three.run(5, 0.09, 0.09, 0.06) == 0.0
+
+
+def test_at_rest_a_third_cell_explains_nothing(make_signals: Any) -> None:
+    rack = Rack(make_signals())
+    rack.bench.head["current_a"] = 0.0
+    rack.run(300)
+    assert rack.run(5, 0.09, 0.09, 0.06) > 0.07
+
+
+def test_a_load_that_comes_sinks_a_cell_with_more_resistance(rack: Rack) -> None:
+    rack.bench.head["current_a"] = 0.0
+    rack.run(600)
+    bench = rack.bench
+    ohm = float(bench.config.number[y.FAST_OHM] * bench.config.number[y.PER_CELL])
+    bench.head["current_a"] = 280.0
+    own_v = 0.06 * 22 / 24
+    known_v = rack.run(1, 0.06)
+    assert known_v == pytest.approx(own_v - 0.15 * ohm * 280, abs=1e-3)
+    bench.resistance_std[:] = 0.12  # nothing is known of the resistances: 42 %
+    assert rack.step() == pytest.approx(own_v - 0.42 * ohm * 280, abs=2e-3)
+
+
+def test_a_load_that_goes_sinks_a_cell_with_less_resistance(rack: Rack) -> None:
+    """That is never far below the others: 15 %, however little is known."""
+    bench = rack.bench
+    bench.resistance_std[:] = 0.12
+    ohm = float(bench.config.number[y.FAST_OHM] * bench.config.number[y.PER_CELL])
+    bench.head["current_a"] = 0.0
+    assert rack.run(1, 0.06) == pytest.approx(0.06 * 22 / 24 - 0.15 * ohm * 280, abs=1e-3)
+
+
+def test_an_end_of_the_curve_explains_only_where_the_charge_goes(rack: Rack) -> None:
+    """A minute at 280 A is 1.7 % of 280 Ah: 0.56 V of the volt for 3 %."""
+    bench = rack.bench
+    bench.soc_std[:] = 0.03
+    bench.soc[:] = 0.05
+    assert rack.run(3, 0.06) == 0.0
+    bench.soc[:] = 0.95
+    assert rack.run(3, 0.06) > 0.04
+    bench.head["current_a"] = -280.0
+    rack.run(600)
+    assert rack.run(3, 0.06) == 0.0
+
+
+def test_a_broken_wire_is_no_sag(rack: Rack) -> None:
+    for beside in (CELL - 1, CELL + 1):
+        rack.bench.m.cell_v[:] = 3.3
+        rack.bench.m.cell_v[CELL], rack.bench.m.cell_v[beside] = 3.24, 3.36
+        assert rack.step() < 0.003
+        rack.run(600)
+
+
+@pytest.mark.parametrize("cell", [0, 23])
+def test_the_first_and_the_last_cell_have_one_neighbour(rack: Rack, cell: int) -> None:
+    assert rack.run(3, 0.06, cell=cell) > 0.05
+    assert rack.bench.where(F.CELL_SAG) == cell
+
+
+def test_it_is_no_larger_than_the_cell_is_low(rack: Rack) -> None:
+    """The model of one cell alone jumps by 60 mV: nothing sinks. 10 mV are allowed it."""
+    rack.bench.model_v[CELL] += 0.06
+    assert rack.run(3) <= 0.0101
+
+
+def test_bleeding_may_move_a_cell_by_100_mv(rack: Rack) -> None:
+    bench = rack.bench
+    bench.asked[CELL] = 1
+    bench.m.bleeding[CELL] = 1
+    rack.step()  # what is asked is done in the next sample
+    before_v = float(rack.state.off_v[CELL])
+    bench.m.cell_v[CELL] -= 0.09
+    rack.state.bled[:] = 0
+    seen_v = rack.step()
+    assert seen_v < 0.002
+    assert float(rack.state.off_v[CELL]) < before_v - 0.08
+    bench.m.cell_v[CELL] -= 0.15  # and no more
+    rack.state.bled[:] = 0
+    assert 0.04 < rack.step() < 0.06
+
+
+def test_a_cell_that_is_missing_now_and_then_keeps_its_sag(rack: Rack) -> None:
+    rack.bench.m.cell_v[CELL] -= 0.06
+    rack.step()
+    rack.bench.m.cell_v_quality[CELL] = Quality.MISSING
+    assert rack.step() > 0.05
+    assert rack.bench.where(F.CELL_SAG) == CELL
+
+
+def test_without_any_cell_nothing_is_told(rack: Rack) -> None:
+    rack.bench.m.cell_v_quality[:] = Quality.MISSING
+    for _ in range(10):
+        assert rack.step(before_v=0.01) == pytest.approx(0.01)
+
+
+def test_the_mean_follows_where_most_cells_have_gone(rack: Rack) -> None:
+    """Half of them 0.5 V lower: no cell is near the old mean and the new one, and the mean is that of all."""
+    rack.bench.m.cell_v[:12] = 2.8
+    rack.step()
+    assert float(rack.state.number[d.MEAN_V]) == pytest.approx(3.05 - 3.3, abs=1e-4)
+
+
+def test_what_is_absurd_is_not_looked_at(rack: Rack) -> None:
+    rack.bench.model_v[CELL] = np.nan
+    assert rack.run(3, 0.5) == 0.0
+    rack.bench.model_v[CELL] = 3.3
+    rack.bench.soc[CELL] = np.nan
+    assert rack.run(3, 0.5) == 0.0
+    rack.bench.soc[CELL] = 0.5
+    rack.bench.soc_std[CELL] = np.inf
+    assert rack.run(3, 0.5) == 0.0
+
+
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_any_value_is_borne(make_signals: Any, data: st.DataObject) -> None:
+    rack = Rack(make_signals(4, 2))
+    number = st.floats(width=32)
+    for _ in range(data.draw(st.integers(1, 8))):
+        bench = rack.bench
+        for values in (bench.m.cell_v, bench.model_v, bench.soc, bench.soc_std, bench.resistance_std):
+            values[data.draw(st.integers(0, 3))] = data.draw(number)
+        bench.head["current_a"] = data.draw(number)
+        bench.m.cell_v_quality[data.draw(st.integers(0, 3))] = data.draw(st.integers(0, 3))
+        seen = rack.step(data.draw(st.floats(-1.0, 100.0, width=32)))
+        assert not math.isinf(seen)
+    rack.bench.soc[:], rack.bench.soc_std[:], rack.bench.model_v[:] = 0.5, 0.005, 3.3
+    rack.bench.head["current_a"], rack.bench.m.cell_v_quality[:] = 0.0, 0
+    rack.run(500)
+    assert rack.run(2, 0.0, 0.06, cell=0) > 0.02
