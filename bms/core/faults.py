@@ -294,7 +294,7 @@ ABOUT: dict[Fault, About] = {
         place=_P.CELL,
     ),
     _F.STRING_SAG: About(
-        "how far the string has suddenly sunk against the sum of its cells; half of it where no cell's value stands still",
+        "how far the string has suddenly sunk against the sum of its cells; where no value stands still, half of it",
         "V",
         gate=_C.WINDOW,
         place=_P.CELL,

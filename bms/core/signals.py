@@ -70,7 +70,7 @@ from bms.core.sources import (
     read_insulation,
     source_state,
 )
-from bms.core.string_sag import string_init, string_sag
+from bms.core.string_sag import string_sag
 from bms.core.views import MeasurementView
 from hal.contract import F4, U1, U2, Contactor, Quality
 
@@ -104,7 +104,6 @@ _RANGE, _INVALID = int(_F.VALUE_OUT_OF_RANGE), int(_F.FEEDBACK_INVALID)
 def signals_init(config: SignalConfig, state: SignalState) -> None:
     """Fresh memory: nothing seen yet, every cell taken to have the start temperature. All of `state` is written."""
     state.number[:] = _ZERO
-    string_init(config, state.number, state.cell_v.shape[0])
     state.cell_v[:] = _NAN
     state.cell_read_v[:] = _NAN
     state.cell_lost_s[:] = _ZERO

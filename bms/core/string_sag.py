@@ -71,13 +71,6 @@ _FEW = 4  # in so many cells, one
 
 
 @kernel
-def string_init(config: SignalConfig, number: F4, n_cells: int) -> None:
-    """What is known of the bus bars before anything has been seen; all else is 0."""
-    std_ohm = _PATH_SHARE * config.number[FAST_OHM] * config.number[PER_CELL] * f4(n_cells)
-    number[PATH_VAR] = std_ohm * std_ohm
-
-
-@kernel
 def _middle(a: f4, b: f4, c: f4) -> f4:
     """The middle one of three numbers."""
     middle: f4 = max(min(a, b), min(max(a, b), c))
@@ -85,8 +78,9 @@ def _middle(a: f4, b: f4, c: f4) -> f4:
 
 
 @kernel
-def _begin(number: F4, pack_v: f4, sum_v: f4, current_a: f4) -> None:
-    """Where everything is when it is first seen, or after a pause: that is its place."""
+def _begin(number: F4, pack_v: f4, sum_v: f4, current_a: f4, most_var: f4) -> None:
+    """Where everything is when it is first seen, or after a pause: that is its place, and bus bars are not known."""
+    number[PATH_VAR] = most_var
     number[STRING_SEEN_S] = _ZERO
     number[STRING_SAG_V] = _ZERO
     number[LAST_OFF_V] = pack_v - sum_v
@@ -113,9 +107,7 @@ def _fallen(number: F4, middle_v: f4) -> f4:
 
 
 @kernel
-def _follow(
-    config: SignalConfig, number: F4, middle_v: f4, pack_v: f4, sum_v: f4, current_a: f4, since_s: f4
-) -> None:
+def _follow(config: SignalConfig, number: F4, middle_v: f4, pack_v: f4, sum_v: f4, current_a: f4, since_s: f4) -> None:
     """Take over a sample: the middle one of the last three differences, and what belonged to it."""
     c = config.number
     fast = since_s / (c[STRING_TAU_S] + since_s)
@@ -159,7 +151,9 @@ def _sag(config: SignalConfig, number: F4, sum_v: f4, most_var: f4, since_s: f4)
 
     odd_v = max(abs(off_v) - doubt_v, _ZERO)
     odd_var = min(odd_v * odd_v, _MOST * number[STRING_VAR] + least_var)
-    number[STRING_VAR] += since_s / (min(number[STRING_SEEN_S], c[SAG_TAU_S]) + since_s) * (odd_var - number[STRING_VAR])
+    learn = since_s / (min(number[STRING_SEEN_S], c[SAG_TAU_S]) + since_s)
+    learn = learn / _SUSPECT_SLOWER if number[STRING_SAG_V] > _ZERO else learn
+    number[STRING_VAR] += learn * (odd_var - number[STRING_VAR])
     own_v = max(max(c[PACK_V_LSB_V], _FAR * np.sqrt(number[STRING_VAR])), abs(sum_v - number[READ_SUM_V]))
     sag_v: f4 = max(-off_v - doubt_v - own_v, _ZERO)
     return sag_v if number[STRING_SEEN_S] >= _SETTLED_S else _ZERO
@@ -196,10 +190,10 @@ def string_sag(
         middle_v = _middle(pack_v - sum_v, number[LAST_OFF_V], number[BEFORE_OFF_V])
         n = f4(state.cell_v.shape[0])
         new = number[STRING_SEEN_S] == _ZERO or since_s > c[STRING_SLOW_TAU_S]
-        if new or _fallen(number, middle_v) * n > _CELL_V * abs(sum_v):
-            _begin(number, pack_v, sum_v, current_a)
-            middle_v = pack_v - sum_v
         std_ohm = _PATH_SHARE * c[FAST_OHM] * c[PER_CELL] * n
+        if new or _fallen(number, middle_v) * n > _CELL_V * abs(sum_v):
+            _begin(number, pack_v, sum_v, current_a, std_ohm * std_ohm)
+            middle_v = pack_v - sum_v
         _follow(config, number, middle_v, pack_v, sum_v, current_a, since_s)
         number[STRING_SAG_V] = _sag(config, number, sum_v, std_ohm * std_ohm, since_s)
     sag_v = number[STRING_SAG_V]
