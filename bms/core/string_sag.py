@@ -23,6 +23,7 @@ import numpy as np
 from bms.core.jit import f4, kernel
 from bms.core.signals_layout import (
     BEFORE_OFF_V,
+    CALM,
     CURRENT_STILL_AFTER_S,
     FAST_OHM,
     LAST_A,
@@ -38,6 +39,7 @@ from bms.core.signals_layout import (
     READ_SUM_V,
     SAG_TAU_S,
     SAMPLE_AGE_S,
+    SENSE_SHARE,
     STRING_A,
     STRING_SAG_V,
     STRING_SEEN_S,
@@ -51,7 +53,7 @@ from bms.core.signals_layout import (
     SignalConfig,
     SignalState,
 )
-from hal.contract import F4
+from hal.contract import F4, U1
 
 _NAN = f4(np.nan)
 _ZERO, _ONE = f4(0), f4(1)
@@ -79,26 +81,25 @@ def _middle(a: f4, b: f4, c: f4) -> f4:
 
 @kernel
 def _begin(number: F4, pack_v: f4, sum_v: f4, current_a: f4, most_var: f4) -> None:
-    """Where everything is when it is first seen, or after a pause: that is its place, and bus bars are not known."""
-    number[PATH_VAR] = most_var
+    """Where everything is when it is first seen, or after a pause: that is its place, and bus bars are not known.
+
+    The slow averages follow in the first step, as wide as the time that they have seen.
+    """
     number[STRING_SEEN_S] = _ZERO
     number[STRING_SAG_V] = _ZERO
     number[LAST_OFF_V] = pack_v - sum_v
-    number[BEFORE_OFF_V] = pack_v - sum_v
     number[OFF_V] = pack_v - sum_v
-    number[OFF_SLOW_V] = pack_v - sum_v
     number[LAST_SUM_V] = sum_v
     number[STRING_SUM_V] = sum_v
-    number[STRING_SUM_SLOW_V] = sum_v
     number[LAST_A] = current_a
     number[STRING_A] = current_a
-    number[STRING_SLOW_A] = current_a
     number[READ_PACK_V] = pack_v
     number[READ_SUM_V] = sum_v
+    number[PATH_VAR] = most_var
 
 
 @kernel
-def _fallen(number: F4, middle_v: f4) -> f4:
+def fallen(number: F4, middle_v: f4) -> f4:
     """By how much the difference `middle_v` lies below its slow average, and the current does not explain it, V."""
     changed_a = number[LAST_A] - number[STRING_SLOW_A]
     doubt_v = _SURE * np.sqrt(number[PATH_VAR]) * abs(changed_a)
@@ -173,16 +174,26 @@ def still_cell(still_s: F4, after_s: f4) -> int:
 
 
 @kernel
+def _any_bled(use: U1) -> bool:
+    """True if any of the cells, all of which are usable, was bled or next to one when it was measured."""
+    calm = np.uint8(CALM)
+    for k in range(use.shape[0]):
+        calm &= use[k]
+    return bool(calm == 0)
+
+
+@kernel
 def string_sag(
     config: SignalConfig, state: SignalState, pack_v: f4, sum_v: f4, current_a: f4, dt_s: f4
 ) -> tuple[f4, int]:
     """(how far the string has sunk against its cells, V, in full or half; the cell whose reading stands still, or -1).
 
-    NaN while one of them is not measured, the sum of all cells among them. Between two samples the last one counts.
+    NaN while one of them is not measured, the sum of all cells among them, and while cells are bled over sense wires of
+    which nothing is known. Between two samples the last one counts.
     """
     c, number = config.number, state.number
     number[STRING_SINCE_S] += dt_s
-    if np.isnan(pack_v + sum_v + current_a):
+    if np.isnan(pack_v + sum_v + current_a) or (c[SENSE_SHARE] == _ZERO and _any_bled(state.cell_use)):
         return _NAN, -1
     since_s = number[STRING_SINCE_S]
     if number[SAMPLE_AGE_S] == _ZERO and since_s > _ZERO:
@@ -191,7 +202,7 @@ def string_sag(
         n = f4(state.cell_v.shape[0])
         new = number[STRING_SEEN_S] == _ZERO or since_s > c[STRING_SLOW_TAU_S]
         std_ohm = _PATH_SHARE * c[FAST_OHM] * c[PER_CELL] * n
-        if new or _fallen(number, middle_v) * n > _CELL_V * abs(sum_v):
+        if new or fallen(number, middle_v) * n > _CELL_V * abs(sum_v):
             _begin(number, pack_v, sum_v, current_a, std_ohm * std_ohm)
             middle_v = pack_v - sum_v
         _follow(config, number, middle_v, pack_v, sum_v, current_a, since_s)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bms.core import signals_layout as y
 from bms.core.faults import Fault
-from bms.core.string_sag import still_cell
+from bms.core.string_sag import fallen, still_cell
 from hal.contract import NO_INDEX, Quality
 
 F = Fault
@@ -103,6 +103,14 @@ def test_a_fall_of_more_than_a_cell_has_is_the_sensors(rack: Rack) -> None:
     assert rack.run(8, 1.3 * 3.3 + 0.5, (5,)) > 0.3
 
 
+def test_what_the_current_explains_is_no_fall() -> None:
+    number = np.zeros(y.N_STATE_NUMBERS, f4)
+    number[[y.OFF_SLOW_V, y.LAST_A, y.STRING_SLOW_A, y.PATH_OHM, y.PATH_VAR]] = 1.0, 50.0, -50.0, 0.02, 0.005**2
+    assert fallen(number, f4(-4.0)) == pytest.approx(5.0 - 0.02 * 100 - 3 * 0.005 * 100)
+    number[[y.LAST_A, y.STRING_SLOW_A]] = -50.0, 50.0
+    assert fallen(number, f4(-4.0)) == pytest.approx(5.0 + 0.02 * 100 - 3 * 0.005 * 100)
+
+
 def test_a_pause_begins_anew(rack: Rack) -> None:
     rack.run(120, 0.0, (5,))
     rack.bench.m.cell_v_quality[2] = Quality.MISSING
@@ -127,6 +135,21 @@ def test_without_string_voltage_or_current_nothing_is_compared(rack: Rack, lost:
     rack.run(120, 0.0, (5,))
     rack.bench.head[f"{lost}_quality"] = Quality.MISSING
     assert math.isnan(rack.run(6, 0.5, (5,)))
+
+
+@pytest.mark.parametrize("sense_ohm", [0.0, 0.1])
+def test_over_unknown_sense_wires_nothing_is_compared_while_cells_are_bled(make_signals: Any, sense_ohm: float) -> None:
+    """A pause of ten seconds in each minute is enough to see it."""
+    rack = Rack(make_signals(sense_ohm=sense_ohm))
+    for _ in range(3):
+        rack.bench.asked[6] = 0
+        rack.run(10, 0.0, (9,))
+        rack.bench.asked[6] = 1
+        assert math.isnan(rack.run(49, 0.0, (9,))) is (sense_ohm == 0.0)
+    assert math.isnan(rack.run(5, 0.5, (9,))) is (sense_ohm == 0.0)
+    rack.bench.asked[6] = 0
+    assert rack.run(4, 0.5, (9,)) > 0.3
+    assert rack.bench.where(F.STRING_SAG) == 9
 
 
 def test_between_two_samples_the_last_one_counts(rack: Rack) -> None:
