@@ -113,6 +113,7 @@ class Fault(IntEnum):
     RUNAWAY_RATES = 87
     HEAT_RESIDUAL = 88
     CELL_SAG = 89
+    STRING_SAG = 90
 
 
 N_FAULTS = max(Fault) + 1
@@ -288,6 +289,12 @@ ABOUT: dict[Fault, About] = {
     ),
     _F.CELL_SAG: About(
         "how far a cell has suddenly sunk against the others, beyond what the doubt of its SoC explains",
+        "V",
+        gate=_C.WINDOW,
+        place=_P.CELL,
+    ),
+    _F.STRING_SAG: About(
+        "how far the string has suddenly sunk against the sum of its cells; where no value stands still, half of it",
         "V",
         gate=_C.WINDOW,
         place=_P.CELL,

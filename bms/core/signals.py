@@ -29,6 +29,7 @@ from bms.core.signals_layout import (
     CELL_V_HIGH,
     CELL_V_LOW,
     CELLS_PER_CHIP,
+    CURRENT_STILL_AFTER_S,
     DEGC_HIGH,
     DEGC_LOW,
     FEEDBACK_LOST_S,
@@ -69,6 +70,7 @@ from bms.core.sources import (
     read_insulation,
     source_state,
 )
+from bms.core.string_sag import string_sag
 from bms.core.views import MeasurementView
 from hal.contract import F4, U1, U2, Contactor, Quality
 
@@ -77,6 +79,7 @@ _ZERO = f4(0)
 _ONE = f4(1)
 _STALE = np.uint8(Quality.STALE)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
+_STILL_SHARE = f4(0.2)  # a few equal samples are chance, however far apart they are
 _ALL_CONTACTORS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE | Contactor.PRECHARGE)
 
 # plain integers, because kernels know no enumerations
@@ -93,7 +96,7 @@ _GAS_LOST = int(_F.GAS_LOST)
 _SAMPLE_LOST, _DEADLINE = int(_F.SAMPLE_LOST), int(_F.DEADLINE_MISSED)
 _OPEN_WIRE, _CELL_FROZEN = int(_F.OPEN_SENSE_WIRE), int(_F.CELL_VOLTAGE_FROZEN)
 _DEGC_FROZEN = int(_F.TEMPERATURE_FROZEN)
-_SUM, _NEIGHBOUR = int(_F.SUM_IMPLAUSIBLE), int(_F.TEMPERATURE_NEIGHBOUR)
+_SUM, _STRING_SAG, _NEIGHBOUR = int(_F.SUM_IMPLAUSIBLE), int(_F.STRING_SAG), int(_F.TEMPERATURE_NEIGHBOUR)
 _RANGE, _INVALID = int(_F.VALUE_OUT_OF_RANGE), int(_F.FEEDBACK_INVALID)
 
 
@@ -104,6 +107,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_v[:] = _NAN
     state.cell_read_v[:] = _NAN
     state.cell_lost_s[:] = _ZERO
+    state.cell_still_s[:] = _ZERO
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
     state.usual_v[:] = _ZERO
@@ -159,6 +163,7 @@ def _read_cells(
     held_v: F4,
     read_v: F4,
     lost_s: F4,
+    still_s: F4,
     then_v: F4,
     use: U1,
     told: U1,
@@ -167,12 +172,15 @@ def _read_cells(
     limit_s: f4,
     hold_s: f4,
     dt_s: f4,
+    most_still_s: f4,
 ) -> tuple[int, int]:
     """Take over the usable voltages: (how many, how many outside their range). `use` is 1 where a cell is disturbed.
 
-    `then_v` becomes NaN where the value has changed. One pass without branches.
+    `then_v` becomes NaN where the value has changed; of a longer step only `most_still_s` count as without change. One
+    pass without branches.
     """
     outside, n_usable = 0, 0
+    step_s = min(dt_s, most_still_s)
     for k in range(use.shape[0]):
         v = cell_v[k]
         inside = (v >= low) & (v <= high)
@@ -181,7 +189,9 @@ def _read_cells(
         outside += int((fresh & (not inside)) | (quality[k] & _OUT_OF_RANGE != 0))
         calm = usable & (use[k] == 0)
         n_usable += int(usable)
-        then_v[k] = then_v[k] if usable & (v == read_v[k]) else _NAN
+        same = usable & (v == read_v[k])
+        still_s[k] = still_s[k] + step_s if same else _ZERO
+        then_v[k] = then_v[k] if same else _NAN
         read_v[k] = v if usable else read_v[k]
         held_v[k] = v if usable else held_v[k]
         lost_s[k] = _ZERO if usable else lost_s[k] + dt_s
@@ -344,6 +354,7 @@ def _cells(
         state.cell_v,
         state.cell_read_v,
         state.cell_lost_s,
+        state.cell_still_s,
         state.cell_mean_v,
         state.cell_use,
         state.cell_quality,
@@ -352,6 +363,7 @@ def _cells(
         limit_s,
         c[HOLD_S],
         dt_s,
+        _STILL_SHARE * c[CURRENT_STILL_AFTER_S],
     )
     if bled > 0:
         chip = max(int(c[CELLS_PER_CHIP]), 1)
@@ -443,6 +455,9 @@ def inspect(
     put(value, where, _PACK_OVER, pack_v, -1)
     put(value, where, _PACK_UNDER, pack_v, -1)
     put(value, where, _SUM, abs(sum_v - pack_v) / max(abs(pack_v), c[SUM_FLOOR_V]) if source == PRESENT else _NAN, -1)
+
+    sag_v, sunk_at = string_sag(config, state, pack_v if source == PRESENT else _NAN, sum_v, current_a, dt_s)
+    put(value, where, _STRING_SAG, sag_v, sunk_at)
 
     bus_v = _NAN
     put(value, where, _BUS_LOST, _ZERO, -1)

@@ -57,8 +57,11 @@ from hal.contract import F4, U1, U2, U4, Field
     SENSORS_STILL_K,
     GAIN_TAU_S,
     SAG_TAU_S,
+    PACK_V_LSB_V,
+    STRING_TAU_S,
+    STRING_SLOW_TAU_S,
     N_NUMBERS,
-) = range(48)
+) = range(51)
 
 # SignalConfig.has
 (
@@ -105,8 +108,26 @@ from hal.contract import F4, U1, U2, U4, Field
     MOVED_SOC,
     START_S,
     RISEN_V,
+    STRING_SINCE_S,
+    STRING_SEEN_S,
+    STRING_SAG_V,
+    LAST_OFF_V,
+    BEFORE_OFF_V,
+    OFF_V,
+    OFF_SLOW_V,
+    LAST_SUM_V,
+    STRING_SUM_V,
+    STRING_SUM_SLOW_V,
+    LAST_A,
+    STRING_A,
+    STRING_SLOW_A,
+    READ_PACK_V,
+    READ_SUM_V,
+    PATH_OHM,
+    PATH_VAR,
+    STRING_VAR,
     N_STATE_NUMBERS,
-) = range(32)
+) = range(50)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
@@ -127,6 +148,7 @@ STATE_FIELDS = (
     Field("signal_cell_v", "f4", "last usable voltage of each cell, less what bleeding does to it", "cells"),
     Field("signal_cell_read_v", "f4", "the same as it was read", "cells"),
     Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),
+    Field("signal_cell_still_s", "f4", "time since its reading last changed", "cells"),
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
     Field("signal_usual_v", "f4", "average of that over minutes", "cells"),
@@ -166,6 +188,7 @@ class SignalState(NamedTuple):
     cell_v: F4
     cell_read_v: F4
     cell_lost_s: F4
+    cell_still_s: F4
     cell_mean_v: F4
     residual_v: F4
     usual_v: F4

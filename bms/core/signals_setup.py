@@ -40,6 +40,9 @@ _POSITIVE = frozenset(
         "residual_tau_s",
         "sag_tau_s",
         "sensors_still_k",
+        "pack_v_lsb_v",
+        "string_tau_s",
+        "string_slow_tau_s",
     }
 )
 
@@ -146,6 +149,9 @@ class SignalSettings:
     current_slow_tau_s: float = 30.0  # ... less its average over this: what changes more slowly is the model's error
     current_gain_tau_s: float = 600.0  # what goes missing as the current changes is remembered for so long
     residual_tau_s: float = 10.0  # and each cell's own over this
+    pack_v_lsb_v: float = 0.1  # resolution of the string voltage
+    string_tau_s: float = 1.0  # the string less the sum of its cells is averaged over this, ...
+    string_slow_tau_s: float = 60.0  # ... less its average over this
     sag_tau_s: float = 600.0  # what a cell's own is usually, is averaged over this time
     current_still_s: float = 10.0  # a reading that stands still for so long is suspect; a live sensor has noise
 
@@ -277,6 +283,9 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.SENSORS_STILL_K: t.sensors_still_k,
         s.GAIN_TAU_S: t.current_gain_tau_s,
         s.SAG_TAU_S: t.sag_tau_s,
+        s.PACK_V_LSB_V: t.pack_v_lsb_v,
+        s.STRING_TAU_S: t.string_tau_s,
+        s.STRING_SLOW_TAU_S: t.string_slow_tau_s,
         s.INSULATION_CLOSE_OHM: t.insulation_close_ohm_per_v * info.n_cells * cell.limits.v_max,
     }.items():
         number[at] = value

@@ -129,6 +129,14 @@ def _plausibility(t: Table, basis: Basis) -> None:
         (0.03, 0.02, 5.0, 300.0, RAMP | R.COOL),
         120.0,
     )
+    # a hard short takes half a volt off a cell of 100 Ah; without a reading that stands still, it is half of a sag
+    t.add(
+        _F.STRING_SAG,
+        (0.08, 0.05, 5.0, 60.0, R.NONE),
+        (0.12, 0.08, 5.0, 60.0, R.DERATE | R.COOL),
+        (0.16, 0.12, 3.0, 60.0, RAMP | R.COOL),
+        30.0,
+    )
     # what is out of range is not used: the rows of lost data follow
     t.add(
         _F.VALUE_OUT_OF_RANGE,

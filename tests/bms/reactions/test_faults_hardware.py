@@ -317,6 +317,11 @@ CASES = [
         lingers_s=300.0,
     ),
     case(
+        F.STRING_SAG,
+        changes=[{"channel": "pack_v", "kind": "offset", "value": -0.7}],
+        value=(0.16, 0.3),
+    ),
+    case(
         F.VALUE_OUT_OF_RANGE,
         WARNING,
         changes=[{"channel": "cell_v", "kind": "full_scale", "index": 4}],
