@@ -19,23 +19,31 @@ prepare((core, twin, codec, lab))
 """
 
 TOGETHER = tuple(
-    re.compile(f"tests/bms/core/test_({names})")
-    for names in ("first_look|plausibility|signals|sources", "machine", "power", "estimator|health")
+    re.compile(f"tests/bms/{names}")
+    for names in (
+        r"core/test_(estimator|health)",
+        r"core/test_(first_look|plausibility|signals|sources)",
+        r"core/test_machine",
+        r"core/test_power",
+        r"firmware/test_(build_image|bundle|processes)",
+    )
 )
-"""Files of one process: each process compiles for itself those helpers of the controller that their tests call."""
+"""Files of one process: each process compiles for itself those helpers of the controller that their tests call, and
+what one file has left in the cache for a processor the next one finds."""
 
 LONG = (
-    "tests/bms/firmware/test_boards",  # leaves the kernels of a board for the files that come later
+    "tests/bms/firmware/test_boards",  # leaves in the cache what all processors have in common
     "tests/bms/core/test_coverage",
     "tests/bms/runtime/test_loop_memory",
-    TOGETHER[-1].pattern,
     TOGETHER[0].pattern,
+    TOGETHER[4].pattern,
+    TOGETHER[1].pattern,
     "tests/bms/core/test_vectorised",
     "tests/bms/runtime/test_loop.",
     "tests/bms/rig/test_plugin",
     "tests/bms/lab/test_accuracy",
     "tests/bms/runtime/test_run.",
-    "tests/bms/firmware/",
+    "tests/bms/firmware/loader/test_emulated",
 )
 """How the names of what one process runs begin that comes first, in this order; everything else comes after it."""
 
