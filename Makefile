@@ -6,8 +6,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-# one process more than processors, for some tests wait for clocks; each takes about a GB, so no more than 4
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # the first interpreter that is new enough; `make PYTHON=... run` names another
@@ -20,7 +19,7 @@ help:  ## list the targets
 run: $(VENV)/.run  ## run the control loop on the embedded twin of a rack and write a report
 	@$(BIN)/bms run
 
-test: $(VENV)/.test  ## run the tests, on WORKERS processes (one more than processors, at most 4)
+test: $(VENV)/.test  ## run the tests, on WORKERS processes (2)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: static test  ## all that CI does: format, lint, types, import contracts, tests
