@@ -210,6 +210,14 @@ class Program:
         text: str = compiler.to_assembly(self._module(self.table, self.entries, target), target)
         return text
 
+    def assemblies(self, targets: Sequence[Target]) -> list[str]:
+        """`assembly` for each of `targets`, which have one triple: numba's part is done once. Raises `ConfigError`."""
+        compiler = self._needed("hal.engine.compile")
+        bitcode = compiler.lowered(*self._functions(self.table, self.entries), targets[0]).as_bitcode()
+        exported = self._exported(self.entries)
+        modules = [compiler.optimised(compiler.retargeted(bitcode, target), exported, target) for target in targets]
+        return [compiler.to_assembly(module, target) for module, target in zip(modules, targets, strict=True)]
+
     def image(self, name: str) -> tuple[bytes, str]:
         """Object and assembly of all entries for the processor `name` of `hal.engine.targets`, kept as `code` is.
 

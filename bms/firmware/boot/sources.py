@@ -86,7 +86,8 @@ def _download(pinned: Pinned) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder) / "wanted.txt"
         wanted.write_text(f"{pinned.name}=={pinned.version} --hash=sha256:{pinned.sha256}\n")
-        words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", str(wanted)]
+        # the source of nothing else: compiling the tools that pip asks for its name with would take minutes
+        words = ["download", "--quiet", "--no-deps", "--no-binary", pinned.name, "--require-hashes", "-r", str(wanted)]
         done = subprocess.run(
             [sys.executable, "-m", "pip", *words, "-d", folder], capture_output=True, text=True, check=False
         )

@@ -16,7 +16,8 @@ FILES = (
 LONG = (
     "any_value", "any_mixture", "every_channel", "nothing_raises", "slow_model", "no_row_clears", "kept_to_a_step",
     "flipped_bit", "its_slope", "noise_and_steps", "warms_as_it_should", "common_response_is", "fills_the_budget",
-    "success_forgets", "is_tried_no_more",
+    "success_forgets", "is_tried_no_more", "noise_is_no_change", "knee_of_a_curve", "remembered_for_ten_minutes",
+    "drifts_while_nothing", "comes_in_hours", "one_cell_sinks", "colder_coolant", "noise_of_a_hot_sensor",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import pytest
@@ -73,10 +74,16 @@ def blocks_of(assembly: str) -> list[Block]:
     return found
 
 
+@cache
+def blocks_for(program: Program) -> dict[str, list[Block]]:
+    """The code of a program for each target, by the name of its widest registers."""
+    return {name: blocks_of(text) for name, text in zip(TARGETS, program.assemblies([*TARGETS.values()]), strict=True)}
+
+
 @pytest.fixture(scope="module", params=list(TARGETS))
 def code(request: pytest.FixtureRequest) -> tuple[str, list[Block]]:
     """Name of the widest registers of a target, and the filter's code for it."""
-    return request.param, blocks_of(FILTER.assembly(TARGETS[request.param]))
+    return request.param, blocks_for(FILTER)[request.param]
 
 
 def loops(code: tuple[str, list[Block]]) -> list[Block]:
@@ -118,7 +125,7 @@ def test_nothing_is_gathered_number_by_number(code: tuple[str, list[Block]]) -> 
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_nothing_is_fused_and_nothing_is_double(name: str) -> None:
     """In the whole of the core: single precision, each operation rounded."""
-    for block in blocks_of(PROGRAM.assembly(TARGETS[name])):
+    for block in blocks_for(PROGRAM)[name]:
         for op, to in block.code:
             assert not FUSED.fullmatch(op), f"{op} {to}"
             assert not DOUBLE.fullmatch(op), f"{op} {to}"

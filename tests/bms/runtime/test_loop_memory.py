@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
+
+import pytest
 
 from bms.runtime.clock import VirtualClock
 from bms.runtime.loop import Loop
@@ -31,6 +34,16 @@ class Census:
             assert info["collected"] == 0, "a step leaves nothing behind that only the collector finds"
 
 
+@pytest.fixture
+def usual_collector() -> Iterator[None]:
+    """The collector runs as often as in a process of the controller, not as seldom as among tests."""
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("usual_collector")
 def test_a_million_steps_leave_no_object_behind() -> None:
     """Read, decide, write and observe on the smallest twin: as many blocks of memory at the end as at the start."""
     clock, census = VirtualClock(), Census()

@@ -47,6 +47,13 @@ def test_all_of_this_processor_is_used(small: Make) -> None:
     assert re.search(rf"vmulps\s.*%{wide}", small().assembly())
 
 
+def test_several_processors_of_one_kind_get_what_each_gets_alone(small: Make) -> None:
+    targets = [X86, Target(X86.triple, "x86-64-v4", "-prefer-256-bit"), Target(X86.triple, "x86-64", "")]
+    texts = small().assemblies(targets)
+    assert texts == [small().assembly(target) for target in targets]
+    assert len(set(texts)) == len(targets)
+
+
 def test_arithmetic_is_strict(small: Make) -> None:
     def fused(a: Any, b: Any, c: Any) -> Any:
         return a * b + c
