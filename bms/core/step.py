@@ -257,6 +257,7 @@ def _step(
         dt_s,
     )
     out = s.estimator.out
+    soc = out[SOC * n_lanes : SOC * n_lanes + n]
     judge(
         c.signal,
         s.signal,
@@ -264,7 +265,7 @@ def _step(
         seen,
         out[INNOVATION * n_lanes : (INNOVATION + 1) * n_lanes],
         out[MODEL_V * n_lanes : (MODEL_V + 1) * n_lanes],
-        out[SOC * n_lanes : SOC * n_lanes + n],
+        soc,
         out[SOC_STD * n_lanes : SOC_STD * n_lanes + n],
         s.estimator.shared[0].bias_a,
         s.health.resistance,
@@ -274,7 +275,7 @@ def _step(
         dt_s,
     )
     factor = mean_factor(s.health.resistance)
-    runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, value, where, dt_s)
+    runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, soc, value, where, dt_s)
     bled_ah = s.balancing.bled_ah
     health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bled_ah, value, where, dt_s)
     leak_step(c.leak, s.leak, s.estimator, s.health.capacity, bled_ah, value, where, dt_s)
