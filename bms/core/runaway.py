@@ -51,7 +51,7 @@ LOOK_S, RATE, FAST_RATE, HOT_DEGC, DROP, OBSERVER_S, PLACE_S = range(7)
 N_SETTINGS = 7
 
 # runaway_number
-SINCE_S, MEAN_W, DUE, SUM_SOC, N_SOC, MEAN_SOC, MEAN_V_PER_K = range(7)
+SINCE_S, MEAN_W, DUE, SUM_SOC, KNOWN, MEAN_SOC, MEAN_V_PER_K = range(7)
 N_STATE_NUMBERS = 7
 
 N_ENTROPY = 21  # nodes of dU/dT over SoC, 0..1
@@ -216,21 +216,21 @@ def _sweep(config: RunawayConfig, state: RunawayState, sensor_of_cell: U2, soc: 
     for _ in range(due):
         sensor, z = int(sensor_of_cell[k]), soc[k]
         far = int(state.far[sensor])
-        if far != k and (far >= n or not abs(soc[far] - mean) >= abs(z - mean)):
-            far = k
-            state.far[sensor] = np.uint16(k)
-        if far == k:
-            state.v_per_k[sensor] = _v_per_k(config, z)
         if abs(z) < _ABSURD_SOC:
             number[SUM_SOC] += z
-            number[N_SOC] += _ONE
+            number[KNOWN] += _ONE
+            if far != k and (far >= n or not abs(soc[far] - mean) >= abs(z - mean)):
+                far = k
+                state.far[sensor] = np.uint16(k)
+        if far == k:
+            state.v_per_k[sensor] = _v_per_k(config, z)
         k += 1
         if k >= n:
             k = 0
-            mean = number[SUM_SOC] / number[N_SOC]
+            mean = number[SUM_SOC] / number[KNOWN]
             number[MEAN_SOC] = mean
             number[MEAN_V_PER_K] = _v_per_k(config, mean)
-            number[SUM_SOC], number[N_SOC] = _ZERO, _ZERO
+            number[SUM_SOC], number[KNOWN] = _ZERO, _ZERO
     state.next[0] = np.uint32(k)
 
 

@@ -132,16 +132,26 @@ def test_a_long_step_asks_each_once(rack: Rack) -> None:
 
 @pytest.mark.parametrize("absurd", [math.nan, math.inf, -math.inf, 1e30])
 def test_an_estimate_that_is_none_explains_nothing(rack: Rack, absurd: float) -> None:
-    """Nor is it part of the mean; the next that is one takes its place."""
-    rack.bench.soc[CELL] = absurd
+    """Nor is it part of the mean, nor taken for the furthest of its sensor."""
+    rack.bench.soc[CELL], rack.bench.soc[CELL + 1] = absurd, 0.05
     rack.run(600.0, 10.0)
-    assert np.isfinite(rack.state.reversible_w).all()
-    assert float(rack.state.reversible_w.max()) < 0.01
-    assert float(rack.state.number[r.MEAN_SOC]) == pytest.approx(0.1)
-    assert math.isfinite(rack.bench.value(HEAT))
+    assert float(np.delete(rack.state.reversible_w, SENSOR).max()) == 0.0
+    assert (int(rack.state.far[SENSOR]), math.isfinite(rack.bench.value(HEAT))) == (CELL + 1, True)
+    exact_w = AMPERE * KELVIN * (float(rack.state.number[r.MEAN_V_PER_K]) + 3.5e-4)
+    assert float(rack.state.reversible_w[SENSOR]) == pytest.approx(exact_w, rel=0.05)
+    assert float(rack.state.number[r.MEAN_SOC]) == pytest.approx((22 * 0.1 + 0.05) / 23)
     rack.bench.soc[CELL] = 0.02
     rack.run(20.0)
     assert int(rack.state.far[SENSOR]) == CELL
+
+
+def test_a_cell_whose_estimate_is_lost_gives_way_to_another(rack: Rack) -> None:
+    rack.bench.soc[CELL] = 0.02
+    rack.run(30.0)
+    assert int(rack.state.far[SENSOR]) == CELL
+    rack.bench.soc[CELL] = math.nan
+    rack.run(10.0)
+    assert int(rack.state.far[SENSOR]) != CELL
 
 
 def test_without_any_estimate_there_is_no_mean(rack: Rack) -> None:
