@@ -102,6 +102,7 @@ def repeat(raw_config, raw_state, raw_measurement, raw_command, what, times, dt_
             )  # fmt: skip
         elif what == 11:
             factor = mean_factor(s.health.resistance)
-            runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, value, where, dt_s)
+            soc = out[SOC * lanes : SOC * lanes + n]
+            runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, soc, value, where, dt_s)
         else:
             _publish(c, s, seen, 0, 0, command)

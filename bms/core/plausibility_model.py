@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, EstimatorConfig
+from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV, EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.first_look import lowest_at_start, ocv
 from bms.core.jit import f4, kernel
@@ -119,6 +119,18 @@ def explained(nodes: F4, row: int, soc: f4, soc_std: f4) -> f4:
     """How far the voltage may be off because the SoC is not known better: the larger side of the OCV curve."""
     here_v = ocv(nodes, row, soc)
     most_v: f4 = max(ocv(nodes, row, soc + soc_std) - here_v, here_v - ocv(nodes, row, soc - soc_std))
+    return most_v
+
+
+@kernel
+def _anywhere(nodes: F4, row: int, soc: f4, off: f4) -> f4:
+    """How far the voltage may be off if the SoC may be, by `off`: beyond an end the curve goes on as it ends."""
+    last = row + (N_SOC - 1) * NODE
+    per_soc = f4(N_SOC - 1)
+    above_v = min(max(soc + off - f4(1), _ZERO), off) * (nodes[last + OCV] - nodes[last - NODE + OCV]) * per_soc
+    below_v = min(max(off - soc, _ZERO), off) * (nodes[row + NODE + OCV] - nodes[row + OCV]) * per_soc
+    here_v = ocv(nodes, row, soc)
+    most_v: f4 = max(ocv(nodes, row, soc + off) + above_v - here_v, here_v - ocv(nodes, row, soc - off) + below_v)
     return most_v
 
 
@@ -247,6 +259,9 @@ def _residual(
 ) -> tuple[f4, int]:
     """(largest residual, its cell), beyond what the uncertainty of the SoC explains of it; and its average of minutes.
 
+    Three deviations explain: of hundreds of cells one lies almost that far off, and a rack whose capacity is not known
+    yet comes to the end of its curve with cells that are full where they are taken for 0.9.
+
     What a third cell does too is a wrong model, as near the ends of its curve, and is taken off twice.
 
     The residual is the filtered innovation less `common_v`, which does not depend on the cells that can be compared
@@ -279,7 +294,7 @@ def _residual(
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
         # of a cell that is bled now, what was seen before still holds
         if size_v > _USUAL_V and size_v > third_v and known and use[k] & USABLE != 0:
-            size_v -= explained(nodes, row, soc[k], soc_std[k])
+            size_v -= _anywhere(nodes, row, soc[k], _FAR * soc_std[k])
             at = k if size_v > first_v else at
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, size_v)
     return max(first_v - third_v - third_v, _ZERO), at

@@ -6,9 +6,17 @@ import math
 from dataclasses import dataclass, fields
 
 import numpy as np
+import numpy.typing as npt
 
 from bms.core import runaway as r
+from bms.core.estimator_setup import CellModel
 from bms.core.runaway import RunawayConfig, RunawayState
+
+Array = npt.NDArray[np.float64]
+MOST_V_PER_K = 7e-4
+"""No dU/dT is taken for larger, V/K: that of an empty LFP cell is -6.65e-4 (doi:10.14279/depositonce-25036)."""
+
+_FINE = 10  # points of the curve between two nodes of dU/dT
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,26 @@ class RunawaySettings:
             )
 
 
-def runaway_config(degc_max: float, settings: RunawaySettings | None = None) -> RunawayConfig:
-    """Constants of the detection for cells that may have `degc_max`."""
+def entropy_v_per_k(cell: CellModel) -> Array:
+    """dU/dT over SoC, V/K (N_ENTROPY,): how the open-circuit voltages of the cell file change with temperature.
+
+    The straight line of least squares over all temperatures, averaged between the neighbouring nodes. 0 of a file with
+    one temperature, or one curve for all: it does not know.
+    """
+    if cell.degc.size < 2:
+        return np.zeros(r.N_ENTROPY)
+    z = np.linspace(0.0, 1.0, (r.N_ENTROPY - 1) * _FINE + 1)
+    slope = np.polyfit(cell.degc, np.stack([np.interp(z, cell.soc, curve) for curve in cell.ocv_v]), 1)[0]
+    weights = _FINE - np.abs(np.arange(1 - _FINE, _FINE))
+    whole = np.pad(slope, _FINE - 1, mode="edge")
+    at_nodes: Array = np.convolve(whole, weights / weights.sum(), "valid")[::_FINE]
+    return np.clip(at_nodes, -MOST_V_PER_K, MOST_V_PER_K)
+
+
+def runaway_config(
+    degc_max: float, settings: RunawaySettings | None = None, v_per_k: Array | None = None
+) -> RunawayConfig:
+    """Constants of the detection for cells that may have `degc_max`; `v_per_k` (N_ENTROPY,) as `entropy_v_per_k`."""
     s = settings or RunawaySettings()
     setting = np.zeros(r.N_SETTINGS, np.float32)
     for index, x in (
@@ -60,11 +86,12 @@ def runaway_config(degc_max: float, settings: RunawaySettings | None = None) -> 
         (r.PLACE_S, s.place_s),
     ):
         setting[index] = x
-    return RunawayConfig(setting)
+    entropy = np.zeros(r.N_ENTROPY) if v_per_k is None else v_per_k
+    return RunawayConfig(setting, entropy.astype(np.float32))
 
 
 def runaway_state(n_sensors: int) -> RunawayState:
     """Room for the memory of a rack; `runaway_init` fills it."""
     return RunawayState(
-        *(np.zeros(n_sensors if f.dims == "sensors" else int(f.dims), np.float32) for f in r.STATE_FIELDS)
+        *(np.zeros(n_sensors if f.dims == "sensors" else int(f.dims), np.dtype(f.kind)) for f in r.STATE_FIELDS)
     )

@@ -14,7 +14,7 @@ from bms.core.layout import Config, Parts, config_record
 from bms.core.leak_setup import leak_config
 from bms.core.machine_setup import machine_config
 from bms.core.power_setup import power_config
-from bms.core.runaway_setup import runaway_config
+from bms.core.runaway_setup import entropy_v_per_k, runaway_config
 from bms.core.signals_setup import signals_config
 from bms.racks.config import RackConfig
 from hal.contract import RackInfo
@@ -50,6 +50,6 @@ def record(config: RackConfig, info: RackInfo) -> Config:
         leak=leak_config(info, config.leak),
         balancing=balancing,
         cooling=cooling_config(config.cooling),
-        runaway=runaway_config(cell.limits.degc_max, config.runaway),
+        runaway=runaway_config(cell.limits.degc_max, config.runaway, entropy_v_per_k(cell)),
     )
     return config_record(estimator_config(cell), parts, info.sensor_of_cell, info.n_sensors, info.n_parallel)

@@ -39,6 +39,7 @@ def render(summary: dict[str, Any], rows: Sequence[Row]) -> str:
         _times(summary, rows),
         _worst(summary),
         _alarms(summary),
+        _nearest(summary),
         *(_by(key, bars) for key, bars in summary["by"].items()),
         _counts("Detected by", summary["detected_by"]),
         _counts("First fatal cause", summary["first_cause"]),
@@ -186,6 +187,21 @@ def _alarms(summary: dict[str, Any]) -> str:
         "rack-years. The upper bound holds with 95 % confidence (Poisson, one-sided).</p>"
         f"<table class='plain'><tr><th></th>{NUMBER_HEAD}count</th>{NUMBER_HEAD}a rack-year</th>"
         f"{NUMBER_HEAD}at most</th></tr>{body}</table></section>"
+    )
+
+
+def _nearest(summary: dict[str, Any]) -> str:
+    if not summary["nearest"]:
+        return ""
+    body = "".join(
+        f"<tr><td>{html.escape(one['fault'])}</td><td class='number'>{one['share']:.2f}</td>"
+        f"<td><code>{html.escape(one['id'])}</code></td></tr>"
+        for one in summary["nearest"]
+    )
+    return (
+        "<section><h2>Nearest to a warning</h2><p>While nothing was wrong: the share of its threshold that held for "
+        f"its time, and in which sample. 1 is the warning.</p><table class='plain'><tr><th></th>{NUMBER_HEAD}share</th>"
+        f"<th>sample</th></tr>{body}</table></section>"
     )
 
 

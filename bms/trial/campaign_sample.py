@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bms.core.faults import Fault, row_of
 from bms.trial import pool
 from bms.trial.campaign import Campaign
+from bms.trial.campaign_margin import margins, told
 from bms.trial.ledger import Verdict, judge
 from bms.trial.play import Log, Played, play
 from hal.contract import Severity
@@ -24,7 +25,7 @@ Row = dict[str, Any]
 RESULTS: dict[str, type] = {
     "injected_s": float, "detect_s": float, "detected_by": str, "open_s": float, "cause": str,
     "vented_s": float, "ignited_s": float, "lead_venting_s": float, "lead_ignition_s": float, "burnt_cells": int,
-    "false_warnings": int, "false_trips": int, "false_rows": str,
+    "false_warnings": int, "false_trips": int, "false_rows": str, "margins": str,
     "sound_s": float, "max_degc": float, "passed": bool, "failure": str,
     "simulated_s": float, "capacity_factor": float, "resistance_factor": float, "rack_seed": int, "digest": str,
 }  # fmt: skip
@@ -86,6 +87,7 @@ def _results(campaign: Campaign, played: Played, verdict: Verdict) -> Row:
         start = int(np.searchsorted(log.time_s, injected_s))
         found.update(_reaction(campaign, played, injected_s, start))
     found.update(_false_alarms(log, start))
+    found["margins"] = told(margins(log, played.settings.rows, start, played.trial.scenario.period_s))
     found.update(_fire(played, found.get("injected_s"), found.get("detect_s")))
     return found
 

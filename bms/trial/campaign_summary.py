@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bms.trial.campaign import Campaign
+from bms.trial.campaign_margin import nearest
 from bms.trial.campaign_sample import Row
 from bms.trial.campaign_vary import Vary
 
@@ -19,6 +20,7 @@ YEAR_S = 365.25 * 86400.0
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 BINS = 6
 WORST = 10
+NEAREST = 5
 TIMES = {
     "detect_s": "injection to detection",
     "open_s": "injection to open contactors",
@@ -93,6 +95,7 @@ def summarise(campaign: Campaign, rows: Sequence[Row], lost: Sequence[int], made
         "shares": {name: share for name, share in shares.items() if share["n"]},
         "times": {name: found for name in TIMES if (found := _quantiles(row[name] for row in injected))},
         "false_alarms": _false_alarms(rows),
+        "nearest": nearest((row["id"], row["margins"]) for row in rows),
         "max_degc": max(degc, default=None),
         "detected_by": _counts(row["detected_by"] for row in injected),
         "first_cause": _counts(row["cause"] for row in rows),
@@ -248,6 +251,9 @@ def lines(summary: dict[str, Any]) -> list[str]:
                 f"  false {name}: {one['count']} in {alarms['rack_years']:.4g} rack-years, {one['per_rack_year']:.3g} "
                 f"a rack-year, 95 %: below {one['upper']:.3g}"
             )
+    if summary["nearest"]:
+        text += ["", "  nearest to a warning while nothing was wrong, share of its threshold"]
+        text += [f"  {one['fault']:24} {one['share']:6.2f}  {one['id']}" for one in summary["nearest"][:NEAREST]]
     if summary["worst"]:
         text += ["", "  worst samples, --only ID plays one again"]
         text += [f"  {one['id']}  {_short(one['why'])}" for one in summary["worst"]]

@@ -31,11 +31,11 @@ def settle(bench: Any, innovation_v: float, seconds: float, dt_s: float = 0.5, c
         bench.judge(dt_s)
 
 
-def flat_v(bench: Any) -> float:
-    """What a hundredth of SoC explains in the middle of the plateau."""
+def flat_v(bench: Any, times: float = 1.0) -> float:
+    """What a hundredth of SoC, or so many, explain in the middle of the plateau."""
     nodes = bench.estimator.nodes
     row = int(p.row_of(bench.estimator, f4(25.0)))
-    return float(p.explained(nodes, row, f4(0.5), f4(0.01)))
+    return float(p.explained(nodes, row, f4(0.5), f4(0.01 * times)))
 
 
 def test_a_common_response_is_a_current(bench: Any) -> None:
@@ -208,7 +208,7 @@ def test_the_residual_of_a_bleeding_cell_is_kept_and_told(bench: Any) -> None:
     bench.innovation[13] = 0.0
     bench.judge(30.0)
     assert bench.state.residual_v[13] == 0.5
-    assert bench.value(F.MODEL_RESIDUAL) == pytest.approx(0.5 - flat_v(bench), rel=1e-4)
+    assert bench.value(F.MODEL_RESIDUAL) == pytest.approx(0.5 - flat_v(bench, 3.0), rel=1e-4)
     assert bench.where(F.MODEL_RESIDUAL) == 13
     bench.m.cell_v_quality[13] = Quality.MISSING
     bench.look()
@@ -308,6 +308,27 @@ def test_what_a_curve_explains_is_its_steeper_side(bench: Any) -> None:
     assert p.explained(nodes, row, f4(0.5), f4(9.0)) == pytest.approx(
         max(curve[-1] - curve[100], curve[100] - curve[0])
     )
+
+
+def test_a_cell_may_lie_beyond_the_end_of_the_curve_where_it_goes_on(bench: Any) -> None:
+    nodes, row = bench.estimator.nodes, int(p.row_of(bench.estimator, f4(25.0)))
+    curve = nodes[row : row + e.N_SOC * e.NODE].reshape(e.N_SOC, e.NODE)[:, e.OCV]
+    for soc, off in ((0.5, 0.1), (0.98, 0.02), (0.05, 0.05)):
+        assert p._anywhere(nodes, row, f4(soc), f4(off)) == pytest.approx(p.explained(nodes, row, f4(soc), f4(off)))
+    up_v = curve[-1] - np.interp(0.9, np.linspace(0.0, 1.0, e.N_SOC), curve) + 4 * (curve[-1] - curve[-2])
+    assert p._anywhere(nodes, row, f4(0.9), f4(0.12)) == pytest.approx(up_v, abs=1e-4)
+    down_v = np.interp(0.01, np.linspace(0.0, 1.0, e.N_SOC), curve) - curve[0] + 4 * (curve[1] - curve[0])
+    assert p._anywhere(nodes, row, f4(0.01), f4(0.03)) == pytest.approx(down_v, abs=1e-4)
+
+
+@pytest.mark.parametrize(("soc", "told"), [(0.86, False), (0.7, True)])
+def test_three_deviations_of_soc_explain_a_residual(bench: Any, soc: float, told: bool) -> None:
+    """A cell that is taken for 86 +- 5 % may be full, one that is taken for 70 % is not."""
+    bench.look()
+    bench.soc[:], bench.soc_std[:] = soc, 0.05
+    bench.state.residual_v[9] = 0.2
+    bench.judge(0.0)
+    assert (bench.value(F.MODEL_RESIDUAL) > 0.1) == told
 
 
 @pytest.mark.parametrize("degc", [-30.0, 25.0, 60.0])

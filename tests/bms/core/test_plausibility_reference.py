@@ -117,11 +117,18 @@ class Reference:
         raised = np.maximum(self.usual_v, self.residual_v + low_v)
         self.usual_v = np.where(taken & (low_v > 0), raised, self.usual_v)
         size_v = np.abs(self.residual_v)
-        here_v = self.ocv(soc)
-        left_v = size_v - np.maximum(self.ocv(soc + std) - here_v, here_v - self.ocv(soc - std))
+        left_v = size_v - self.anywhere(soc, 3.0 * std)
         left_v = np.maximum(np.where(judged & (size_v > 5e-3), left_v, 0.0), 0.0)
         first_v, _, third_v = np.sort(left_v)[-1:-4:-1]
         return max(float(first_v - 2 * third_v), 0.0), int(np.argmax(left_v))
+
+    def anywhere(self, soc: F8, off: F8) -> Any:
+        """The larger side of the curve, which goes on as it ends for what of `off` lies beyond."""
+        volt = self.nodes[self.row, :, OCV]
+        above_v = np.minimum(np.maximum(soc + off - 1, 0), off) * (volt[-1] - volt[-2]) * (N_SOC - 1)
+        below_v = np.minimum(np.maximum(off - soc, 0), off) * (volt[1] - volt[0]) * (N_SOC - 1)
+        here_v = self.ocv(soc)
+        return np.maximum(self.ocv(soc + off) + above_v - here_v, here_v - self.ocv(soc - off) + below_v)
 
     def sag(
         self,

@@ -38,7 +38,9 @@ class Hot:
     def step(self, dt_s: float = 1.0, factor: float = 1.0) -> None:
         b = self.bench
         b.look(dt_s)
-        r.runaway_step(self.config, self.state, b.config, b.state, b.seen, f4(factor), b.values, b.places, f4(dt_s))
+        r.runaway_step(
+            self.config, self.state, b.config, b.state, b.seen, f4(factor), b.soc, b.values, b.places, f4(dt_s)
+        )
 
     def rise(self, k_per_s: float, seconds: float, dt_s: float = 1.0, sensor: int = SENSOR) -> None:
         for _ in range(round(seconds / dt_s)):

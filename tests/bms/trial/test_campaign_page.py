@@ -42,3 +42,10 @@ def test_a_curve_of_one_value(plan, rows, lead: float) -> None:
     few = [{**rows[0], "vented_s": 40.0, "detect_s": 40.0 - lead, "lead_venting_s": lead}]
     text = render(summarise(plan(), few, [], {}), few)
     assert 'aria-label="detection to venting"' in text
+
+
+def test_how_near_sound_racks_came_is_a_table(plan, rows) -> None:
+    few = [{**rows[0], "margins": "cell_sag 0.812"}]
+    assert "<td>cell_sag</td><td class='number'>0.81</td>" in render(summarise(plan(), few, [], {}), few)
+    bare = [{**rows[0], "margins": ""}]
+    assert "Nearest to a warning" not in render(summarise(plan(), bare, [], {}), bare)

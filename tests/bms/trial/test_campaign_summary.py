@@ -146,3 +146,15 @@ def test_what_is_required(plan) -> None:
     strict = missed(replace(shorts, require=Require(0.0, None, 3e5)), found)
     assert strict[0].startswith("false warnings for each rack-year: up to 3.74e+05")
     assert missed(replace(shorts, require=Require(0.5)), {**found, "lost": []}) == []
+
+
+def test_how_near_sound_racks_came(plan) -> None:
+    rows = hand_made(plan, {"margins": "heat_residual 0.840, cell_sag 0.200"}, {"margins": "cell_sag 0.300"}, {})
+    found = summarise(plan(), rows, [], MADE)
+    assert [(one["fault"], one["share"], one["id"]) for one in found["nearest"]] == [
+        ("heat_residual", 0.84, rows[0]["id"]),
+        ("cell_sag", 0.3, rows[1]["id"]),
+    ]
+    text = "\n".join(lines(found))
+    assert f"heat_residual              0.84  {rows[0]['id']}" in text
+    assert "nearest to a warning" not in "\n".join(lines(summarise(plan(), rows[2:], [], MADE)))
