@@ -104,8 +104,11 @@ from hal.contract import F4, U1, U2, U4, Field
     WENT_SOC,
     MOVED_SOC,
     START_S,
+    COMPARED_V,
+    WAY_V,
+    BLED_WAY,
     N_STATE_NUMBERS,
-) = range(31)
+) = range(34)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
