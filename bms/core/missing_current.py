@@ -48,7 +48,7 @@ _FAR_V = f4(0.1)
 _ABSURD_V = f4(100)
 _ABSURD_SOC = f4(10)
 # by no more do two ways of looking differ, with sense wires that are known and not: what is beyond is a response
-_WAY_V, _UNKNOWN_WAY_V = f4(0.004), f4(0.02)
+_WAY_V, _UNKNOWN_WAY_V = f4(0.003), f4(0.02)
 DOUBT_LESS = f4(0.15)  # a resistance is hardly smaller than it is taken for by more than this share
 # of half the 1 h current, behind a reading that stands still, filters and estimator leave 0.42 at least; it is fatal
 _STILL_WEIGHT = f4(3)
