@@ -56,7 +56,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/sources.py": _SIGNALS,
     "bms/core/plausibility.py": _SIGNALS,
     "bms/core/plausibility_model.py": _SIGNALS,
+    "bms/core/sudden.py": ("test_sudden.py",),
     "bms/core/string_sag.py": ("test_string_sag.py", "test_signals_held.py"),
+    "bms/core/missing_current.py": ("test_plausibility*.py", "test_missing_current.py"),
     "bms/core/precharge.py": ("test_precharge.py", "test_machine_bounds.py", "test_machine_precharge.py"),
     "bms/core/machine.py": (
         "test_machine.py",

@@ -14,36 +14,20 @@ from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV, EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.first_look import lowest_at_start, ocv
 from bms.core.jit import f4, kernel
+from bms.core.missing_current import DOUBT_LESS, common_response, missing_current, remembered_doubt
 from bms.core.plausibility import elapsed, mean_factor, put, still_rise, thermal, warmth
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
-    BAND_A,
-    BAND_SLOW_A,
-    BOTH_A2,
     CALM,
-    CHANGED_A2,
-    CHANGED_A4,
-    COMMON_SLOW_V,
-    COMMON_V,
     COMPARE_S,
-    CURRENT_SLOW_TAU_S,
-    CURRENT_STILL_AFTER_S,
-    CURRENT_STILL_S,
-    CURRENT_TAU_S,
-    DOUBT_V,
     FAST_OHM,
-    GAIN_TAU_S,
     HELD_A,
-    MISSING_A2,
-    MOST_MISSING_A,
     MOVED_SOC,
     PER_CELL,
-    READ_A,
     RESIDUAL_TAU_S,
     REST_A,
     RISEN_V,
     SAG_TAU_S,
-    SAMPLE_AGE_S,
     SENSORS_STILL_K,
     USABLE,
     WENT_SOC,
@@ -69,16 +53,8 @@ _FAR_V = f4(0.1)
 _END_V = f4(1)  # a curve may do so much beyond its end
 _LEAST_SOC = f4(0.03)  # as if so much had flowed one way, where it flowed to and fro
 # resistances may be 2.5 times what they are taken for, before a rack that has aged is known, and hardly smaller
-_DOUBT_MORE, _DOUBT_LESS = f4(1.5), f4(0.15)
+_DOUBT_MORE = f4(1.5)
 _UNKNOWN_STD = f4(0.12)  # relative; what is published of a resistance before anything is known
-# of half the 1 h current, behind a reading that stands still, filters and estimator leave 0.42 at least; it is fatal
-_STILL_WEIGHT = f4(3)
-_STILL_SHARE = f4(0.2)
-# the knee of an OCV curve answers a small change with a large voltage: no more than this counts of the gain
-_MOST_GAIN = f4(4)
-_SURE = f4(2)  # deviations
-_NORMAL = f4(3)
-_HALF = f4(0.5)
 
 _DEGC_FROZEN = int(Fault.TEMPERATURE_FROZEN)
 _CURRENT_IMPLAUSIBLE, _CURRENT_GAIN, _CURRENT_OFFSET, _MODEL_RESIDUAL, _CELL_SAG, _TEMPERATURE_MODEL = (
@@ -141,23 +117,6 @@ def bent(nodes: F4, row: int, soc: f4, off: f4, went: f4) -> f4:
     then_v = ocv(nodes, row, soc - went + off) - ocv(nodes, row, soc - went)
     shift: f4 = abs(now_v - then_v)
     return shift
-
-
-@kernel
-def _remembered_doubt(
-    config: SignalConfig, state: SignalState, nodes: F4, row: int, soc: f4, soc_std: f4, dt_s: f4
-) -> f4:
-    """What the SoC explains of the mean cell's response, now and a moment ago, V.
-
-    It is remembered a little longer than the two averages of the response remember it: a full rack whose SoC is not
-    known well leaves the steep end of its curve, and an innovation of 150 mV with it, within seconds.
-    """
-    c = config.number
-    now_v = explained(nodes, row, soc, soc_std)
-    memory_s = c[CURRENT_SLOW_TAU_S] + c[CURRENT_TAU_S] + c[CURRENT_TAU_S]
-    doubt_v: f4 = max(now_v, state.number[DOUBT_V] * memory_s / (memory_s + dt_s))
-    state.number[DOUBT_V] = doubt_v
-    return doubt_v
 
 
 @kernel
@@ -445,71 +404,6 @@ def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
 
 
 @kernel
-def _wrong_gain(config: SignalConfig, state: SignalState, changed_a: f4, missing_a: f4, doubt: f4, dt_s: f4) -> f4:
-    """By how much the gain of the current sensor is wrong, relative: what goes missing in proportion to what changes.
-
-    Regression of the missing on the measured change of the current, with fading memory. The slope counts less `_SURE`
-    of its own deviations and less `doubt`, what the resistance may be above what it is taken for; below that is hardly
-    possible, and -2 is a reversed sensor. As many samples are independent as the band-pass lets through, fewer where
-    the changes are few and large: their fourth moment over the square of their second is 3 for normal ones.
-    """
-    c, number = config.number, state.number
-    most_a = _MOST_GAIN * abs(changed_a) + _HALF * c[REST_A]
-    missing_a = min(max(missing_a, -most_a), most_a)
-    gain = dt_s / (c[GAIN_TAU_S] + dt_s)
-    number[CHANGED_A2] += gain * (changed_a * changed_a - number[CHANGED_A2])
-    number[CHANGED_A4] += gain * (changed_a * changed_a * changed_a * changed_a - number[CHANGED_A4])
-    number[BOTH_A2] += gain * (changed_a * missing_a - number[BOTH_A2])
-    number[MISSING_A2] += gain * (missing_a * missing_a - number[MISSING_A2])
-    changed, both, missing = number[CHANGED_A2], number[BOTH_A2], number[MISSING_A2]
-    # little has changed: nothing is known
-    scale = changed + _HALF * _HALF * c[REST_A] * c[REST_A]
-    even = _NORMAL * changed * changed
-    even = even / number[CHANGED_A4] if number[CHANGED_A4] > even else f4(1)
-    n = even * c[GAIN_TAU_S] / (c[CURRENT_TAU_S] + c[CURRENT_SLOW_TAU_S])
-    std = np.sqrt(max(missing * changed - both * both, _ZERO) / n)
-    allowed = doubt if both > _ZERO else _DOUBT_LESS
-    wrong: f4 = max((abs(both) - _SURE * std) / scale - allowed, _ZERO)
-    return wrong
-
-
-@kernel
-def _missing_current(
-    config: SignalConfig, state: SignalState, current_a: f4, mean_v: f4, doubt_v: f4, ohm: f4, doubt: f4, dt_s: f4
-) -> tuple[f4, f4]:
-    """(sudden current that the common innovation `mean_v` asks for beyond the measured one, A; error of the gain).
-
-    `doubt_v` is what the SoC explains, `ohm` the resistance of a cell that answers within seconds, `doubt` by which
-    share it may be larger. A measured change of the current explains a response in its direction by so much: its own
-    band-pass, the same, is taken off. A sensor that is alive has noise: of a reading that stands still the largest
-    value is held.
-    """
-    c, number = config.number, state.number
-    fast, slow = dt_s / (c[CURRENT_TAU_S] + dt_s), dt_s / (c[CURRENT_SLOW_TAU_S] + dt_s)
-    number[COMMON_V] += fast * (mean_v - number[COMMON_V])
-    number[COMMON_SLOW_V] += slow * (number[COMMON_V] - number[COMMON_SLOW_V])
-    number[BAND_A] += fast * (current_a - number[BAND_A])
-    number[BAND_SLOW_A] += slow * (number[BAND_A] - number[BAND_SLOW_A])
-    response_v = number[COMMON_V] - number[COMMON_SLOW_V]
-    changed_a = number[BAND_A] - number[BAND_SLOW_A]
-    rest_a = max(abs(response_v) - doubt_v, _ZERO) / (ohm * c[PER_CELL])
-    # discharge lowers the voltage
-    wrong = _wrong_gain(config, state, changed_a, -rest_a if response_v > _ZERO else rest_a, doubt, dt_s)
-    allowed = doubt if response_v * changed_a < _ZERO else _DOUBT_LESS
-    missing_a: f4 = max(rest_a - allowed * abs(changed_a), _ZERO)
-    if current_a != number[READ_A]:
-        number[READ_A] = current_a
-        number[CURRENT_STILL_S] = _ZERO
-        number[MOST_MISSING_A] = missing_a
-    elif number[SAMPLE_AGE_S] == _ZERO:
-        # a few equal samples are chance, however far apart they are
-        number[CURRENT_STILL_S] += min(dt_s, _STILL_SHARE * c[CURRENT_STILL_AFTER_S])
-    missing_a = max(number[MOST_MISSING_A], missing_a)
-    number[MOST_MISSING_A] = missing_a
-    return missing_a * _STILL_WEIGHT if number[CURRENT_STILL_S] >= c[CURRENT_STILL_AFTER_S] else missing_a, wrong
-
-
-@kernel
 def _more(resistance: F4, resistance_std: F4) -> f4:
     """By which share the resistance may be larger than it is taken for: less, the better it is known."""
     total, deviation = _ZERO, _ZERO
@@ -517,13 +411,13 @@ def _more(resistance: F4, resistance_std: F4) -> f4:
         total += resistance[k]
         deviation += resistance_std[k]
     left = deviation / (total * _UNKNOWN_STD)
-    return min(max(_DOUBT_MORE * left, _DOUBT_LESS), _DOUBT_MORE) if left >= _ZERO else _DOUBT_MORE
+    return min(max(_DOUBT_MORE * left, DOUBT_LESS), _DOUBT_MORE) if left >= _ZERO else _DOUBT_MORE
 
 
 @kernel
 def load_share(resistance: F4, resistance_std: F4) -> f4:
     """Which share of the drop of the mean cell one may have more: for its temperature, and while it is not known."""
-    share: f4 = LOAD_SHARE + _UNKNOWN_SHARE * (_more(resistance, resistance_std) - _DOUBT_LESS)
+    share: f4 = LOAD_SHARE + _UNKNOWN_SHARE * (_more(resistance, resistance_std) - DOUBT_LESS)
     return share
 
 
@@ -584,12 +478,12 @@ def judge(
         residual_v, at = _residual(
             config, state, nodes, row, innovation, soc, soc_std, mean_v, common_v, seen.cell_v_mean, dt_s
         )
-        if not np.isnan(seen.current_a):
-            # bleeding may leave nothing to compare for most of a minute, in which a model drifts all the same
-            since_s = elapsed(number[COMPARE_S])
-            number[COMPARE_S] = _ZERO
-            doubt_v = _remembered_doubt(config, state, nodes, row, mean_soc, mean_std, since_s)
-            missing_a, wrong = _missing_current(config, state, seen.current_a, common_v, doubt_v, ohm, doubt, since_s)
+    all_v, all_soc, all_std = common_response(config, state, model_v, soc, soc_std, common_v, mean_soc, mean_std, count)
+    if all_v == all_v and not np.isnan(seen.current_a):
+        since_s = elapsed(number[COMPARE_S])
+        number[COMPARE_S] = _ZERO
+        doubt_v = remembered_doubt(config, state, explained(nodes, row, all_soc, all_std), since_s)
+        missing_a, wrong = missing_current(config, state, seen.current_a, all_v, doubt_v, ohm, doubt, since_s)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)

@@ -126,8 +126,11 @@ from hal.contract import F4, U1, U2, U4, Field
     PATH_OHM,
     PATH_VAR,
     STRING_VAR,
+    COMPARED_V,
+    WAY_V,
+    BLED_WAY,
     N_STATE_NUMBERS,
-) = range(50)
+) = range(53)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
