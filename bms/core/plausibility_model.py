@@ -44,6 +44,7 @@ _ABSURD_SOC = f4(10)
 _USUAL_V = f4(5e-3)
 _FAR = f4(3)  # deviations of SoC
 _MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
+_MOST_SOC_OF_ALL = f4(0.15)
 _PUT_BACK_V = f4(0.02)
 _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
@@ -448,7 +449,8 @@ def judge(
     The current that the cells' common response asks for is that response over the resistance that answers within
     seconds. The model is wrong by tens of millivolts near the ends of SoC, but slowly, so that only what the response
     does within half a minute counts. Where the OCV curve is steep a small error of SoC is a large one of voltage: what
-    one standard deviation of SoC explains is taken off first, of the mean cell's response as of each cell's own.
+    one standard deviation of SoC explains is taken off first, of the mean cell's response as of each cell's own; three,
+    up to 15 %, where these reach the end of the curve towards which the charge flows.
     """
     dt_s = elapsed(dt_s)
     c = config.number
@@ -482,7 +484,11 @@ def judge(
     if all_v == all_v and not np.isnan(seen.current_a):
         since_s = elapsed(number[COMPARE_S])
         number[COMPARE_S] = _ZERO
-        doubt_v = remembered_doubt(config, state, explained(nodes, row, all_soc, all_std), since_s)
+        far = min(_FAR * all_std, _MOST_SOC_OF_ALL)
+        upper, lower = all_soc + far > f4(1) - _LEAST_SOC, all_soc - far < _LEAST_SOC
+        to_an_end = (number[WENT_SOC] > _ZERO and upper) or (number[WENT_SOC] < _ZERO and lower)
+        soc_doubt_v = explained(nodes, row, all_soc, far if to_an_end else all_std)
+        doubt_v = remembered_doubt(config, state, soc_doubt_v, since_s)
         missing_a, wrong = missing_current(config, state, seen.current_a, all_v, doubt_v, ohm, doubt, since_s)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
     put(value, where, _CURRENT_GAIN, wrong, -1)
