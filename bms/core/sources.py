@@ -112,7 +112,8 @@ def read_current(
 ) -> tuple[f4, int]:
     """(current or NaN, `PRESENT` or why not), and what the faults of the current see.
 
-    A sensor at the end of its range still says that the current is at least that large.
+    A sensor at the end of its range still says that the current is at least that large. What is not finite, or more
+    than any sensor shows, says nothing.
     """
     c = config.number
     measured_a = head["current_a"]
@@ -126,9 +127,9 @@ def read_current(
     )
     current_a = measured_a if source == PRESENT else _NAN
     at_least_a = current_a
-    if source == OUTSIDE and not np.isnan(measured_a):
-        at_least_a = min(max(measured_a, -_ABSURD_A), _ABSURD_A)
-    put(value, where, _CURRENT_LOST, count_lost(state, CURRENT_LOST_S, source == PRESENT, dt_s), -1)
+    if source == OUTSIDE and abs(measured_a) <= _ABSURD_A:
+        at_least_a = measured_a
+    put(value, where, _CURRENT_LOST, count_lost(config, state, CURRENT_LOST_S, source == PRESENT, dt_s), -1)
     if source == PRESENT:
         state.number[HELD_A] = current_a
     if not np.isnan(at_least_a):
