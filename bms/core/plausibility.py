@@ -163,7 +163,8 @@ def rise(config: SignalConfig, state: SignalState, lost_s: F4, dt_s: f4) -> tupl
     """Fastest rise of a sensor, K/min; `lost_s` are the times that the sensors were lost before this sample.
 
     Two equal low-passes in a row lag a ramp of a K/s by a tau and 2 a tau (backward Euler: exactly, for any step), so
-    that their difference over tau is its slope, averaged over about 2 tau; steps and noise are averaged with it.
+    that their difference over tau is its slope, averaged over about 2 tau; steps and noise are averaged with it. Both
+    follow a jump of the sensor at once (`signals._read_sensors`).
     """
     tau_s = config.number[RISE_TAU_S]
     gain = dt_s / (tau_s + dt_s)

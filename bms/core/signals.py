@@ -75,6 +75,7 @@ from hal.contract import F4, U1, U2, Contactor, Quality
 _NAN = f4(np.nan)
 _ZERO = f4(0)
 _ONE = f4(1)
+_JUMP_K_PER_S = f4(10)  # no heat makes a sensor rise so fast; nor at once, however short a step is
 _STALE = np.uint8(Quality.STALE)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _ALL_CONTACTORS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE | Contactor.PRECHARGE)
@@ -226,17 +227,21 @@ def _read_sensors(
     quality: U1,
     held: F4,
     lost_s: F4,
-    seen: F4,
+    fast: F4,
+    slow: F4,
     then: F4,
     use: U1,
     low: f4,
     high: f4,
     limit_s: f4,
     hold_s: f4,
+    dt_s: f4,
 ) -> tuple[int, int, int]:
     """Take over the usable temperatures: (how many, how many outside their range, how many that have changed).
 
-    `seen` is NaN before there was one; `hold_s` is counted from the sample before this one, as `lost_s` is here.
+    `fast` and `slow`, which follow it for the rise, are NaN before there was one, and jump with it where no heat could
+    make it rise or fall so far since it was last seen. `hold_s` is counted from the sample before this one, as
+    `lost_s` is here.
     """
     outside, n_usable, moved = 0, 0, 0
     for k in range(use.shape[0]):
@@ -248,8 +253,13 @@ def _read_sensors(
         n_usable += int(usable)
         moved += int(usable & (t != held[k]))
         then[k] = then[k] if usable & (t == held[k]) else _NAN
+        since_s = lost_s[k] + dt_s
+        most_k = _JUMP_K_PER_S * (since_s if since_s > _ONE else _ONE)
+        jump_k = t - held[k] if usable & (abs(t - held[k]) > most_k) else _ZERO
+        fast[k] += jump_k
+        slow[k] += jump_k
         held[k] = t if usable else held[k]
-        hold = usable | ((lost_s[k] <= hold_s) & (seen[k] == seen[k]))
+        hold = usable | ((lost_s[k] <= hold_s) & (fast[k] == fast[k]))
         use[k] = np.uint8(usable) + np.uint8(4) * np.uint8(hold)
     return n_usable, outside, moved
 
@@ -288,12 +298,14 @@ def _temperatures(
         state.degc,
         state.degc_lost_s,
         state.degc_fast,
+        state.degc_slow,
         state.degc_mean,
         state.sensor_use,
         c[DEGC_LOW],
         c[DEGC_HIGH],
         limit_s,
         c[HOLD_S] - dt_s,
+        dt_s,
     )
     state.word[MOVED] = np.uint32(moved)
     low, high, total, n_held, low_at, high_at = extremes(state.degc, state.sensor_use, HELD)

@@ -188,6 +188,55 @@ def test_a_rise_starts_anew_after_a_long_loss_but_not_after_a_short_one(bench: A
     assert bench.value(F.TEMPERATURE_RISE) > 1.0
 
 
+@pytest.mark.parametrize("to_degc", [80.0, -30.0])
+@pytest.mark.parametrize("dt_s", [0.1, 1.0])
+def test_a_jump_of_a_sensor_is_no_rise(bench: Any, to_degc: float, dt_s: float) -> None:
+    """A loose contact: what it shows is believed, but no heat can have done it. The cell rises by 3 K/min all along."""
+
+    def warm(seconds: float, jump_k: float) -> list[float]:
+        seen = []
+        for _ in range(round(seconds / dt_s)):
+            bench.m.sensor_degc[2] += 3.0 / 60.0 * dt_s
+            shown = bench.m.sensor_degc[2]
+            bench.m.sensor_degc[2] += jump_k
+            bench.look(dt_s)
+            bench.m.sensor_degc[2] = shown
+            seen.append(bench.value(F.TEMPERATURE_RISE))
+        return seen
+
+    warm(120.0, 0.0)
+    shaken = warm(3.0, to_degc - 25.0) + warm(30.0, 0.0) + warm(60.0, to_degc - 25.0)
+    assert shaken == pytest.approx([3.0] * len(shaken), abs=0.2)  # of the second of a jump nothing is known
+    assert bench.value(F.DISCHARGE_HOT) > 80.0 or to_degc < 0.0
+
+
+@pytest.mark.parametrize(("lost_s", "rise_k", "counts"), [
+    (0.0, 9.5, True), (0.0, 10.5, False), (1.0, 19.5, True), (1.0, 20.5, False), (10.0, 100.0, True),
+])  # fmt: skip
+def test_a_sensor_that_was_lost_may_have_risen_meanwhile(
+    bench: Any, lost_s: float, rise_k: float, counts: bool
+) -> None:
+    """By 10 K for each second that nothing was seen of it, and for that of the sample."""
+    bench.m.sensor_degc[:] = 15.0
+    bench.look()
+    if lost_s > 0.0:
+        bench.m.sensor_degc_quality[2] = Quality.MISSING
+        bench.look(lost_s)
+    bench.m.sensor_degc_quality[2] = 0
+    bench.m.sensor_degc[2] += rise_k
+    bench.look()
+    assert (bench.value(F.TEMPERATURE_RISE) > 2.0) is counts
+
+
+@pytest.mark.parametrize("dt_s", [0.01, 0.1, 1.0])
+def test_stairs_of_a_coarse_sensor_are_a_rise(bench: Any, dt_s: float) -> None:
+    """A step of 5 K each 10 s is no jump, however short the sample is."""
+    for k in range(round(100.0 / dt_s)):
+        bench.m.sensor_degc[3] = 20.0 + 5.0 * np.floor(k * dt_s / 10.0)
+        bench.look(dt_s)
+    assert bench.value(F.TEMPERATURE_RISE) == pytest.approx(30.0, rel=0.3)
+
+
 def test_after_a_loss_of_just_its_time_constant_a_rise_goes_on(bench: Any) -> None:
     """15 s; the low-passes are fed with what has happened in the meantime, and the step counts with its length."""
     bench.look()
