@@ -82,6 +82,18 @@ def test_every_pair_of_neighbours_is_looked_at(pair: int) -> None:
     assert p.open_wire(v, use_of(10), f4(3.25)) == (0.25, pair)
 
 
+def test_of_a_wire_between_cells_that_are_bled_less_is_told() -> None:
+    v = np.array([3.25, 3.75, 2.75, 3.25], np.float32)
+    for bled in ([1], [2], [0, 1, 2, 3]):
+        use = use_of(4)
+        use[bled] = USABLE
+        seen, at = p.open_wire(v, use, f4(3.25))
+        assert (float(seen), at) == (pytest.approx(0.4), 1)
+    use = use_of(4)
+    use[0] = USABLE
+    assert p.open_wire(v, use, f4(3.25)) == (0.5, 1)
+
+
 def test_an_open_wire_next_to_a_lost_cell_is_not_judged() -> None:
     v = np.array([3.3, 3.8, 2.8, 3.3], np.float32)
     assert p.open_wire(v, use_of(4, 2), f4(3.3))[0] == 0.0
