@@ -33,6 +33,7 @@ from bms.core.signals_layout import (
     DOUBT_V,
     FAST_OHM,
     GAIN_TAU_S,
+    HELD,
     HELD_A,
     MISSING_A2,
     MOST_MISSING_A,
@@ -381,7 +382,7 @@ def _sag(
                 sag_v = max(sag_v, now_v + bled_v - _PUT_BACK_V)
             if mean_v == mean_v:
                 sag_v = max(sag_v, now_v + mean_v - _FAR_V)
-        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC and state.cell_use[k] & USABLE != 0
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC and state.cell_use[k] & HELD != 0
         sunk = abs(state.sunk_soc[k]) < _ABSURD_SOC
         if known and sunk:
             # what has been lost for long is lost

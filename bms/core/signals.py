@@ -4,7 +4,8 @@ the faults see that need nothing but the measurement.
 A value may be used if its quality is good, it is a number inside the range of its sensor, and its age, together with
 the time since the last new sample, is small enough. What may not be used keeps its last usable value where somebody
 needs one, while the time without it counts; for a moment it still counts among the extremes, so that a single lost
-sample changes nothing.
+sample changes nothing. What is there again is used at once, but the time without it fades only: a source that is
+missing half of the time is told, one that loses a sample now and then is not.
 
 A cell that was being bled when it was measured, or next to one, shows its voltage less the drop over shared sense
 wires. Where their resistance is known the drop is put back. Such cells are watched for over- and under-voltage and for
@@ -26,9 +27,11 @@ from bms.core.signals_layout import (
     BUS_V_HIGH,
     BUS_V_LOW,
     CALM,
+    CELL_FADE_S,
     CELL_V_HIGH,
     CELL_V_LOW,
     CELLS_PER_CHIP,
+    DEGC_FADE_S,
     DEGC_HIGH,
     DEGC_LOW,
     FEEDBACK_LOST_S,
@@ -63,6 +66,7 @@ from bms.core.sources import (
     OUTSIDE,
     PRESENT,
     count_lost,
+    fading,
     read_bleeding,
     read_coolant,
     read_current,
@@ -105,6 +109,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_v[:] = _NAN
     state.cell_read_v[:] = _NAN
     state.cell_lost_s[:] = _ZERO
+    state.cell_missed_s[:] = _ZERO
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
     state.usual_v[:] = _ZERO
@@ -112,6 +117,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_degc[:] = config.number[START_DEGC]
     state.degc[:] = config.number[START_DEGC]
     state.degc_lost_s[:] = _ZERO
+    state.degc_missed_s[:] = _ZERO
     state.degc_mean[:] = _NAN
     state.degc_fast[:] = _NAN
     state.degc_slow[:] = _NAN
@@ -160,6 +166,7 @@ def _read_cells(
     held_v: F4,
     read_v: F4,
     lost_s: F4,
+    missed_s: F4,
     then_v: F4,
     use: U1,
     told: U1,
@@ -167,13 +174,16 @@ def _read_cells(
     high: f4,
     limit_s: f4,
     hold_s: f4,
+    left: f4,
+    least_s: f4,
     dt_s: f4,
-) -> tuple[int, int]:
-    """Take over the usable voltages: (how many, how many outside their range). `use` is 1 where a cell is disturbed.
+) -> tuple[int, int, int]:
+    """Take over the usable voltages: (how many, how many outside their range, how many that were missing of late).
 
-    `then_v` becomes NaN where the value has changed. One pass without branches.
+    `use` is 1 where a cell is disturbed; `then_v` becomes NaN where the value has changed; `left`, `least_s` as
+    `sources.fading` has them. One pass without branches.
     """
-    outside, n_usable = 0, 0
+    outside, n_usable, n_missed = 0, 0, 0
     for k in range(use.shape[0]):
         v = cell_v[k]
         inside = (v >= low) & (v <= high)
@@ -186,11 +196,15 @@ def _read_cells(
         read_v[k] = v if usable else read_v[k]
         held_v[k] = v if usable else held_v[k]
         lost_s[k] = _ZERO if usable else lost_s[k] + dt_s
+        faded_s = missed_s[k] * left
+        faded_s = faded_s if faded_s > least_s else _ZERO
+        missed_s[k] = faded_s if usable else missed_s[k] + dt_s
+        n_missed += int(missed_s[k] > _ZERO)
         # what was never there is not held
         held = (lost_s[k] <= hold_s) & (read_v[k] == read_v[k])
         told[k] = np.uint8(0) if calm else quality[k] | _STALE
         use[k] = np.uint8(usable) + np.uint8(2) * np.uint8(calm) + np.uint8(4) * np.uint8(held)
-    return n_usable, outside
+    return n_usable, outside, n_missed
 
 
 @kernel
@@ -311,9 +325,14 @@ def _temperatures(
     low, high, total, n_held, low_at, high_at = extremes(state.degc, state.sensor_use, HELD)
     mean = total / f4(n_held)  # NaN where there is none
     fastest, fastest_at = rise(config, state, state.degc_lost_s, dt_s)
+    left, least_s = fading(c[DEGC_FADE_S], dt_s)
     for k in range(state.degc_lost_s.shape[0]):
-        state.degc_lost_s[k] = _ZERO if state.sensor_use[k] & USABLE != 0 else state.degc_lost_s[k] + dt_s
-    lost_s, lost_at = _longest(state.degc_lost_s)
+        usable = state.sensor_use[k] & USABLE != 0
+        faded_s = state.degc_missed_s[k] * left
+        faded_s = faded_s if faded_s > least_s else _ZERO
+        state.degc_lost_s[k] = _ZERO if usable else state.degc_lost_s[k] + dt_s
+        state.degc_missed_s[k] = faded_s if usable else state.degc_missed_s[k] + dt_s
+    lost_s, lost_at = _longest(state.degc_missed_s)
     still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean)
     apart, apart_at = neighbours(state.degc, state.sensor_use)
     put(value, where, _CHARGE_HOT, high, high_at)
@@ -349,13 +368,15 @@ def _cells(
     c = config.number
     low, high = c[CELL_V_LOW], c[CELL_V_HIGH]
     bled = _mark_bleeding(state.cell_use, bleeding_asked)
-    n_usable, outside = _read_cells(
+    left, least_s = fading(c[CELL_FADE_S], dt_s)
+    n_usable, outside, n_missed = _read_cells(
         m.cell_v,
         m.cell_v_age_s,
         m.cell_v_quality,
         state.cell_v,
         state.cell_read_v,
         state.cell_lost_s,
+        state.cell_missed_s,
         state.cell_mean_v,
         state.cell_use,
         state.cell_quality,
@@ -363,6 +384,8 @@ def _cells(
         high,
         limit_s,
         c[HOLD_S],
+        left,
+        least_s,
         dt_s,
     )
     if bled > 0:
@@ -375,8 +398,9 @@ def _cells(
     v_low, v_high, total, n_held, low_at, high_at = extremes(state.cell_v, state.cell_use, HELD)
     mean_v = total / f4(n_held)
     lost_s, lost_at = _ZERO, -1
+    if n_missed > 0:
+        lost_s, lost_at = _longest(state.cell_missed_s)
     if n_usable < state.cell_v.shape[0]:
-        lost_s, lost_at = _longest(state.cell_lost_s)
         total = _NAN
     # of all cells, bled or not: a mean over fewer would move when bleeding begins
     still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
@@ -451,7 +475,7 @@ def inspect(
     pack_v = head["pack_v"] if source == PRESENT else sum_v
     complete = complete and source == PRESENT
     outside += int(source == OUTSIDE)
-    put(value, where, _PACK_LOST, count_lost(state, PACK_LOST_S, source == PRESENT, dt_s), -1)
+    put(value, where, _PACK_LOST, count_lost(config, state, PACK_LOST_S, source == PRESENT, dt_s), -1)
     put(value, where, _PACK_OVER, pack_v, -1)
     put(value, where, _PACK_UNDER, pack_v, -1)
     put(value, where, _SUM, abs(sum_v - pack_v) / max(abs(pack_v), c[SUM_FLOOR_V]) if source == PRESENT else _NAN, -1)
@@ -466,7 +490,7 @@ def inspect(
             bus_v = head["bus_v"]
         complete = complete and source == PRESENT
         outside += int(source == OUTSIDE)
-        put(value, where, _BUS_LOST, count_lost(state, BUS_LOST_S, source == PRESENT, dt_s), -1)
+        put(value, where, _BUS_LOST, count_lost(config, state, BUS_LOST_S, source == PRESENT, dt_s), -1)
 
     source, insulated = read_insulation(config, state, head, sample_age_s, value, where, dt_s)
     complete = complete and insulated
@@ -485,7 +509,7 @@ def inspect(
         elif head["contactors_quality"] == 0 and fresh:
             closed = int(head["contactors"])
         complete = complete and closed >= 0
-        put(value, where, _FEEDBACK_LOST, count_lost(state, FEEDBACK_LOST_S, closed >= 0, dt_s), -1)
+        put(value, where, _FEEDBACK_LOST, count_lost(config, state, FEEDBACK_LOST_S, closed >= 0, dt_s), -1)
 
     # a digital input with a value that does not exist is read as the safe one
     interlock_open = bool(head["interlock_closed"] != 1)
@@ -501,7 +525,7 @@ def inspect(
         if known:
             invalid = invalid or head["gas_alarm"] > 1
             put(value, where, _GAS, _ONE if head["gas_alarm"] != 0 else _ZERO, -1)
-        put(value, where, _GAS_LOST, count_lost(state, GAS_LOST_S, known, dt_s), -1)
+        put(value, where, _GAS_LOST, count_lost(config, state, GAS_LOST_S, known, dt_s), -1)
     wrong_bleed = read_bleeding(
         config, state, measurement.bleeding, bleeding_asked, fresh, int(head["bleeding_quality"]), value, where, dt_s
     )
