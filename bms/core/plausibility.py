@@ -39,6 +39,7 @@ _COLDEST_DEGC, _HOTTEST_DEGC = f4(-40), f4(80)
 _S_PER_MIN = f4(60)
 _DT_MAX_S = f4(1e6)
 _FACTOR_LOW, _FACTOR_HIGH = f4(0.5), f4(5)
+_DISTURBED_V = f4(0.1)  # bleeding moves no voltage by more
 
 
 @kernel
@@ -112,19 +113,20 @@ def open_wire(cell_v: F4, use: U1, mean_v: f4) -> tuple[f4, int]:
     """How far two neighbours are apart from the mean in opposite directions; nowhere if none are.
 
     A sense wire is shared by two neighbours: where it is open their sum is still right, but the border between them
-    drifts. What the two do not have in opposite directions is their own and is taken off; the cell with the lower
-    number is named.
+    drifts. What the two do not have in opposite directions is their own and is taken off, and `_DISTURBED_V` where
+    either is bled, or beside one that is; the cell with the lower number is named.
     """
     worst, at, count = _ZERO, -1, 0
     for k in range(cell_v.shape[0] - 1):
-        count += int(use[k] & use[k + 1] & CALM != 0)
+        count += int(use[k] & use[k + 1] & USABLE != 0)
     if count == 0 or np.isnan(mean_v):
         return _NAN, -1
     for k in range(cell_v.shape[0] - 1):
         this_v = cell_v[k] - mean_v
         next_v = cell_v[k + 1] - mean_v
         apart_v = min(abs(this_v), abs(next_v)) - abs(this_v + next_v)
-        if apart_v > worst and use[k] & use[k + 1] & CALM != 0:
+        apart_v -= _ZERO if use[k] & use[k + 1] & CALM != 0 else _DISTURBED_V
+        if apart_v > worst and use[k] & use[k + 1] & USABLE != 0:
             worst = apart_v
             at = k
     return worst, at
@@ -163,7 +165,8 @@ def rise(config: SignalConfig, state: SignalState, lost_s: F4, dt_s: f4) -> tupl
     """Fastest rise of a sensor, K/min; `lost_s` are the times that the sensors were lost before this sample.
 
     Two equal low-passes in a row lag a ramp of a K/s by a tau and 2 a tau (backward Euler: exactly, for any step), so
-    that their difference over tau is its slope, averaged over about 2 tau; steps and noise are averaged with it.
+    that their difference over tau is its slope, averaged over about 2 tau; steps and noise are averaged with it. Both
+    follow a jump of the sensor at once (`signals._read_sensors`).
     """
     tau_s = config.number[RISE_TAU_S]
     gain = dt_s / (tau_s + dt_s)

@@ -21,6 +21,7 @@ from bms.core.signals_layout import (
     CALM,
     COMPARE_S,
     FAST_OHM,
+    HELD,
     HELD_A,
     MOVED_SOC,
     PER_CELL,
@@ -357,7 +358,7 @@ def _sag(
                 sag_v = max(sag_v, now_v + bled_v - _PUT_BACK_V)
             if mean_v == mean_v:
                 sag_v = max(sag_v, now_v + mean_v - _FAR_V)
-        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC and state.cell_use[k] & USABLE != 0
+        known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC and state.cell_use[k] & HELD != 0
         sunk = abs(state.sunk_soc[k]) < _ABSURD_SOC
         if known and sunk:
             # what has been lost for long is lost

@@ -4,7 +4,8 @@ the faults see that need nothing but the measurement.
 A value may be used if its quality is good, it is a number inside the range of its sensor, and its age, together with
 the time since the last new sample, is small enough. What may not be used keeps its last usable value where somebody
 needs one, while the time without it counts; for a moment it still counts among the extremes, so that a single lost
-sample changes nothing.
+sample changes nothing. What is there again is used at once, but the time without it fades only: a source that is
+missing half of the time is told, one that loses a sample now and then is not.
 
 A cell that was being bled when it was measured, or next to one, shows its voltage less the drop over shared sense
 wires. Where their resistance is known the drop is put back. Such cells are watched for over- and under-voltage and for
@@ -26,10 +27,12 @@ from bms.core.signals_layout import (
     BUS_V_HIGH,
     BUS_V_LOW,
     CALM,
+    CELL_FADE_S,
     CELL_V_HIGH,
     CELL_V_LOW,
     CELLS_PER_CHIP,
     CURRENT_STILL_AFTER_S,
+    DEGC_FADE_S,
     DEGC_HIGH,
     DEGC_LOW,
     FEEDBACK_LOST_S,
@@ -64,6 +67,7 @@ from bms.core.sources import (
     OUTSIDE,
     PRESENT,
     count_lost,
+    fading,
     read_bleeding,
     read_coolant,
     read_current,
@@ -77,6 +81,7 @@ from hal.contract import F4, U1, U2, Contactor, Quality
 _NAN = f4(np.nan)
 _ZERO = f4(0)
 _ONE = f4(1)
+_JUMP_K_PER_S = f4(10)  # no heat makes a sensor rise so fast; nor at once, however short a step is
 _STALE = np.uint8(Quality.STALE)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _STILL_SHARE = f4(0.2)  # a few equal samples are chance, however far apart they are
@@ -108,6 +113,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_read_v[:] = _NAN
     state.cell_lost_s[:] = _ZERO
     state.cell_still_s[:] = _ZERO
+    state.cell_missed_s[:] = _ZERO
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
     state.usual_v[:] = _ZERO
@@ -115,6 +121,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_degc[:] = config.number[START_DEGC]
     state.degc[:] = config.number[START_DEGC]
     state.degc_lost_s[:] = _ZERO
+    state.degc_missed_s[:] = _ZERO
     state.degc_mean[:] = _NAN
     state.degc_fast[:] = _NAN
     state.degc_slow[:] = _NAN
@@ -164,6 +171,7 @@ def _read_cells(
     read_v: F4,
     lost_s: F4,
     still_s: F4,
+    missed_s: F4,
     then_v: F4,
     use: U1,
     told: U1,
@@ -171,15 +179,17 @@ def _read_cells(
     high: f4,
     limit_s: f4,
     hold_s: f4,
+    left: f4,
+    least_s: f4,
     dt_s: f4,
     most_still_s: f4,
-) -> tuple[int, int]:
-    """Take over the usable voltages: (how many, how many outside their range). `use` is 1 where a cell is disturbed.
+) -> tuple[int, int, int]:
+    """Take over the usable voltages: (how many, how many outside their range, how many that were missing of late).
 
-    `then_v` becomes NaN where the value has changed; of a longer step only `most_still_s` count as without change. One
-    pass without branches.
+    `use` is 1 where a cell is disturbed; `then_v` becomes NaN where the value has changed, of a longer step only
+    `most_still_s` count as without change; `left`, `least_s` as `sources.fading` has them. One pass without branches.
     """
-    outside, n_usable = 0, 0
+    outside, n_usable, n_missed = 0, 0, 0
     step_s = min(dt_s, most_still_s)
     for k in range(use.shape[0]):
         v = cell_v[k]
@@ -195,11 +205,15 @@ def _read_cells(
         read_v[k] = v if usable else read_v[k]
         held_v[k] = v if usable else held_v[k]
         lost_s[k] = _ZERO if usable else lost_s[k] + dt_s
+        faded_s = missed_s[k] * left
+        faded_s = faded_s if faded_s > least_s else _ZERO
+        missed_s[k] = faded_s if usable else missed_s[k] + dt_s
+        n_missed += int(missed_s[k] > _ZERO)
         # what was never there is not held
         held = (lost_s[k] <= hold_s) & (read_v[k] == read_v[k])
         told[k] = np.uint8(0) if calm else quality[k] | _STALE
         use[k] = np.uint8(usable) + np.uint8(2) * np.uint8(calm) + np.uint8(4) * np.uint8(held)
-    return n_usable, outside
+    return n_usable, outside, n_missed
 
 
 @kernel
@@ -236,17 +250,21 @@ def _read_sensors(
     quality: U1,
     held: F4,
     lost_s: F4,
-    seen: F4,
+    fast: F4,
+    slow: F4,
     then: F4,
     use: U1,
     low: f4,
     high: f4,
     limit_s: f4,
     hold_s: f4,
+    dt_s: f4,
 ) -> tuple[int, int, int]:
     """Take over the usable temperatures: (how many, how many outside their range, how many that have changed).
 
-    `seen` is NaN before there was one; `hold_s` is counted from the sample before this one, as `lost_s` is here.
+    `fast` and `slow`, which follow it for the rise, are NaN before there was one, and jump with it where no heat could
+    make it rise or fall so far since it was last seen. `hold_s` is counted from the sample before this one, as
+    `lost_s` is here.
     """
     outside, n_usable, moved = 0, 0, 0
     for k in range(use.shape[0]):
@@ -258,8 +276,13 @@ def _read_sensors(
         n_usable += int(usable)
         moved += int(usable & (t != held[k]))
         then[k] = then[k] if usable & (t == held[k]) else _NAN
+        since_s = lost_s[k] + dt_s
+        most_k = _JUMP_K_PER_S * (since_s if since_s > _ONE else _ONE)
+        jump_k = t - held[k] if usable & (abs(t - held[k]) > most_k) else _ZERO
+        fast[k] += jump_k
+        slow[k] += jump_k
         held[k] = t if usable else held[k]
-        hold = usable | ((lost_s[k] <= hold_s) & (seen[k] == seen[k]))
+        hold = usable | ((lost_s[k] <= hold_s) & (fast[k] == fast[k]))
         use[k] = np.uint8(usable) + np.uint8(4) * np.uint8(hold)
     return n_usable, outside, moved
 
@@ -298,20 +321,27 @@ def _temperatures(
         state.degc,
         state.degc_lost_s,
         state.degc_fast,
+        state.degc_slow,
         state.degc_mean,
         state.sensor_use,
         c[DEGC_LOW],
         c[DEGC_HIGH],
         limit_s,
         c[HOLD_S] - dt_s,
+        dt_s,
     )
     state.word[MOVED] = np.uint32(moved)
     low, high, total, n_held, low_at, high_at = extremes(state.degc, state.sensor_use, HELD)
     mean = total / f4(n_held)  # NaN where there is none
     fastest, fastest_at = rise(config, state, state.degc_lost_s, dt_s)
+    left, least_s = fading(c[DEGC_FADE_S], dt_s)
     for k in range(state.degc_lost_s.shape[0]):
-        state.degc_lost_s[k] = _ZERO if state.sensor_use[k] & USABLE != 0 else state.degc_lost_s[k] + dt_s
-    lost_s, lost_at = _longest(state.degc_lost_s)
+        usable = state.sensor_use[k] & USABLE != 0
+        faded_s = state.degc_missed_s[k] * left
+        faded_s = faded_s if faded_s > least_s else _ZERO
+        state.degc_lost_s[k] = _ZERO if usable else state.degc_lost_s[k] + dt_s
+        state.degc_missed_s[k] = faded_s if usable else state.degc_missed_s[k] + dt_s
+    lost_s, lost_at = _longest(state.degc_missed_s)
     still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean)
     apart, apart_at = neighbours(state.degc, state.sensor_use)
     put(value, where, _CHARGE_HOT, high, high_at)
@@ -347,7 +377,8 @@ def _cells(
     c = config.number
     low, high = c[CELL_V_LOW], c[CELL_V_HIGH]
     bled = _mark_bleeding(state.cell_use, bleeding_asked)
-    n_usable, outside = _read_cells(
+    left, least_s = fading(c[CELL_FADE_S], dt_s)
+    n_usable, outside, n_missed = _read_cells(
         m.cell_v,
         m.cell_v_age_s,
         m.cell_v_quality,
@@ -355,6 +386,7 @@ def _cells(
         state.cell_read_v,
         state.cell_lost_s,
         state.cell_still_s,
+        state.cell_missed_s,
         state.cell_mean_v,
         state.cell_use,
         state.cell_quality,
@@ -362,6 +394,8 @@ def _cells(
         high,
         limit_s,
         c[HOLD_S],
+        left,
+        least_s,
         dt_s,
         _STILL_SHARE * c[CURRENT_STILL_AFTER_S],
     )
@@ -375,8 +409,9 @@ def _cells(
     v_low, v_high, total, n_held, low_at, high_at = extremes(state.cell_v, state.cell_use, HELD)
     mean_v = total / f4(n_held)
     lost_s, lost_at = _ZERO, -1
+    if n_missed > 0:
+        lost_s, lost_at = _longest(state.cell_missed_s)
     if n_usable < state.cell_v.shape[0]:
-        lost_s, lost_at = _longest(state.cell_lost_s)
         total = _NAN
     # of all cells, bled or not: a mean over fewer would move when bleeding begins
     still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
@@ -451,7 +486,7 @@ def inspect(
     pack_v = head["pack_v"] if source == PRESENT else sum_v
     complete = complete and source == PRESENT
     outside += int(source == OUTSIDE)
-    put(value, where, _PACK_LOST, count_lost(state, PACK_LOST_S, source == PRESENT, dt_s), -1)
+    put(value, where, _PACK_LOST, count_lost(config, state, PACK_LOST_S, source == PRESENT, dt_s), -1)
     put(value, where, _PACK_OVER, pack_v, -1)
     put(value, where, _PACK_UNDER, pack_v, -1)
     put(value, where, _SUM, abs(sum_v - pack_v) / max(abs(pack_v), c[SUM_FLOOR_V]) if source == PRESENT else _NAN, -1)
@@ -469,7 +504,7 @@ def inspect(
             bus_v = head["bus_v"]
         complete = complete and source == PRESENT
         outside += int(source == OUTSIDE)
-        put(value, where, _BUS_LOST, count_lost(state, BUS_LOST_S, source == PRESENT, dt_s), -1)
+        put(value, where, _BUS_LOST, count_lost(config, state, BUS_LOST_S, source == PRESENT, dt_s), -1)
 
     source, insulated = read_insulation(config, state, head, sample_age_s, value, where, dt_s)
     complete = complete and insulated
@@ -488,7 +523,7 @@ def inspect(
         elif head["contactors_quality"] == 0 and fresh:
             closed = int(head["contactors"])
         complete = complete and closed >= 0
-        put(value, where, _FEEDBACK_LOST, count_lost(state, FEEDBACK_LOST_S, closed >= 0, dt_s), -1)
+        put(value, where, _FEEDBACK_LOST, count_lost(config, state, FEEDBACK_LOST_S, closed >= 0, dt_s), -1)
 
     # a digital input with a value that does not exist is read as the safe one
     interlock_open = bool(head["interlock_closed"] != 1)
@@ -504,7 +539,7 @@ def inspect(
         if known:
             invalid = invalid or head["gas_alarm"] > 1
             put(value, where, _GAS, _ONE if head["gas_alarm"] != 0 else _ZERO, -1)
-        put(value, where, _GAS_LOST, count_lost(state, GAS_LOST_S, known, dt_s), -1)
+        put(value, where, _GAS_LOST, count_lost(config, state, GAS_LOST_S, known, dt_s), -1)
     wrong_bleed = read_bleeding(
         config, state, measurement.bleeding, bleeding_asked, fresh, int(head["bleeding_quality"]), value, where, dt_s
     )

@@ -60,8 +60,12 @@ from hal.contract import F4, U1, U2, U4, Field
     PACK_V_LSB_V,
     STRING_TAU_S,
     STRING_SLOW_TAU_S,
-    N_NUMBERS,
-) = range(51)
+    CELL_FADE_S,
+    DEGC_FADE_S,
+    FADE_S,
+) = range(53)
+N_FADES = 9  # from FADE_S on: one for each source of one value, in the order of `SignalState.number`
+N_NUMBERS = FADE_S + N_FADES
 
 # SignalConfig.has
 (
@@ -152,6 +156,7 @@ STATE_FIELDS = (
     Field("signal_cell_read_v", "f4", "the same as it was read", "cells"),
     Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),
     Field("signal_cell_still_s", "f4", "time since its reading last changed", "cells"),
+    Field("signal_cell_missed_s", "f4", "time without it, which fades while it is there", "cells"),
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
     Field("signal_usual_v", "f4", "average of that over minutes", "cells"),
@@ -164,6 +169,7 @@ STATE_FIELDS = (
     Field("signal_cell_degc", "f4", "temperature that each cell is taken to have", "cells"),
     Field("signal_degc", "f4", "last usable value of each sensor", "sensors"),
     Field("signal_degc_lost_s", "f4", "time since it was usable", "sensors"),
+    Field("signal_degc_missed_s", "f4", "time without it, which fades while it is there", "sensors"),
     Field("signal_degc_mean", "f4", "mean sensor when this one's value last changed", "sensors"),
     Field("signal_degc_fast", "f4", "filtered once, for the rise", "sensors"),
     Field("signal_degc_slow", "f4", "filtered twice", "sensors"),
@@ -192,6 +198,7 @@ class SignalState(NamedTuple):
     cell_read_v: F4
     cell_lost_s: F4
     cell_still_s: F4
+    cell_missed_s: F4
     cell_mean_v: F4
     residual_v: F4
     usual_v: F4
@@ -199,6 +206,7 @@ class SignalState(NamedTuple):
     cell_degc: F4
     degc: F4
     degc_lost_s: F4
+    degc_missed_s: F4
     degc_mean: F4
     degc_fast: F4
     degc_slow: F4

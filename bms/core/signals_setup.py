@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -10,10 +11,32 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.core import signals_layout as s
+from bms.core.faults import Fault, Row
 from bms.core.signals_layout import SignalConfig
 from hal.contract import RackInfo
 
 _REFERENCE_DEGC = 25.0
+# of the faults that tell the time without a source
+_LOST = {
+    s.CELL_FADE_S: Fault.CELL_VOLTAGE_LOST,
+    s.DEGC_FADE_S: Fault.TEMPERATURE_LOST,
+    **{
+        s.FADE_S + at - s.CURRENT_LOST_S: fault
+        for at, fault in {
+            s.CURRENT_LOST_S: Fault.CURRENT_LOST,
+            s.PACK_LOST_S: Fault.PACK_VOLTAGE_LOST,
+            s.BUS_LOST_S: Fault.BUS_VOLTAGE_LOST,
+            s.FEEDBACK_LOST_S: Fault.FEEDBACK_LOST,
+            s.INSULATION_LOST_S: Fault.INSULATION_INVALID,
+            s.COOLANT_LOST_S: Fault.COOLANT_LOST,
+            s.FLOW_LOST_S: Fault.COOLANT_LOST,
+            s.GAS_LOST_S: Fault.GAS_LOST,
+            s.BLEED_LOST_S: Fault.BLEED_LOST,
+        }.items()
+    },
+}
+# what is missing half of the time comes to the time that it fades within, one sample of three to half of that
+_FADE_ROWS = 4 / 3
 _POSITIVE = frozenset(
     {
         "period_s",
@@ -216,8 +239,21 @@ def _per_kelvin(cell: SignalCell, table: npt.NDArray[np.float64]) -> float:
     return float(np.log(middle[0] / middle[-1]) / (cell.degc[-1] - cell.degc[0]))
 
 
-def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | None = None) -> SignalConfig:
-    """Constants of the signals for `cell` in the rack `info`. Raises `ValueError` where the two do not fit."""
+def _fades(rows: Iterable[Row]) -> dict[int, float]:
+    """Times in which that without a source fades, s: longer than its first row bears; 0, at once, where it has none."""
+    first: dict[Fault, float] = {}
+    for row in rows:
+        first[row.fault] = min(row.threshold, first.get(row.fault, math.inf))
+    return {at: _FADE_ROWS * max(first.get(fault, 0.0), 0.0) for at, fault in _LOST.items()}
+
+
+def signals_config(
+    cell: SignalCell, info: RackInfo, settings: SignalSettings | None = None, rows: Iterable[Row] = ()
+) -> SignalConfig:
+    """Constants of the signals for `cell` in the rack `info`. Raises `ValueError` where the two do not fit.
+
+    `rows` of the fault table: those that tell a loss say how long the time without a source is remembered.
+    """
     t = settings or SignalSettings()
     sensors = np.asarray(info.sensor_of_cell, np.int64)
     if sensors.size != info.n_cells or sensors.size == 0 or sensors.min() < 0 or sensors.max() >= info.n_sensors:
@@ -288,6 +324,8 @@ def signals_config(cell: SignalCell, info: RackInfo, settings: SignalSettings | 
         s.STRING_SLOW_TAU_S: t.string_slow_tau_s,
         s.INSULATION_CLOSE_OHM: t.insulation_close_ohm_per_v * info.n_cells * cell.limits.v_max,
     }.items():
+        number[at] = value
+    for at, value in _fades(rows).items():
         number[at] = value
     can = info.capabilities
     has = np.zeros(s.N_HAS, np.uint8)

@@ -25,6 +25,7 @@ from bms.core.signals_layout import (
     DISCHARGE_A2S,
     DISCHARGE_BUDGET_A2S,
     DISCHARGE_RATED_A,
+    FADE_S,
     FLOW_LOST_S,
     FLOW_RANGE_LPM,
     HAS_BLEED_FEEDBACK,
@@ -52,6 +53,7 @@ _ONE = f4(1)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _ABSURD_A = f4(1e6)
 _I2T_LARGEST = f4(10)
+_FORGOTTEN = f4(0.1)
 
 # plain integers, because kernels know no enumerations
 _F = Fault
@@ -77,10 +79,25 @@ def source_state(seen: f4, quality: int, age_s: f4, limit_s: f4, low: f4, high: 
 
 
 @kernel
-def count_lost(state: SignalState, at: int, usable: bool, dt_s: f4) -> f4:
-    """Count the time without a source, s."""
-    state.number[at] = _ZERO if usable else state.number[at] + dt_s
+def fading(fade_s: f4, dt_s: f4) -> tuple[f4, f4]:
+    """(what a step leaves of the time without a source that is there again, how much counts as none), 1 and s.
+
+    Of a source that comes and goes it comes to `fade_s` times the share without it over the share with it.
+    """
+    return (fade_s / (fade_s + dt_s) if fade_s > _ZERO else _ZERO), _FORGOTTEN * dt_s
+
+
+@kernel
+def count_lost(config: SignalConfig, state: SignalState, at: int, usable: bool, dt_s: f4) -> f4:
+    """Count the time without a source, s; while it is there, that fades."""
     lost_s: f4 = state.number[at]
+    if not usable:
+        lost_s += dt_s
+    elif lost_s > _ZERO:
+        left, least_s = fading(config.number[FADE_S + at - CURRENT_LOST_S], dt_s)
+        lost_s *= left
+        lost_s = lost_s if lost_s > least_s else _ZERO
+    state.number[at] = lost_s
     return lost_s
 
 
@@ -112,7 +129,8 @@ def read_current(
 ) -> tuple[f4, int]:
     """(current or NaN, `PRESENT` or why not), and what the faults of the current see.
 
-    A sensor at the end of its range still says that the current is at least that large.
+    A sensor at the end of its range still says that the current is at least that large. What is not finite, or more
+    than any sensor shows, says nothing.
     """
     c = config.number
     measured_a = head["current_a"]
@@ -126,9 +144,9 @@ def read_current(
     )
     current_a = measured_a if source == PRESENT else _NAN
     at_least_a = current_a
-    if source == OUTSIDE and not np.isnan(measured_a):
-        at_least_a = min(max(measured_a, -_ABSURD_A), _ABSURD_A)
-    put(value, where, _CURRENT_LOST, count_lost(state, CURRENT_LOST_S, source == PRESENT, dt_s), -1)
+    if source == OUTSIDE and abs(measured_a) <= _ABSURD_A:
+        at_least_a = measured_a
+    put(value, where, _CURRENT_LOST, count_lost(config, state, CURRENT_LOST_S, source == PRESENT, dt_s), -1)
     if source == PRESENT:
         state.number[HELD_A] = current_a
     if not np.isnan(at_least_a):
@@ -178,7 +196,7 @@ def read_insulation(
         _ZERO,
         c[INSULATION_RANGE_OHM],
     )
-    put(value, where, _INSULATION_INVALID, count_lost(state, INSULATION_LOST_S, source == PRESENT, dt_s), -1)
+    put(value, where, _INSULATION_INVALID, count_lost(config, state, INSULATION_LOST_S, source == PRESENT, dt_s), -1)
     if source == PRESENT:
         # what is said of one rail, or of none, ends what was said of the others
         rail = int(head["insulation_rail"])
@@ -209,7 +227,7 @@ def read_coolant(
         if source == PRESENT:
             inlet_degc = head["coolant_in_degc"]
         outside += int(source == OUTSIDE)
-        lost_s = count_lost(state, COOLANT_LOST_S, source == PRESENT, dt_s)
+        lost_s = count_lost(config, state, COOLANT_LOST_S, source == PRESENT, dt_s)
     if config.has[HAS_COOLANT_FLOW] != 0:
         source = source_state(
             head["coolant_flow_lpm"],
@@ -222,7 +240,7 @@ def read_coolant(
         if source == PRESENT:
             flow_lpm = head["coolant_flow_lpm"]
         outside += int(source == OUTSIDE)
-        lost_s = max(lost_s, count_lost(state, FLOW_LOST_S, source == PRESENT, dt_s))
+        lost_s = max(lost_s, count_lost(config, state, FLOW_LOST_S, source == PRESENT, dt_s))
     put(value, where, _COOLANT_LOST, lost_s, -1)
     put(value, where, _FLOW, flow_lpm, -1)
     put(value, where, _COOLANT_HOT, inlet_degc, -1)
@@ -249,7 +267,7 @@ def read_bleeding(
     if config.has[HAS_BLEED_FEEDBACK] == 0:
         return False
     usable = fresh and quality == 0
-    put(value, where, _BLEED_LOST, count_lost(state, BLEED_LOST_S, usable, dt_s), -1)
+    put(value, where, _BLEED_LOST, count_lost(config, state, BLEED_LOST_S, usable, dt_s), -1)
     if not usable:
         return False
     n = seen.shape[0]

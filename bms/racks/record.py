@@ -34,7 +34,7 @@ def record(config: RackConfig, info: RackInfo) -> Config:
     """The configuration of the controller of the rack `info`. Raises `ConfigError` where the two do not fit."""
     cell = config.cell
     with _named(config, "signals"):
-        signal = signals_config(cell, info, config.signals)
+        signal = signals_config(cell, info, config.signals, config.rows)
     with _named(config, "machine"):
         machine = machine_config(cell.limits, info, config.machine, cell.chemistry)
     with _named(config, "limits"):

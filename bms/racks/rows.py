@@ -238,9 +238,9 @@ def _safety(t: Table, cell: CellParameters, basis: Basis) -> None:
         )
     t.add(
         _F.INSULATION_INVALID,
-        (30.0, 1.0, 0.0, 10.0, R.NONE),
-        (60.0, 1.0, 0.0, 10.0, R.NO_CLOSE),
-        (1800.0, 1.0, 0.0, 10.0, RAMP),
+        (30.0, 18.0, 0.0, 10.0, R.NONE),
+        (60.0, 18.0, 0.0, 10.0, R.NO_CLOSE),
+        (1800.0, 18.0, 0.0, 10.0, RAMP),
         3600.0,
     )
     on: Tier = (0.5, 0.5, 0.0, 5.0, OPEN)

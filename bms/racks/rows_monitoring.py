@@ -28,7 +28,8 @@ def _lost(t: Table, basis: Basis) -> None:
         fatal = None if fatal_s is None else (max(fatal_s, 4.5 * period), back_s, 0.0, 5.0, RAMP)
         t.add(fault, (info_s, back_s, 0.0, 5.0, derate), (warning_s, back_s, 0.0, 5.0, stop), fatal, ftti_s)
 
-    lost(_F.CELL_VOLTAGE_LOST, 3.0, 5.0, 10.0, 30.0)
+    # a cell that is missing now and then must be seen in peace while it is there
+    lost(_F.CELL_VOLTAGE_LOST, 3.0, 5.0, 10.0, 30.0, R.DERATE | R.NO_BALANCING, HELD | R.NO_BALANCING)
     lost(_F.TEMPERATURE_LOST, 10.0, 30.0, 60.0, 90.0)  # cells of kilograms change by 1 K in a minute
     lost(_F.CURRENT_LOST, 2.0, 3.0, 5.0, 20.0)
     lost(_F.PACK_VOLTAGE_LOST, 5.0, 10.0, 30.0, 60.0, stop=R.DERATE | R.NO_CLOSE)  # the sum of the cells stands in

@@ -85,6 +85,11 @@ def _first(hits: Any) -> int | None:
     return k if len(hits) and hits[k] else None
 
 
+def _begins(shown: Any) -> Any:
+    """The steps in which something that comes and goes begins to be shown."""
+    return np.flatnonzero(shown & ~np.concatenate(([False], shown[:-1])))
+
+
 def _row(played: Played, fault: Fault, severity: Severity) -> Row | None:
     return next((row for row in played.settings.rows if (row.fault, row.severity) == (fault, severity)), None)
 
@@ -171,6 +176,8 @@ def _follow(played: Played, row: Row, hit: int, base_s: float, entry: Entry) -> 
     name = f"{text_of(row.fault)} {row.severity.name.lower()}"
     shown = log.shows(row.fault, row.severity)[hit:]
     time_s = log.time_s[hit:] - log.time_s[hit]
+    begins = _begins(shown)  # a row that went and comes again ramps anew
+    since_s = time_s - time_s[begins][np.searchsorted(begins, np.arange(len(shown)), "right") - 1]
     reacted: list[float] = []
     before = max(hit - 1, 0)
     for which, stop in (("discharge", Reaction.NO_DISCHARGE), ("charge", Reaction.NO_CHARGE)):
@@ -182,10 +189,12 @@ def _follow(played: Played, row: Row, hit: int, base_s: float, entry: Entry) -> 
                 entry.failures.append(f"{name}: the {which} limit is {limit_a[0]:.1f} A, not derated to {most_a:.1f} A")
             reacted.append(0.0)
         if row.reaction & stop:
-            left = np.maximum(1.0 - time_s / settings.limits.ramp_s, 0.0) * rated_a * 1.001
+            left = np.maximum(1.0 - since_s / settings.limits.ramp_s, 0.0) * rated_a * 1.001
             wrong = _first(shown & (limit_a > left + 1e-3))
             if wrong is not None:
-                entry.failures.append(f"{name}: the {which} limit is {limit_a[wrong]:.1f} A, {time_s[wrong]:g} s after")
+                entry.failures.append(
+                    f"{name}: the {which} limit is {limit_a[wrong]:.1f} A, {since_s[wrong]:g} s after"
+                )
             fell = _first((limit_a < getattr(log, f"{which}_a")[before]) | (limit_a == 0.0))
             if fell is not None:
                 reacted.append(float(time_s[fell]))
@@ -202,9 +211,11 @@ def _follow(played: Played, row: Row, hit: int, base_s: float, entry: Entry) -> 
             reacted.append(float(time_s[opened if fell is None else fell]))
             actuation_s = settings.machine.contactor_actuation_s if log.asked[before] else 0.0
             entry.open_ms = 1e3 * (float(log.time_s[hit + opened]) + actuation_s - base_s)
-            latched = shown[opened:] & (log.asked[hit + opened :] != 0)
-            if latched.any():
-                entry.failures.append(f"{name}: a contactor is asked to close while it is shown")
+            asked = log.asked[hit:]
+            closing = _first(shown[1:] & (asked[1:] & ~asked[:-1] != 0))
+            if closing is not None:
+                at_s = log.time_s[hit + closing + 1]
+                entry.failures.append(f"{name}: a contactor is asked to close at {at_s:g} s while it is shown")
     if reacted:
         entry.react_ms = 1e3 * (float(log.time_s[hit]) + min(reacted) - base_s)
 
@@ -241,27 +252,25 @@ def _shown_text(log: Log, k: int) -> str:
 
 
 def _opening(played: Played) -> list[str]:
-    """Whatever is fatal opens: at once, or after a ramp that ends."""
+    """Whatever is fatal opens, each time that it comes: at once, or after a ramp that ends."""
     log, settings, failures = played.log, played.settings, []
     for row in settings.rows:
         if not row.reaction & OPENING:
             continue
-        hit = _first(log.shows(row.fault, row.severity))
-        if hit is None:
-            continue
-        at_once = bool(row.reaction & Reaction.OPEN)
-        latest_s = log.time_s[hit] + (0.0 if at_once else settings.machine.ramp_time_out_s) + log.dt_s[hit] + 1e-6
-        late = _first((log.time_s >= log.time_s[hit]) & (log.asked == 0))
-        if log.time_s[-1] > latest_s and (
-            late is None or log.time_s[late] > latest_s - (log.dt_s[hit] if at_once else 0)
-        ):
-            failures.append(
-                f"{text_of(row.fault)}: shown at {log.time_s[hit]:g} s, but the contactors are not asked to open"
-            )
-        elif late is not None and played.trial.expect.contactors != "welded":
-            parted = _first(~log.closed[late:])
-            if parted is None or parted > 1:
-                failures.append(f"{text_of(row.fault)}: the contactors were asked to open and did not part")
+        for hit in _begins(log.shows(row.fault, row.severity)):
+            at_once = bool(row.reaction & Reaction.OPEN)
+            latest_s = log.time_s[hit] + (0.0 if at_once else settings.machine.ramp_time_out_s) + log.dt_s[hit] + 1e-6
+            late = _first((log.time_s >= log.time_s[hit]) & (log.asked == 0))
+            if log.time_s[-1] > latest_s and (
+                late is None or log.time_s[late] > latest_s - (log.dt_s[hit] if at_once else 0)
+            ):
+                failures.append(
+                    f"{text_of(row.fault)}: shown at {log.time_s[hit]:g} s, but the contactors are not asked to open"
+                )
+            elif late is not None and played.trial.expect.contactors != "welded":
+                parted = _first(~log.closed[late:])
+                if parted is None or parted > 1:
+                    failures.append(f"{text_of(row.fault)}: the contactors were asked to open and did not part")
     return failures[:1]
 
 

@@ -82,6 +82,18 @@ def test_every_pair_of_neighbours_is_looked_at(pair: int) -> None:
     assert p.open_wire(v, use_of(10), f4(3.25)) == (0.25, pair)
 
 
+def test_of_a_wire_between_cells_that_are_bled_less_is_told() -> None:
+    v = np.array([3.25, 3.75, 2.75, 3.25], np.float32)
+    for bled in ([1], [2], [0, 1, 2, 3]):
+        use = use_of(4)
+        use[bled] = USABLE
+        seen, at = p.open_wire(v, use, f4(3.25))
+        assert (float(seen), at) == (pytest.approx(0.4), 1)
+    use = use_of(4)
+    use[0] = USABLE
+    assert p.open_wire(v, use, f4(3.25)) == (0.5, 1)
+
+
 def test_an_open_wire_next_to_a_lost_cell_is_not_judged() -> None:
     v = np.array([3.3, 3.8, 2.8, 3.3], np.float32)
     assert p.open_wire(v, use_of(4, 2), f4(3.3))[0] == 0.0
@@ -186,6 +198,55 @@ def test_a_rise_starts_anew_after_a_long_loss_but_not_after_a_short_one(bench: A
     bench.m.sensor_degc_quality[2], bench.m.sensor_degc[2] = 0, 55.0
     bench.look()
     assert bench.value(F.TEMPERATURE_RISE) > 1.0
+
+
+@pytest.mark.parametrize("to_degc", [80.0, -30.0])
+@pytest.mark.parametrize("dt_s", [0.1, 1.0])
+def test_a_jump_of_a_sensor_is_no_rise(bench: Any, to_degc: float, dt_s: float) -> None:
+    """A loose contact: what it shows is believed, but no heat can have done it. The cell rises by 3 K/min all along."""
+
+    def warm(seconds: float, jump_k: float) -> list[float]:
+        seen = []
+        for _ in range(round(seconds / dt_s)):
+            bench.m.sensor_degc[2] += 3.0 / 60.0 * dt_s
+            shown = bench.m.sensor_degc[2]
+            bench.m.sensor_degc[2] += jump_k
+            bench.look(dt_s)
+            bench.m.sensor_degc[2] = shown
+            seen.append(bench.value(F.TEMPERATURE_RISE))
+        return seen
+
+    warm(120.0, 0.0)
+    shaken = warm(3.0, to_degc - 25.0) + warm(30.0, 0.0) + warm(60.0, to_degc - 25.0)
+    assert shaken == pytest.approx([3.0] * len(shaken), abs=0.2)  # of the second of a jump nothing is known
+    assert bench.value(F.DISCHARGE_HOT) > 80.0 or to_degc < 0.0
+
+
+@pytest.mark.parametrize(("lost_s", "rise_k", "counts"), [
+    (0.0, 9.5, True), (0.0, 10.5, False), (1.0, 19.5, True), (1.0, 20.5, False), (10.0, 100.0, True),
+])  # fmt: skip
+def test_a_sensor_that_was_lost_may_have_risen_meanwhile(
+    bench: Any, lost_s: float, rise_k: float, counts: bool
+) -> None:
+    """By 10 K for each second that nothing was seen of it, and for that of the sample."""
+    bench.m.sensor_degc[:] = 15.0
+    bench.look()
+    if lost_s > 0.0:
+        bench.m.sensor_degc_quality[2] = Quality.MISSING
+        bench.look(lost_s)
+    bench.m.sensor_degc_quality[2] = 0
+    bench.m.sensor_degc[2] += rise_k
+    bench.look()
+    assert (bench.value(F.TEMPERATURE_RISE) > 2.0) is counts
+
+
+@pytest.mark.parametrize("dt_s", [0.01, 0.1, 1.0])
+def test_stairs_of_a_coarse_sensor_are_a_rise(bench: Any, dt_s: float) -> None:
+    """A step of 5 K each 10 s is no jump, however short the sample is."""
+    for k in range(round(100.0 / dt_s)):
+        bench.m.sensor_degc[3] = 20.0 + 5.0 * np.floor(k * dt_s / 10.0)
+        bench.look(dt_s)
+    assert bench.value(F.TEMPERATURE_RISE) == pytest.approx(30.0, rel=0.3)
 
 
 def test_after_a_loss_of_just_its_time_constant_a_rise_goes_on(bench: Any) -> None:

@@ -43,7 +43,7 @@ class Reference:
         self.row = int(np.clip(np.floor(row + 0.5), 0, N_DEGC - 1))
         innovation, soc, std = (x[: self.n].astype(np.float64) for x in (bench.innovation, bench.soc, bench.soc_std))
         cell_v, model_v = bench.state.cell_v.astype(np.float64), bench.model_v[: self.n].astype(np.float64)
-        usable, calm = bench.state.cell_use & y.USABLE != 0, bench.state.cell_use & y.CALM != 0
+        usable, calm, held = (bench.state.cell_use & bit != 0 for bit in (y.USABLE, y.CALM, y.HELD))
         known = (np.abs(soc) < 10) & (np.abs(std) < 10)
         per_cell, rate = self.numbers[y.PER_CELL], float(self.scalars.rate)
 
@@ -71,7 +71,7 @@ class Reference:
             low_v = np.maximum(low_v - cell_v, 0.0)
             worst = self.residual(innovation, soc, std, mean_v, common_v, low_v, usable & known, calm, dt_s)
         explained = went, load_v, least / 0.03, third
-        return worst, self.sag(soc, std, cell_v, model_v, usable & known, usable, calm, mean_v, explained, kept, bench)
+        return worst, self.sag(soc, std, cell_v, model_v, held & known, usable, calm, mean_v, explained, kept, bench)
 
     def low_v(self, cell_v: F8, usable: Any, mean_v: float, flows: float, dt_s: float) -> float:
         """In the first minute, at rest: where a cell lies with 10 % less charge than one that is 30 mV below the mean."""

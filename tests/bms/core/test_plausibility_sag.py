@@ -120,10 +120,23 @@ def test_what_was_seen_holds_while_a_cell_is_bled(bench: Any) -> None:
     usual_v = float(bench.state.usual_v[CELL])
     assert run(bench, 50, 0.0, 0.06) == pytest.approx(before, abs=2e-3)
     assert float(bench.state.usual_v[CELL]) == usual_v
+    bench.asked[CELL] = 0
     bench.m.cell_v_quality[CELL] = Quality.MISSING
-    bench.look()
-    bench.judge()
-    assert (bench.value(F.CELL_SAG), bench.where(F.CELL_SAG)) == (0.0, NO_INDEX)
+    for held in (True, True, True, False):  # so that a reading that comes and goes is told of
+        bench.look()
+        bench.judge()
+        sag_v, at = bench.value(F.CELL_SAG), bench.where(F.CELL_SAG)
+        assert (sag_v, at) == ((pytest.approx(before, abs=2e-3), CELL) if held else (0.0, NO_INDEX))
+
+
+@pytest.mark.parametrize("period", [2, 4, 6])
+def test_a_cell_whose_reading_comes_and_goes_sinks_without_a_break(bench: Any, period: int) -> None:
+    run(bench, 60)
+    seen_v = []
+    for k in range(60):
+        bench.m.cell_v_quality[CELL] = Quality.MISSING if k % period >= period // 2 else 0
+        seen_v.append(run(bench, 1, -0.06, 0.06))
+    assert min(seen_v[25:]) > 0.03
 
 
 @pytest.mark.parametrize("n_parallel", [1, 2])

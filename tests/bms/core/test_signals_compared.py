@@ -50,11 +50,21 @@ def test_a_bleeding_cell_is_still_watched_for_its_limits_and_for_spread(bench: A
     assert bench.value(F.CELL_OVERVOLTAGE) == pytest.approx(3.7)
     assert bench.value(F.CELL_UNDERVOLTAGE) == pytest.approx(2.9)
     assert bench.value(F.VOLTAGE_SPREAD) == pytest.approx(0.8)
-    assert bench.value(F.OPEN_SENSE_WIRE) == 0.0
+    apart_v = bench.value(F.OPEN_SENSE_WIRE)
     bench.asked[10] = 0
     bench.look()
     assert bench.value(F.VOLTAGE_SPREAD) == pytest.approx(0.8)
-    assert bench.value(F.OPEN_SENSE_WIRE) > 0.3
+    assert bench.value(F.OPEN_SENSE_WIRE) == pytest.approx(0.4)
+    assert apart_v == pytest.approx(0.3, abs=1e-5)  # what bleeding may do is taken off
+
+
+@pytest.mark.parametrize("bled", [9, 10, 11])
+def test_a_wire_that_breaks_beside_a_cell_that_is_bled_is_told(bench: Any, bled: int) -> None:
+    bench.asked[bled] = 1
+    bench.m.cell_v[[9, 10]] = 4.1, 2.5
+    bench.look()
+    assert bench.value(F.OPEN_SENSE_WIRE) == pytest.approx(0.7, abs=1e-5)
+    assert bench.where(F.OPEN_SENSE_WIRE) == 9
 
 
 def test_where_every_cell_bleeds_none_is_compared(bench: Any) -> None:
@@ -62,9 +72,8 @@ def test_where_every_cell_bleeds_none_is_compared(bench: Any) -> None:
     bench.head["current_a"] = 0.0
     seen = bench.look()
     assert seen.cell_v_mean == pytest.approx(3.3)
-    assert bench.value(F.VOLTAGE_SPREAD) == 0.0  # the spread needs no such care
-    for fault in (F.OPEN_SENSE_WIRE, F.CELL_VOLTAGE_FROZEN):
-        assert math.isnan(bench.value(fault)), fault.name
+    assert bench.value(F.VOLTAGE_SPREAD) == bench.value(F.OPEN_SENSE_WIRE) == 0.0  # these need no such care
+    assert math.isnan(bench.value(F.CELL_VOLTAGE_FROZEN))
 
 
 def test_a_single_cell_and_sensor_can_be_looked_at(make_signals: Any) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from bms import cells
 from bms.core import signals_layout as s
+from bms.core.faults import Fault, Reaction, Row
 from bms.core.signals_setup import SignalSettings, signals_config
-from hal.contract import Capabilities, RackInfo
+from hal.contract import Capabilities, RackInfo, Severity
 
 
 def info(n: int = 96, m: int = 24, n_parallel: int = 2, **changes: Any) -> RackInfo:
@@ -129,3 +130,26 @@ def test_every_cell_needs_a_sensor_that_exists(sensors: list[int]) -> None:
 def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         SignalSettings(**changes)
+
+
+def test_the_time_without_a_source_fades_within_a_third_more_than_its_first_row_bears() -> None:
+    bare = signals_config(cells.load("lfp_280"), info()).number
+    fades = np.arange(s.CELL_FADE_S, s.FADE_S + s.N_FADES)
+    assert fades[-1] == s.N_NUMBERS - 1
+    assert (bare[fades] == 0.0).all()  # without a row nothing is remembered
+    rows = [
+        Row(Fault.CELL_VOLTAGE_LOST, Severity.WARNING, 6.0, 1.0, 0.0, 5.0, Reaction.NONE),
+        Row(Fault.CELL_VOLTAGE_LOST, Severity.INFO, 3.0, 1.0, 0.0, 5.0, Reaction.NONE),
+        Row(Fault.TEMPERATURE_LOST, Severity.INFO, 9.0, 1.0, 0.0, 5.0, Reaction.NONE),
+        Row(Fault.COOLANT_LOST, Severity.WARNING, 60.0, 1.0, 0.0, 5.0, Reaction.NONE),
+        Row(Fault.CURRENT_LOST, Severity.FATAL, -1.0, -2.0, 0.0, 5.0, Reaction.NONE),
+        Row(Fault.CELL_OVERVOLTAGE, Severity.INFO, 3.6, 3.5, 0.0, 5.0, Reaction.NONE),
+    ]
+    number = signals_config(cells.load("lfp_280"), info(), rows=rows).number
+    expected = {
+        s.CELL_FADE_S: 4.0, s.DEGC_FADE_S: 12.0, s.FADE_S + s.COOLANT_LOST_S - s.CURRENT_LOST_S: 80.0,
+        s.FADE_S + s.FLOW_LOST_S - s.CURRENT_LOST_S: 80.0,
+    }  # fmt: skip
+    assert {int(at): float(number[at]) for at in fades if number[at]} == expected
+    others = np.delete(np.arange(s.N_NUMBERS), fades)
+    assert (number[others] == bare[others]).all()

@@ -71,10 +71,24 @@ def test_a_sensor_at_the_end_of_its_range_still_shows_a_short_circuit(bench: Any
     assert bench.value(F.CURRENT_LOST) == 1.0
 
 
-def test_an_endless_current_is_a_large_one(bench: Any) -> None:
-    bench.head["current_a"] = -math.inf
+@pytest.mark.parametrize("quality", [0, int(Quality.OUT_OF_RANGE)])
+@pytest.mark.parametrize("current_a", [math.inf, -math.inf, 1.01e6, -3.4e38, math.nan])
+def test_a_current_that_no_sensor_can_show_is_none(bench: Any, current_a: float, quality: int) -> None:
     bench.look()
-    assert bench.value(F.CHARGE_CURRENT) == 1e6
+    heat = bench.state.number[[y.DISCHARGE_A2S, y.CHARGE_A2S]].copy()
+    bench.head["current_a"], bench.head["current_a_quality"] = current_a, quality
+    seen = bench.look()
+    assert math.isnan(seen.current_a)
+    assert bench.value(F.CURRENT_LOST) == 1.0
+    for fault in (F.DISCHARGE_CURRENT, F.CHARGE_CURRENT, F.SHORT_CIRCUIT, F.DISCHARGE_LIMIT, F.CHARGE_LIMIT):
+        assert math.isnan(bench.value(fault)), fault.name
+    assert (bench.state.number[[y.DISCHARGE_A2S, y.CHARGE_A2S]] == heat).all()
+
+
+def test_the_largest_current_fills_all_budgets_and_no_more(bench: Any) -> None:
+    bench.head["current_a"] = -1e6
+    bench.look()
+    assert bench.value(F.CHARGE_CURRENT) == bench.value(F.SHORT_CIRCUIT) == 1e6
     assert bench.value(F.CHARGE_I2T) == 10.0  # the largest
     bench.head["current_a"] = 0.0
     bench.look()

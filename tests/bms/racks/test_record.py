@@ -74,6 +74,13 @@ def test_a_bleed_resistor_is_told_once_for_balancing_and_signals(lfp: racks.Rack
     assert other.raw["signal_number"][0][at] == pytest.approx(0.1 / 60.0)
 
 
+def test_how_long_a_loss_is_remembered_follows_its_rows(lfp: racks.RackConfig) -> None:
+    info, at = info_for(lfp), signals_layout.CELL_FADE_S
+    assert record(lfp, info).raw["signal_number"][0][at] == pytest.approx(4.0)  # 3 s and a third
+    other = record(changed(lfp, fault={"cell_voltage_lost": {"info": {"threshold": 4.5}}}), info)
+    assert other.raw["signal_number"][0][at] == pytest.approx(6.0)
+
+
 def test_the_fault_table_arrives(lfp: racks.RackConfig) -> None:
     made = record(lfp, info_for(lfp))
     wanted = diagnosis.diagnosis_config(lfp.rows)

@@ -419,10 +419,21 @@ def check_reaction(**about: Any) -> None:
     _reset(case, t, row, request, ends_s)
 
 
+def _fades_s(t: Trial, row: Row, ends_s: float) -> float:
+    """How long the time without a source takes to fall to where its row clears, back at `ends_s`; 0 for other faults."""
+    if row.fault == Fault.SAMPLE_LOST or not (
+        row.fault.name.endswith("_LOST") or row.fault == Fault.INSULATION_INVALID
+    ):
+        return 0.0
+    fade_s = 4.0 / 3.0 * min(r.threshold for r in t.settings.rows if r.fault == row.fault)
+    lost_s = max(float(t.state.fault_value[row.fault]) + ends_s - t.next_s + 2.0 * t.period_s, row.clear)
+    return math.log(lost_s / row.clear) / math.log(1.0 + t.period_s / fade_s) + t.period_s
+
+
 def _reset(case: Case, t: Trial, row: Row, request: Request, ends_s: float) -> None:
     """A latched row is not reset while its cause is there, and is afterwards; others go by themselves, in their time."""
     latched, settle_s = bool(row.reaction & Reaction.LATCH), 5.0 * t.period_s
-    gone_s = ends_s + row.clear_s + settle_s + case.lingers_s
+    gone_s = ends_s + row.clear_s + settle_s + case.lingers_s + _fades_s(t, row, ends_s)
     then = request if request == Request.TRANSPORT else Request.CONNECT
 
     def shown(m: Moment) -> bool:

@@ -169,3 +169,47 @@ def test_bands() -> None:
     assert [ledger.degc_band(x) for x in (-5.0, 5.0, 40.0, 41.0)] == ["cold", "mild", "mild", "hot"]
     assert [ledger.soc_band(x) for x in (0.1, 0.15, 0.85, 0.9)] == ["empty", "middle", "middle", "full"]
     assert set(ledger.BANDS) == {"cold", "mild", "hot", "empty", "middle", "full"}
+
+
+def test_a_row_that_comes_twice_is_followed_twice(make) -> None:
+    """Each time the limits have their ramp; the second is not held against the first."""
+    change = {"channel": "cell_v", "kind": "nan", "index": 7}
+    tables = {
+        "run": {"duration": "110s"},
+        "fault": [],
+        "change": [change | {"at_s": 39.01, "until_s": 45.6}, change | {"at_s": 80.01, "until_s": 86.6}],
+        "expect": {"row": [{"fault": "cell_voltage_lost", "tiers": ["warning"]}]},
+    }
+    played = play(make(tables))
+    assert judge(played).failures == []
+    shown = played.log.shows(Fault.CELL_VOLTAGE_LOST, Severity.WARNING)
+    first, second = ledger._begins(shown)
+    assert first == 45
+    limit_a = played.log.discharge_a
+    assert limit_a[second] > limit_a[second + 1]
+    limit_a[second:] = limit_a[second - 1]
+    (text,) = judge(played).failures
+    assert "cell voltage lost warning: the discharge limit is" in text
+    assert text.endswith(" s after")
+    assert float(text.split()[-3]) < 5.0  # since it came again
+
+
+def test_what_comes_again_after_a_reset_must_open_again(make) -> None:
+    tables = {
+        "run": {"duration": "90s"},
+        "request": [{"request": "connect"}, {"at": 50, "request": "reset"}, {"at": 52, "request": "connect"}],
+        "fault": [
+            {"kind": "interlock_open", "at_s": 39.01, "until_s": 42.0}, {"kind": "interlock_open", "at_s": 80.01},
+        ],
+        "expect": {"row": [{"fault": "interlock_open"}]},
+    }  # fmt: skip
+    played = play(make(tables))
+    assert judge(played).failures == []
+    asked = played.log.asked
+    assert asked[79] == MAINS
+    assert asked[81] == 0
+    asked[45] = MAINS
+    assert "interlock open fatal: a contactor is asked to close at 45 s while it is shown" in judge(played).failures
+    asked[45] = 0
+    asked[81:] = MAINS
+    assert "interlock open: shown at 81 s, but the contactors are not asked to open" in judge(played).failures
