@@ -113,6 +113,7 @@ class Fault(IntEnum):
     RUNAWAY_RATES = 87
     HEAT_RESIDUAL = 88
     CELL_SAG = 89
+    CELL_HOT = 90
 
 
 N_FAULTS = max(Fault) + 1
@@ -325,6 +326,12 @@ ABOUT: dict[Fault, About] = {
         "heat of a sensor's cells that the current does not explain, beyond the mean and what is usual at its place",
         "W",
         place=_P.SENSOR,
+    ),
+    _F.CELL_HOT: About(
+        "by how much a cell is hotter than its sensor lets expect, told by how little it answers the current",
+        "K",
+        gate=_C.WINDOW,
+        place=_P.CELL,
     ),
 }
 """Every fault, what it looks at, and when."""

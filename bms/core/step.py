@@ -8,6 +8,7 @@ for Python, for C and for a microcontroller. `step_racks` takes many racks, one 
     estimator   state of charge of every cell
     health      capacity, resistance and leak of every cell
     runaway     heat that nothing explains, and rates of temperature that only a fire has
+    thermometer cells that answer the current as hotter ones do
     diagnosis   the fault table: what must be done
     machine     the contactors
     power       the limits, each with its reason
@@ -60,6 +61,7 @@ from bms.core.records import floats, halves, octets, places, words
 from bms.core.runaway import runaway_init, runaway_step
 from bms.core.seen import Seen
 from bms.core.signals import inspect, signals_init
+from bms.core.thermometer import thermometer_init, thermometer_step
 from bms.core.views import CommandView, MeasurementView
 from hal.contract import (
     COMMAND,
@@ -154,6 +156,7 @@ def _init(c: StepConfig, s: StepState, soc: F4, soc_std: F4) -> None:
     balancing_init(c.balancing, s.balancing)
     guard_init(s.guard, c.words, c.estimator.scalars[0].digest)
     runaway_init(s.runaway)
+    thermometer_init(s.thermometer)
 
 
 @kernel
@@ -257,6 +260,7 @@ def _step(
         dt_s,
     )
     out = s.estimator.out
+    soc = out[SOC * n_lanes : SOC * n_lanes + n]
     judge(
         c.signal,
         s.signal,
@@ -264,7 +268,7 @@ def _step(
         seen,
         out[INNOVATION * n_lanes : (INNOVATION + 1) * n_lanes],
         out[MODEL_V * n_lanes : (MODEL_V + 1) * n_lanes],
-        out[SOC * n_lanes : SOC * n_lanes + n],
+        soc,
         out[SOC_STD * n_lanes : SOC_STD * n_lanes + n],
         s.estimator.shared[0].bias_a,
         s.health.resistance,
@@ -275,6 +279,7 @@ def _step(
     )
     factor = mean_factor(s.health.resistance)
     runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, value, where, dt_s)
+    thermometer_step(c.thermometer, s.thermometer, c.signal, s.signal, seen, soc, factor, value, where, dt_s)
     bled_ah = s.balancing.bled_ah
     health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bled_ah, value, where, dt_s)
     leak_step(c.leak, s.leak, s.estimator, s.health.capacity, bled_ah, value, where, dt_s)
