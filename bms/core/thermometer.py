@@ -88,7 +88,8 @@ _SURE = f4(6)  # deviations of a sample; the errors of samples in a row are not 
 # for so long a cell that is measured in another way is averaged before it tells anything, as one noisy sample must not
 # count for half a minute; or until the current jumps by so much of the rated one
 _SETTLES_S, _JUMP = f4(10), f4(0.1)
-_LEAST, _MOST = f4(0.7), f4(4)
+# of what is expected: a rack may have 15 % less resistance than is known, and more at first
+_LEAST, _MOST = f4(0.85), f4(4)
 _JUMP_V = f4(0.01)  # a cell that moves by so much more than any resistance explains is measured otherwise, ...
 _STILL = f4(10)  # ... and one that stands still while the mean moves by so many times the noise is not measured
 _LITTLE = f4(-0.1)  # an answer that is less smaller than this is not looked at further
@@ -295,7 +296,7 @@ def _hottest(
             noise_v2 = (state.v2s[k] - less * less * number[V2S]) / number[SUM_S]
             unsure = per_v * np.sqrt(max(noise_v2, least_v * least_v))
             share = _ONE + less + unsure
-            hotter_k = -logf(share) / per_kelvin if unsure < _HALF and share > _NONE else _ZERO
+            hotter_k = -logf(share) / per_kelvin if unsure < _HALF and _ONE + less > _NONE else _ZERO
             sensor = int(signal_config.sensor_of_cell[k])
             if signal.sensor_use[sensor] & USABLE != 0 and signal.degc[sensor] > seen.degc_mean:
                 hotter_k -= signal.degc[sensor] - seen.degc_mean

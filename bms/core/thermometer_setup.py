@@ -18,7 +18,7 @@ class ThermometerSettings:
     slow_s: float = 30.0  # changes of voltage and current count against their averages over this time
     memory_s: float = 150.0  # what the cells answered is remembered for so long
     usual_s: float = 14400.0  # what a cell answers otherwise than the others over this time is its own resistance
-    noise_v: float = 5e-4  # of a cell's voltage; four times what it leaves open of an answer is taken off
+    noise_v: float = 5e-4  # of a cell's voltage; six times what it leaves open of an answer is taken off
     soc_low: float = 0.12  # nothing is learnt while a cell is below this SoC, ...
     soc_high: float = 0.92  # ... or one above this: near its ends the curve answers, too, and in no two cells alike
 
