@@ -16,7 +16,7 @@ FILES = (
 LONG = (
     "any_value", "any_mixture", "every_channel", "nothing_raises", "slow_model", "no_row_clears", "kept_to_a_step",
     "flipped_bit", "its_slope", "noise_and_steps", "warms_as_it_should", "common_response_is", "fills_the_budget",
-    "success_forgets", "is_tried_no_more",
+    "success_forgets", "is_tried_no_more", "told_by_its_answer", "number_or_unknown",
 )  # fmt: skip
 
 
