@@ -22,6 +22,7 @@ from bms.core.plausibility_model import judge
 from bms.core.power import power_limits
 from bms.core.runaway import runaway_step
 from bms.core.signals import inspect
+from bms.core.thermometer import thermometer_step
 from hal import contract
 from hal.engine import Program
 
@@ -37,7 +38,7 @@ PROGRAM = Program(
 
 PARTS = (
     "the whole step", "signals: look through", "estimator", "signals: compare", "health", "leak", "state machine",
-    "guard", "fault table", "limits", "balancing", "runaway", "command",
+    "guard", "fault table", "limits", "balancing", "runaway", "thermometer", "command",
 )  # fmt: skip
 _step, _publish, measurement_of, command_of = whole._step, whole._publish, whole.measurement_of, whole.command_of
 
@@ -104,5 +105,10 @@ def repeat(raw_config, raw_state, raw_measurement, raw_command, what, times, dt_
             factor = mean_factor(s.health.resistance)
             soc = out[SOC * lanes : SOC * lanes + n]
             runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, soc, value, where, dt_s)
+        elif what == 12:
+            soc = out[SOC * lanes : SOC * lanes + n]
+            thermometer_step(
+                c.thermometer, s.thermometer, c.signal, s.signal, seen, soc, f4(1.0), value, where, dt_s,
+            )  # fmt: skip
         else:
             _publish(c, s, seen, 0, 0, command)

@@ -114,6 +114,7 @@ class Fault(IntEnum):
     HEAT_RESIDUAL = 88
     CELL_SAG = 89
     STRING_SAG = 90
+    CELL_HOT = 91
 
 
 N_FAULTS = max(Fault) + 1
@@ -332,6 +333,12 @@ ABOUT: dict[Fault, About] = {
         "heat of a sensor's cells that the current does not explain, beyond the mean and what is usual at its place",
         "W",
         place=_P.SENSOR,
+    ),
+    _F.CELL_HOT: About(
+        "by how much a cell is hotter than its sensor lets expect, told by how little it answers the current",
+        "K",
+        gate=_C.WINDOW,
+        place=_P.CELL,
     ),
 }
 """Every fault, what it looks at, and when."""

@@ -24,6 +24,7 @@ from bms.core import (
     runaway,
     signals_layout,
     sudden,
+    thermometer,
 )
 from bms.core.balancing import BalancingConfig, BalancingState
 from bms.core.cooling import CoolingConfig
@@ -50,6 +51,7 @@ from bms.core.records import floats, in_order, integers, octets, places, reader
 from bms.core.runaway import RunawayConfig, RunawayState
 from bms.core.signals_layout import SignalConfig, SignalState
 from bms.core.sudden import SuddenState
+from bms.core.thermometer import ThermometerConfig, ThermometerState
 from hal.contract import F4, LANES, U1, U2, U4, Field, Layout, Record
 
 ALIGN = 64
@@ -65,8 +67,21 @@ _CONFIG_PARTS = (
     balancing.CONFIG_FIELDS,
     cooling.CONFIG_FIELDS,
     runaway.CONFIG_FIELDS,
+    thermometer.CONFIG_FIELDS,
 )
-_STATE_PARTS = (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard, runaway, sudden)
+_STATE_PARTS = (
+    signals_layout,
+    diagnosis,
+    machine,
+    power,
+    health_layout,
+    leak,
+    balancing,
+    guard,
+    runaway,
+    sudden,
+    thermometer,
+)
 
 CONFIG = Layout(
     "Config",
@@ -153,6 +168,7 @@ class StepConfig(NamedTuple):
     balancing: BalancingConfig
     cooling: CoolingConfig
     runaway: RunawayConfig
+    thermometer: ThermometerConfig
     words: Any  # what the digest is made of
 
 
@@ -170,6 +186,7 @@ class StepState(NamedTuple):
     guard: GuardState
     runaway: RunawayState
     sudden: SuddenState
+    thermometer: ThermometerState
 
 
 _CONFIG_HEAD = CONFIG.head_dtype
@@ -188,6 +205,7 @@ _leak_config = reader(LeakConfig, leak.CONFIG_FIELDS, _C)
 _balancing_config = reader(BalancingConfig, balancing.CONFIG_FIELDS, _C)
 _cooling_config = reader(CoolingConfig, cooling.CONFIG_FIELDS, _C)
 _runaway_config = reader(RunawayConfig, runaway.CONFIG_FIELDS, _C)
+_thermometer_config = reader(ThermometerConfig, thermometer.CONFIG_FIELDS, _C)
 _signal_state = reader(SignalState, signals_layout.STATE_FIELDS, _S)
 _diagnosis_state = reader(DiagnosisState, diagnosis.STATE_FIELDS, _S)
 _machine_state = reader(MachineState, machine.STATE_FIELDS, _S)
@@ -198,6 +216,7 @@ _balancing_state = reader(BalancingState, balancing.STATE_FIELDS, _S)
 _guard_state = reader(GuardState, guard.STATE_FIELDS, _S)
 _runaway_state = reader(RunawayState, runaway.STATE_FIELDS, _S)
 _sudden_state = reader(SuddenState, sudden.STATE_FIELDS, _S)
+_thermometer_state = reader(ThermometerState, thermometer.STATE_FIELDS, _S)
 
 
 @kernel
@@ -217,6 +236,7 @@ def config_of(raw: U1) -> StepConfig:
         _balancing_config(raw, n, m, k),
         _cooling_config(raw, n, m, k),
         _runaway_config(raw, n, m, k),
+        _thermometer_config(raw, n, m, k),
         carve(raw, 4, raw.shape[0] // 4 - 1, np.uint32),
     )
 
@@ -244,6 +264,7 @@ def state_of(raw: U1, n: int, m: int) -> StepState:
         _guard_state(raw, n, m, k),
         _runaway_state(raw, n, m, k),
         _sudden_state(raw, n, m, k),
+        _thermometer_state(raw, n, m, k),
     )
 
 
@@ -266,6 +287,7 @@ class Parts(NamedTuple):
     balancing: BalancingConfig
     cooling: CoolingConfig
     runaway: RunawayConfig
+    thermometer: ThermometerConfig
 
 
 def config_record(

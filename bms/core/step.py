@@ -9,6 +9,7 @@ for Python, for C and for a microcontroller. `step_racks` takes many racks, one 
     health      capacity, resistance and leak of every cell
     sudden      cells that sink within seconds
     runaway     heat that nothing explains, and rates of temperature that only a fire has
+    thermometer cells that answer the current as hotter ones do
     diagnosis   the fault table: what must be done
     machine     the contactors
     power       the limits, each with its reason
@@ -62,6 +63,7 @@ from bms.core.runaway import runaway_init, runaway_step
 from bms.core.seen import Seen
 from bms.core.signals import inspect, signals_init
 from bms.core.sudden import sudden_init, sudden_step
+from bms.core.thermometer import thermometer_init, thermometer_step
 from bms.core.views import CommandView, MeasurementView
 from hal.contract import (
     COMMAND,
@@ -157,6 +159,7 @@ def _init(c: StepConfig, s: StepState, soc: F4, soc_std: F4) -> None:
     guard_init(s.guard, c.words, c.estimator.scalars[0].digest)
     runaway_init(s.runaway)
     sudden_init(s.sudden)
+    thermometer_init(s.thermometer)
 
 
 @kernel
@@ -295,6 +298,7 @@ def _step(
     )
     factor = mean_factor(s.health.resistance)
     runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, soc, value, where, dt_s)
+    thermometer_step(c.thermometer, s.thermometer, c.signal, s.signal, seen, soc, factor, value, where, dt_s)
     bled_ah = s.balancing.bled_ah
     health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bled_ah, value, where, dt_s)
     leak_step(c.leak, s.leak, s.estimator, s.health.capacity, bled_ah, value, where, dt_s)

@@ -25,6 +25,7 @@ from bms.core.machine_setup import MachineSettings
 from bms.core.power_setup import DERATINGS, PowerSettings
 from bms.core.runaway_setup import RunawaySettings
 from bms.core.signals_setup import SignalSettings
+from bms.core.thermometer_setup import ThermometerSettings
 from bms.racks import faults, tables
 from bms.racks.basis import Basis
 from bms.racks.rows import default_rows
@@ -48,6 +49,7 @@ PARTS: dict[str, type[Any]] = {
     "balancing": BalancingSettings,
     "cooling": CoolingSettings,
     "runaway": RunawaySettings,
+    "thermometer": ThermometerSettings,
 }
 """Tables of a file, and the settings that they fill; each is an attribute of `RackConfig` of the same name."""
 
@@ -72,6 +74,7 @@ class RackConfig:
     balancing: BalancingSettings
     cooling: CoolingSettings
     runaway: RunawaySettings
+    thermometer: ThermometerSettings
     rows: tuple[Row, ...]
     cell: CellParameters = field(compare=False, repr=False)
     tables: Mapping[str, Any] = field(compare=False, repr=False)

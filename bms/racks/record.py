@@ -16,6 +16,7 @@ from bms.core.machine_setup import machine_config
 from bms.core.power_setup import power_config
 from bms.core.runaway_setup import entropy_v_per_k, runaway_config
 from bms.core.signals_setup import signals_config
+from bms.core.thermometer_setup import thermometer_config
 from bms.racks.config import RackConfig
 from hal.contract import RackInfo
 from hal.errors import ConfigError
@@ -51,5 +52,6 @@ def record(config: RackConfig, info: RackInfo) -> Config:
         balancing=balancing,
         cooling=cooling_config(config.cooling),
         runaway=runaway_config(cell.limits.degc_max, config.runaway, entropy_v_per_k(cell)),
+        thermometer=thermometer_config(config.thermometer),
     )
     return config_record(estimator_config(cell), parts, info.sensor_of_cell, info.n_sensors, info.n_parallel)

@@ -196,6 +196,14 @@ def _temperatures(t: Table, cell: CellParameters, basis: Basis) -> None:
         600.0,
     )
     t.add(
+        _F.CELL_HOT,
+        # healthy racks of ten years reach 7 K; a spread of resistances of 15 % reaches 19 K until it has been learnt
+        (8.0, 6.0, 10.0, 300.0, R.NONE),
+        (14.0, 10.0, 10.0, 300.0, R.DERATE | R.COOL),
+        (20.0, 15.0, 10.0, 300.0, RAMP | R.COOL),
+        120.0,
+    )
+    t.add(
         _F.TEMPERATURE_SPREAD,
         (8.0, 7.0, 60.0, 60.0, R.NONE),
         (12.0, 10.0, 60.0, 60.0, R.DERATE),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 FILES = (
     *("diagnosis", "signals", "sources", "plausibility", "plausibility_model", "precharge", "machine", "guard"),
-    *("cooling", "runaway", "first_look", "string_sag", "sudden", "missing_current"),
+    *("cooling", "runaway", "first_look", "string_sag", "sudden", "missing_current", "thermometer"),
 )
 # thousands of steps or of examples: none of them is needed for a line
 LONG = (
@@ -18,6 +18,7 @@ LONG = (
     "flipped_bit", "its_slope", "noise_and_steps", "warms_as_it_should", "common_response_is", "fills_the_budget",
     "success_forgets", "is_tried_no_more", "noise_is_no_change", "knee_of_a_curve", "remembered_for_ten_minutes",
     "drifts_while_nothing", "comes_in_hours", "one_cell_sinks", "colder_coolant", "noise_of_a_hot_sensor",
+    "told_by_its_answer", "number_or_unknown",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from bms.core import (
     records,
     runaway,
     signals_layout,
+    thermometer,
 )
 from bms.core import layout as layout_module
 from bms.core.estimator_layout import SETTINGS, EstimatorConfig
@@ -53,10 +54,11 @@ def place_of(array: np.ndarray, record: Record) -> tuple[int, int, str]:
 
 CONFIG_PARTS = tuple(
     m.CONFIG_FIELDS
-    for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, cooling, runaway)
+    for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, cooling, runaway, thermometer)
 )
 STATE_PARTS = tuple(
-    m.STATE_FIELDS for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard, runaway)
+    m.STATE_FIELDS
+    for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard, runaway, thermometer)
 )
 
 

@@ -19,6 +19,7 @@ from bms.core import (
     machine,
     power,
     signals_layout,
+    thermometer,
 )
 from bms.core.layout import Config
 from bms.racks.record import record
@@ -54,6 +55,7 @@ PARTS: dict[str, tuple[dict[str, Any], Any]] = {
     "leak": ({"k_sigma": 9.0}, leak),
     "balancing": ({"board_w": 3.0}, balancing),
     "cooling": ({"hot_degc": 23.0}, cooling),
+    "thermometer": ({"usual_s": 7200.0}, thermometer),
 }
 """A change of each table, and the module whose constants it becomes."""
 
