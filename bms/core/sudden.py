@@ -8,6 +8,8 @@ held against its average over `_WINDOW_S`, and what explains the difference is c
 
     d = (v - v_model) - mean(v - v_model),    drop = <d> - d
 
+but no more than by v - mean(v) alone, for it is the cell that sinks and not its model;
+
     less  share * r * |I - <I>|        a load that has come or gone, for a cell with more resistance
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
@@ -45,6 +47,8 @@ STATE_FIELDS = (
     ),
     Field("sudden_off_v", "f4", "average of a cell's deviation less the mean one; NaN: not seen", "cells"),
     Field("sudden_drop_v", "f4", "how far it is below that", "cells"),
+    Field("sudden_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
+    Field("sudden_fall_v", "f4", "how far it is below that", "cells"),
     Field("sudden_bled", "u1", "1 = it was last measured while it or a neighbour was bled", "cells"),
 )
 
@@ -55,6 +59,8 @@ class SuddenState(NamedTuple):
     number: F4
     off_v: F4
     drop_v: F4
+    apart_v: F4
+    fall_v: F4
     bled: U1
 
 
@@ -77,6 +83,8 @@ def sudden_init(state: SuddenState) -> None:
     state.number[SLOW_A] = _NAN
     state.off_v[:] = _NAN
     state.drop_v[:] = _ZERO
+    state.apart_v[:] = _NAN
+    state.fall_v[:] = _ZERO
     state.bled[:] = np.uint8(0)
 
 
@@ -111,20 +119,29 @@ def _turned(state: SuddenState, signal: SignalState) -> bool:
 
 
 @kernel
-def _follow(state: SuddenState, signal: SignalState, model_v: F4, mean_v: f4, turned: bool, dt_s: f4) -> None:
-    """Take each cell's drop, and let its average follow."""
+def _followed(usual_v: f4, drop_v: f4, now_v: f4, turned: bool, gain: f4) -> tuple[f4, f4]:
+    """(average of a minute, how far `now_v` is below it), from those of the step before; NaN: there was none."""
+    if np.isnan(usual_v):
+        usual_v = now_v
+    if turned:
+        usual_v += min(max(now_v - usual_v + drop_v, -_BLED_V), _BLED_V)
+    drop_v = usual_v - now_v
+    usual_v -= drop_v * (gain / _SLOWER if abs(drop_v) > _DROPPED_V else gain)
+    return usual_v, drop_v
+
+
+@kernel
+def _follow(
+    state: SuddenState, signal: SignalState, model_v: F4, mean_v: f4, cell_mean_v: f4, turned: bool, dt_s: f4
+) -> None:
+    """Take each cell's drop against its model and against the others, and let the averages follow."""
     gain = dt_s / (_WINDOW_S + dt_s)
     for k in range(state.off_v.shape[0]):
         off_v = signal.cell_v[k] - model_v[k] - mean_v
-        if not (signal.cell_use[k] & USABLE != 0 and abs(off_v) < _ABSURD_V):
-            continue
-        if np.isnan(state.off_v[k]):
-            state.off_v[k] = off_v
-        if turned:
-            state.off_v[k] += min(max(off_v - state.off_v[k] + state.drop_v[k], -_BLED_V), _BLED_V)
-        drop_v = state.off_v[k] - off_v
-        state.drop_v[k] = drop_v
-        state.off_v[k] -= drop_v * (gain / _SLOWER if abs(drop_v) > _DROPPED_V else gain)
+        if signal.cell_use[k] & USABLE != 0 and abs(off_v) < _ABSURD_V:
+            state.off_v[k], state.drop_v[k] = _followed(state.off_v[k], state.drop_v[k], off_v, turned, gain)
+            apart_v = signal.cell_v[k] - cell_mean_v
+            state.apart_v[k], state.fall_v[k] = _followed(state.apart_v[k], state.fall_v[k], apart_v, turned, gain)
 
 
 @kernel
@@ -182,7 +199,7 @@ def sudden_step(
         number[MEAN_SLOW_V] = mean_v
     number[MEAN_V] = mean_v
     number[MEAN_SLOW_V] = mean_v + keep * (number[MEAN_SLOW_V] - mean_v)
-    _follow(state, signal, model_v, mean_v, _turned(state, signal), dt_s)
+    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, _turned(state, signal), dt_s)
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
     # as the cells are discharged more, one with more resistance sinks, and one with less as they are discharged less
     more_a = current_a - number[SLOW_A]
@@ -192,10 +209,10 @@ def sudden_step(
     row = row_of(estimator, seen.degc_mean)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(state.drop_v.shape[0]):
-        drop_v = state.drop_v[k]
+        drop_v = min(state.drop_v[k], state.fall_v[k])
         if drop_v > _LITTLE_V and drop_v > third_v and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
             drop_v -= _explained(state, estimator.nodes, row, soc, soc_std, k, load_v)
-            # a model that was misled errs as well, but the cell is no lower than the others
+            # one that read too high and is right again has fallen, but is no lower than the others
             drop_v = min(drop_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
             at = k if drop_v > first_v else at
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
