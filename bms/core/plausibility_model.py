@@ -242,13 +242,16 @@ def _residual(
             # seen for the first time: where it lies now is its usual place
             residual[k] = off_v
             usual[k] = min(off_v, _USUAL_V)
+            state.apart_v[k] = state.cell_v[k] - cell_mean_v
             state.sunk_soc[k] = _NAN
         residual[k] += gain * (off_v - residual[k]) - centre_v
         # a cell that read too high for a while does not sink when it reads what it should again
         follow = slow / _SUNK_SLOWER if state.sunk_soc[k] == state.sunk_soc[k] else slow
         usual[k] += follow * (min(residual[k], _USUAL_V) - usual[k])
+        state.apart_v[k] += follow * (state.cell_v[k] - cell_mean_v - state.apart_v[k])
         if state.cell_v[k] < lowest_v:
             usual[k] = max(usual[k], residual[k] + lowest_v - state.cell_v[k])
+            state.apart_v[k] = max(state.apart_v[k], lowest_v - cell_mean_v)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(residual.shape[0]):
         size_v = abs(residual[k])
@@ -308,7 +311,11 @@ def _unexplained(
     sag_v -= max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went)) + load_v
     sag_v -= _risen(state.residual_v, state.usual_v, k)
     # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
-    return min(sag_v, cell_mean_v - state.cell_v[k] + _USUAL_V + _USUAL_V)
+    low_v = cell_mean_v - state.cell_v[k]
+    if state.cell_use[k] & CALM != 0:
+        # nor does it sink where the model of it rises
+        low_v = min(low_v, low_v + state.apart_v[k])
+    return min(sag_v, low_v + _USUAL_V + _USUAL_V)
 
 
 @kernel

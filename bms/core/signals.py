@@ -117,6 +117,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
     state.usual_v[:] = _ZERO
+    state.apart_v[:] = _ZERO
     state.sunk_soc[:] = f4(np.inf)
     state.cell_degc[:] = config.number[START_DEGC]
     state.degc[:] = config.number[START_DEGC]

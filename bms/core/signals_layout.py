@@ -160,6 +160,7 @@ STATE_FIELDS = (
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
     Field("signal_usual_v", "f4", "average of that over minutes", "cells"),
+    Field("signal_apart_v", "f4", "average over minutes of its voltage less the mean cell's", "cells"),
     Field(
         "signal_sunk_soc",
         "f4",
@@ -202,6 +203,7 @@ class SignalState(NamedTuple):
     cell_mean_v: F4
     residual_v: F4
     usual_v: F4
+    apart_v: F4
     sunk_soc: F4
     cell_degc: F4
     degc: F4

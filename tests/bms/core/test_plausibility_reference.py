@@ -28,6 +28,7 @@ class Reference:
         n = bench.innovation.size
         self.n = n
         self.residual_v, self.usual_v, self.sunk_soc = np.zeros(n), np.zeros(n), np.full(n, np.inf)
+        self.apart_v = np.zeros(n)
         self.went = self.moved = self.start_s = self.common_v = 0.0
         self.scalars = bench.estimator.scalars[0]
         self.nodes = bench.estimator.nodes.astype(np.float64).reshape(N_DEGC, N_SOC, NODE)
@@ -69,7 +70,8 @@ class Reference:
             load_v += max(common_v - self.common_v - 0.02, 0.0)
             low_v = self.low_v(cell_v, usable, float(bench.seen.cell_v_mean), flows, dt_s)
             low_v = np.maximum(low_v - cell_v, 0.0)
-            worst = self.residual(innovation, soc, std, mean_v, common_v, low_v, usable & known, calm, dt_s)
+            apart_v = cell_v - float(bench.seen.cell_v_mean)
+            worst = self.residual(innovation, soc, std, mean_v, common_v, low_v, apart_v, usable & known, calm, dt_s)
         explained = went, load_v, least / 0.03, third
         return worst, self.sag(soc, std, cell_v, model_v, held & known, usable, calm, mean_v, explained, kept, bench)
 
@@ -99,6 +101,7 @@ class Reference:
         mean_v: float,
         common_v: float,
         low_v: F8,
+        apart_v: F8,
         judged: Any,
         calm: Any,
         dt_s: float,
@@ -109,11 +112,15 @@ class Reference:
         first = taken & np.isinf(self.sunk_soc)
         self.residual_v = np.where(first, off_v, self.residual_v)
         self.usual_v = np.where(first, np.minimum(off_v, 5e-3), self.usual_v)
+        self.apart_v = np.where(first, apart_v, self.apart_v)
         self.sunk_soc[first] = np.nan
         change = gain * (off_v - self.residual_v) - slow * (mean_v - common_v)
         self.residual_v = np.where(taken, self.residual_v + change, self.residual_v)
         follow = np.where(np.isnan(self.sunk_soc), slow, slow / 6)
         self.usual_v += np.where(taken, follow * (np.minimum(self.residual_v, 5e-3) - self.usual_v), 0.0)
+        self.apart_v += np.where(taken, follow * (apart_v - self.apart_v), 0.0)
+        lifted = np.maximum(self.apart_v, apart_v + low_v)
+        self.apart_v = np.where(taken & (low_v > 0), lifted, self.apart_v)
         raised = np.maximum(self.usual_v, self.residual_v + low_v)
         self.usual_v = np.where(taken & (low_v > 0), raised, self.usual_v)
         size_v = np.abs(self.residual_v)
@@ -199,7 +206,10 @@ class Reference:
         risen = self.residual_v - self.usual_v
         beside = [risen[j] for j in (k - 1, k + 1) if 0 <= j < self.n]
         sag_v -= max(bent) + load_v + max(0.0, *beside)
-        return min(sag_v, float(bench.seen.cell_v_mean) - cell_v + 0.01)
+        low_v = float(bench.seen.cell_v_mean) - cell_v
+        if bench.state.cell_use[k] & y.CALM:
+            low_v = min(low_v, low_v + self.apart_v[k])
+        return min(sag_v, low_v + 0.01)
 
 
 def near_mean(values: F8) -> float:
