@@ -46,6 +46,7 @@ _USUAL_V = f4(5e-3)
 _FAR = f4(3)  # deviations of SoC
 _MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
 _MOST_SOC_OF_ALL = f4(0.15)
+_FLOWS_SOC = f4(3e-3)
 _PUT_BACK_V = f4(0.02)
 _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
@@ -494,7 +495,7 @@ def judge(
         number[COMPARE_S] = _ZERO
         far = min(_FAR * all_std, _MOST_SOC_OF_ALL)
         upper, lower = all_soc + far > f4(1) - _LEAST_SOC, all_soc - far < _LEAST_SOC
-        to_an_end = (number[WENT_SOC] > _ZERO and upper) or (number[WENT_SOC] < _ZERO and lower)
+        to_an_end = (number[WENT_SOC] > _FLOWS_SOC and upper) or (number[WENT_SOC] < -_FLOWS_SOC and lower)
         soc_doubt_v = explained(nodes, row, all_soc, far if to_an_end else all_std)
         doubt_v = remembered_doubt(config, state, soc_doubt_v, since_s)
         missing_a, wrong = missing_current(config, state, seen.current_a, all_v, doubt_v, ohm, doubt, since_s)

@@ -355,3 +355,18 @@ def test_the_curve_is_that_of_the_temperature(bench: Any) -> None:
     degc = (-99.0, -30.0, 23.0, 25.0, 26.0, 27.0, 28.0, 60.0, 1e9, math.nan)
     rows = [int(p.row_of(bench.estimator, f4(t))) for t in degc]
     assert [r // (e.N_SOC * e.NODE) for r in rows] == [0, 0, 11, 11, 11, 11, 12, 18, 18, 11]
+
+
+@pytest.mark.parametrize(("soc", "current_a"), [(0.9, -100.0), (0.1, 100.0)])
+def test_three_deviations_are_doubted_towards_an_end_of_the_curve(bench: Any, soc: float, current_a: float) -> None:
+    """Ten minutes at 100 A are 6 % of 280 Ah: all may be full, or empty. On the way back one deviation counts."""
+    nodes = bench.estimator.nodes
+    row = int(p.row_of(bench.estimator, f4(25.0)))
+    bench.soc[:], bench.soc_std[:] = soc, 0.04
+    settle(bench, 0.0, 600.0, current_a=-current_a)
+    one_v = float(p.explained(nodes, row, f4(soc), f4(0.04)))
+    assert float(bench.state.number[y.DOUBT_V]) == pytest.approx(one_v, rel=1e-3)
+    settle(bench, 0.0, 1200.0, current_a=current_a)
+    three_v = float(p.explained(nodes, row, f4(soc), f4(0.12)))
+    assert float(bench.state.number[y.DOUBT_V]) == pytest.approx(three_v, rel=1e-3)
+    assert three_v > 1.2 * one_v
