@@ -19,6 +19,7 @@ from bms.core.plausibility import elapsed, mean_factor, put, still_rise, thermal
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,
+    COMMON_V,
     COMPARE_S,
     FAST_OHM,
     HELD,
@@ -480,9 +481,8 @@ def judge(
     doubt = _more(resistance, resistance_std)
     load_v = load_share(resistance, resistance_std) * ohm * most_a
     # a curve whose end the others reach before it is expected lifts the mean, and no cell sinks
-    if common_v == common_v:
-        number[RISEN_V] = common_v + kept * (number[RISEN_V] - common_v)
-        load_v += max(common_v - number[RISEN_V] - _PUT_BACK_V, _ZERO)
+    number[RISEN_V] = number[COMMON_V] + kept * (number[RISEN_V] - number[COMMON_V])
+    load_v += max(number[COMMON_V] - number[RISEN_V] - _PUT_BACK_V, _ZERO)
     end_v = _END_V * least / _LEAST_SOC
     nodes = estimator.nodes
     if count > 0:

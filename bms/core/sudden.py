@@ -10,7 +10,7 @@ held against its average over `_WINDOW_S`, and what explains the difference is c
 
 but no more than by v - mean(v) alone, for it is the cell that sinks and not its model;
 
-    less  share * r * |I - <I>|        a load that has come or gone, for a cell with more resistance
+    less  share * max(r * |I - <I>|, |mean(v) - <mean(v)>|)    a load that has come or gone, for cells that are not alike
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
     less  what the mean has risen by: a model that the others left behind makes no cell sink
@@ -35,8 +35,8 @@ from bms.core.signals_layout import CALM, FAST_OHM, HELD_A, PER_CELL, REST_A, US
 from hal.contract import F4, U1, U2, Field
 
 # sudden_number
-MEAN_V, MEAN_SLOW_V, SLOW_A, WENT_SOC, MOVED_SOC = range(5)
-N_STATE_NUMBERS = 5
+MEAN_V, MEAN_SLOW_V, CELL_SLOW_V, SLOW_A, WENT_SOC, MOVED_SOC = range(6)
+N_STATE_NUMBERS = 6
 
 STATE_FIELDS = (
     Field(
@@ -197,14 +197,16 @@ def sudden_step(
         return
     if np.isnan(number[MEAN_SLOW_V]):
         number[MEAN_SLOW_V] = mean_v
+        number[CELL_SLOW_V] = seen.cell_v_mean
     number[MEAN_V] = mean_v
     number[MEAN_SLOW_V] = mean_v + keep * (number[MEAN_SLOW_V] - mean_v)
+    number[CELL_SLOW_V] = seen.cell_v_mean + keep * (number[CELL_SLOW_V] - seen.cell_v_mean)
     _follow(state, signal, model_v, mean_v, seen.cell_v_mean, _turned(state, signal), dt_s)
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
     # as the cells are discharged more, one with more resistance sinks, and one with less as they are discharged less
     more_a = current_a - number[SLOW_A]
     share = load_share(resistance, resistance_std) if more_a > _ZERO else LOAD_SHARE
-    load_v = share * ohm * abs(more_a) * c[PER_CELL]
+    load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - number[CELL_SLOW_V]))
     load_v += max(mean_v - number[MEAN_SLOW_V], _ZERO)
     row = row_of(estimator, seen.degc_mean)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1

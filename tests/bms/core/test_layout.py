@@ -22,6 +22,7 @@ from bms.core import (
     records,
     runaway,
     signals_layout,
+    sudden,
     thermometer,
 )
 from bms.core import layout as layout_module
@@ -58,7 +59,21 @@ CONFIG_PARTS = tuple(
 )
 STATE_PARTS = tuple(
     m.STATE_FIELDS
-    for m in (signals_layout, diagnosis, machine, power, health_layout, leak, balancing, guard, runaway, thermometer)
+    for m in (
+        *(
+            signals_layout,
+            diagnosis,
+            machine,
+            power,
+            health_layout,
+            leak,
+            balancing,
+            guard,
+            runaway,
+            sudden,
+            thermometer,
+        ),
+    )
 )
 
 

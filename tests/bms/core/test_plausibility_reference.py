@@ -29,7 +29,7 @@ class Reference:
         self.n = n
         self.residual_v, self.usual_v, self.sunk_soc = np.zeros(n), np.zeros(n), np.full(n, np.inf)
         self.apart_v = np.zeros(n)
-        self.went = self.moved = self.start_s = self.common_v = 0.0
+        self.went = self.moved = self.start_s = self.common_v = self.before_v = 0.0
         self.scalars = bench.estimator.scalars[0]
         self.nodes = bench.estimator.nodes.astype(np.float64).reshape(N_DEGC, N_SOC, NODE)
         self.numbers = bench.config.number.astype(np.float64)
@@ -60,14 +60,14 @@ class Reference:
         load_v = (0.15 + 0.2 * (unknown - 0.15)) * ohm * most_a
         flows = abs(float(bench.state.number[y.HELD_A])) / self.numbers[y.REST_A]
         third = 2 * min(max(least / 0.03, flows), 1.0)
+        self.common_v = self.before_v + kept * (self.common_v - self.before_v)
+        load_v += max(self.before_v - self.common_v - 0.02, 0.0)
 
         compared = calm & (np.abs(innovation) < 100) & known
         mean_v, worst = math.nan, (math.nan, -1)
         if compared.any():
             off_v = innovation - self.residual_v
             mean_v, common_v = near_mean(innovation[compared]), near_mean(off_v[compared])
-            self.common_v = common_v + kept * (self.common_v - common_v)
-            load_v += max(common_v - self.common_v - 0.02, 0.0)
             low_v = self.low_v(cell_v, usable, float(bench.seen.cell_v_mean), flows, dt_s)
             low_v = np.maximum(low_v - cell_v, 0.0)
             apart_v = cell_v - float(bench.seen.cell_v_mean)
@@ -260,6 +260,7 @@ def test_cells_are_compared_as_the_reference_does(make_signals: Any, seed: int) 
         dt_s = float(rng.choice([0.1, 1.0, 5.0]))
         disturb(bench, rng)
         bench.look(dt_s)
+        reference.before_v = float(bench.state.number[y.COMMON_V])  # what all have done until now
         bench.judge(dt_s)
         (residual_v, at), (sag_v, sunk_at) = reference.step(bench, dt_s)
         text = f"seed {seed}, step {k}"

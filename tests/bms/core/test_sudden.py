@@ -65,7 +65,7 @@ def rack(make_signals: Any) -> Rack:
 def test_what_sinks_is_told_at_once_and_for_a_while(rack: Rack) -> None:
     """60 mV below the other 23; by 1/24 of it the mean sinks and all others seem to rise, as beside a broken wire."""
     own_v = 0.06 * 22 / 24
-    assert rack.run(1, 0.06) == pytest.approx(own_v, abs=1e-5)
+    assert rack.run(1, 0.06) == pytest.approx(own_v, abs=5e-4)
     assert rack.bench.where(F.CELL_SAG) == CELL
     assert rack.run(29, 0.06) == pytest.approx(own_v * (360 / 361) ** 29, abs=2e-3)
 
@@ -125,6 +125,15 @@ def test_a_load_that_comes_sinks_a_cell_with_more_resistance(rack: Rack) -> None
     assert known_v == pytest.approx(own_v - 0.15 * ohm * 280, abs=1e-3)
     bench.resistance_std[:] = 0.12  # nothing is known of the resistances: 42 %
     assert rack.step() == pytest.approx(own_v - 0.42 * ohm * 280, abs=2e-3)
+
+
+def test_what_all_answer_a_load_with_explains_more_than_the_resistance_of_the_type(rack: Rack) -> None:
+    """Of an old, cold or empty rack all fall by 0.5 V, twice as much as expected: 15 % of it may be one cell's own."""
+    rack.bench.m.cell_v[:] -= 0.5
+    rack.bench.model_v[:] -= 0.25
+    rack.bench.m.cell_v[CELL] -= 0.06
+    rack.step()
+    assert rack.bench.value(F.CELL_SAG) == 0.0
 
 
 def test_a_load_that_goes_sinks_a_cell_with_less_resistance(rack: Rack) -> None:

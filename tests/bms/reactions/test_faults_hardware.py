@@ -419,7 +419,8 @@ def _names(cases: list[dict[str, Any]]) -> list[str]:
 
 
 def test_every_fault_of_hardware_is_provoked() -> None:
-    assert {case["fault"] for case in CASES} == {fault for fault in Fault if fault >= 34}
+    # a cell tells its own temperature after many minutes of regulation: `heated_at_work` of the library
+    assert {case["fault"] for case in CASES} == {fault for fault in Fault if fault >= 34} - {Fault.CELL_HOT}
 
 
 @pytest.mark.parametrize("about", CASES, ids=_names(CASES))

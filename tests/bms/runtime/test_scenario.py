@@ -106,7 +106,10 @@ kind = "coolant_stop"
         ("[controller.limts]", "[controller]: limts: unknown table (did you mean 'limits'?)"),
         ("[controller.limits]\nramp = 1", "[controller]: limits.ramp = 1: unknown key (did you mean 'ramp_s'?)"),
         ("[controller.limits]\nramp_s = 'x'", '[controller]: limits.ramp_s = "x": expected a number'),
-        ("[controller.fault.cell_hot]", "[controller]: fault.cell_hot: no fault has this name (did you mean 'char"),
+        (
+            "[controller.fault.charge_hott]",
+            "[controller]: fault.charge_hott: no fault has this name (did you mean 'char",
+        ),
         ("[request]\nat = 1", "request = {'at': 1}: expected a table, [[request]]"),
         ("[[request]]\nrequest = 'conect'", "number 1: request = 'conect' (did you mean 'connect'?); one of: open,"),
         ("[[request]]\nrequest = 'open'\nwhen = 1", "number 1: unknown key 'when'"),

@@ -31,6 +31,6 @@ def test_the_matrix_as_text() -> None:
 
 def test_the_rows_are_those_of_the_shipped_racks() -> None:
     rows = table_rows()
-    assert len(rows) == 200
+    assert len(rows) == 203
     assert row_text(rows[0]) == "cell_overvoltage.info"
     assert covered([]).rows == rows
