@@ -10,7 +10,7 @@ held against its average over `_WINDOW_S`, and what explains the difference is c
 
 but no more than by v - mean(v) alone, for it is the cell that sinks and not its model;
 
-    less  share * max(r * |I - <I>|, |mean(v) - <mean(v)>|)    a load that has come or gone, for cells that are not alike
+    less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
     less  what the mean has risen by: a model that the others left behind makes no cell sink
