@@ -116,7 +116,8 @@ class CellModel(Protocol):
 def _over_temperature(table: Array, degc: Array, at: Array, *, arrhenius: bool = False) -> Array:
     """Interpolate rows of `table` given at `degc` to the temperatures `at`; `arrhenius`: log-linear in 1/T.
 
-    Outside the nodes the last row holds, except that resistances go on with the slope of the last two nodes.
+    Outside the nodes the last row holds, except that resistances go on with the slope of the last two nodes, the median
+    of all columns: that of one column alone is mostly the noise of two measurements.
     """
     if degc.size == 1:
         return np.repeat(table, at.size, axis=0)
@@ -126,7 +127,10 @@ def _over_temperature(table: Array, degc: Array, at: Array, *, arrhenius: bool =
     logs = np.log(np.maximum(table, 1e-9))
     k = np.clip(np.searchsorted(axis, want) - 1, 0, degc.size - 2)
     fraction = (want - axis[k]) / (axis[k + 1] - axis[k])
-    result: Array = np.exp(logs[k] + fraction[:, None] * (logs[k + 1] - logs[k]))
+    slope = logs[k + 1] - logs[k]
+    outside = (fraction < 0) | (fraction > 1)
+    slope[outside] = np.median(slope[outside], axis=1, keepdims=True)
+    result: Array = np.exp(logs[k] + fraction[:, None] * slope)
     return result
 
 

@@ -15,6 +15,7 @@ from bms.core.estimator_setup import (
     DEGC_FIRST,
     DEGC_STEP,
     TUNING,
+    _over_temperature,
     cell_rows,
     estimator_config,
     estimator_state,
@@ -222,3 +223,14 @@ def test_without_a_voltage_nothing_is_known(plain_cell: CellParameters) -> None:
     guess, std = soc_prior(plain_cell, [np.nan, np.inf, 3.51], [25.0, 25.0, np.nan])
     np.testing.assert_array_equal(guess, np.float32([0.5, 0.5, 0.5]))
     np.testing.assert_array_equal(std, np.float32([0.29, 0.29, 0.29]))
+
+
+def test_outside_the_measurements_all_resistances_go_on_alike() -> None:
+    """One column is noisy: its slope between two measurements would make it fifty times as large 20 K further on."""
+    degc = np.array([0.0, 10.0, 20.0])
+    table = np.array([[4.0, 4.0, 20.0], [2.0, 2.0, 2.0], [1.0, 1.0, 1.0]])
+    cold, at_node, between = _over_temperature(table, degc, np.array([-20.0, 0.0, 5.0]), arrhenius=True)
+    np.testing.assert_allclose(at_node, table[0])
+    np.testing.assert_allclose(cold / at_node, cold[0] / 4.0)
+    assert 4.0 < cold[0] / 4.0 < 5.5  # twice for each 10 K, and a little more in the cold
+    np.testing.assert_allclose(between[2] ** 2, 40.0, rtol=0.1)  # within them each column is its own
