@@ -178,6 +178,14 @@ def test_it_is_no_larger_than_the_cell_is_low(rack: Rack) -> None:
     assert rack.run(3) <= 0.0101
 
 
+def test_a_model_that_rises_makes_no_cell_sink(rack: Rack) -> None:
+    """The cell has always been 60 mV below the others; what is expected of it goes up by 60 mV, and it stays."""
+    rack.run(900, 0.06)
+    assert rack.step() < 0.01
+    rack.bench.model_v[CELL] += 0.06
+    assert all(rack.step() < 0.01 for _ in range(10))
+
+
 def test_bleeding_may_move_a_cell_by_100_mv(rack: Rack) -> None:
     bench = rack.bench
     bench.asked[CELL] = 1
