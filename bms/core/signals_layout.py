@@ -111,7 +111,6 @@ N_NUMBERS = FADE_S + N_FADES
     WENT_SOC,
     MOVED_SOC,
     START_S,
-    RISEN_V,
     STRING_SINCE_S,
     STRING_SEEN_S,
     STRING_SAG_V,
@@ -133,8 +132,12 @@ N_NUMBERS = FADE_S + N_FADES
     COMPARED_V,
     WAY_V,
     BLED_WAY,
+    LOOKS,
+    LOOK_S,
+    SINCE_LOOK_S,
+    SAME_SHARE,
     N_STATE_NUMBERS,
-) = range(53)
+) = range(56)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
@@ -160,6 +163,7 @@ STATE_FIELDS = (
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
     Field("signal_usual_v", "f4", "average of that over minutes", "cells"),
+    Field("signal_own_v", "f4", "average over minutes of its innovation itself", "cells"),
     Field("signal_apart_v", "f4", "average over minutes of its voltage less the mean cell's", "cells"),
     Field(
         "signal_sunk_soc",
@@ -203,6 +207,7 @@ class SignalState(NamedTuple):
     cell_mean_v: F4
     residual_v: F4
     usual_v: F4
+    own_v: F4
     apart_v: F4
     sunk_soc: F4
     cell_degc: F4

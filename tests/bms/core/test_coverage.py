@@ -10,7 +10,7 @@ from pathlib import Path
 
 FILES = (
     *("diagnosis", "signals", "sources", "plausibility", "plausibility_model", "precharge", "machine", "guard"),
-    *("cooling", "runaway", "first_look", "string_sag", "sudden", "missing_current", "thermometer"),
+    *("cooling", "runaway", "first_look", "string_sag", "sudden", "missing_current", "thermometer", "stillness"),
 )
 # thousands of steps or of examples: none of them is needed for a line
 LONG = (

@@ -410,9 +410,10 @@ def test_numbers_of_the_memory_have_places_of_their_own() -> None:
         y.COMMON_V, y.COMMON_SLOW_V,
         y.BAND_A, y.BAND_SLOW_A, y.READ_A, y.CURRENT_STILL_S, y.MOST_MISSING_A, y.STILL_RISE_K, y.DOUBT_V, y.COMPARE_S,
         y.CHANGED_A2, y.MISSING_A2, y.BOTH_A2, y.CHANGED_A4, y.WENT_SOC,
-        y.MOVED_SOC, y.START_S, y.RISEN_V, y.STRING_SINCE_S, y.STRING_SEEN_S, y.STRING_SAG_V, y.LAST_OFF_V, y.BEFORE_OFF_V,
+        y.MOVED_SOC, y.START_S, y.STRING_SINCE_S, y.STRING_SEEN_S, y.STRING_SAG_V, y.LAST_OFF_V, y.BEFORE_OFF_V,
         y.OFF_V, y.OFF_SLOW_V, y.LAST_SUM_V, y.STRING_SUM_V, y.STRING_SUM_SLOW_V, y.LAST_A, y.STRING_A, y.STRING_SLOW_A,
         y.READ_PACK_V, y.READ_SUM_V, y.PATH_OHM, y.PATH_VAR, y.STRING_VAR, y.COMPARED_V, y.WAY_V, y.BLED_WAY,
+        y.LOOKS, y.LOOK_S, y.SINCE_LOOK_S, y.SAME_SHARE,
     ]  # fmt: skip
     assert places == list(range(y.N_STATE_NUMBERS))
     assert np.unique(places).size == y.N_STATE_NUMBERS

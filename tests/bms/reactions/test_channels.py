@@ -53,7 +53,7 @@ SEEN: dict[tuple[str, str], Fault] = {
     ("interlock_closed", "zero"): F.INTERLOCK_OPEN, ("interlock_closed", "all_bits"): F.INTERLOCK_OPEN,
     ("insulation_rail", "all_bits"): F.FEEDBACK_INVALID, ("emergency_stop", "all_bits"): F.EMERGENCY_STOP,
     ("gas_alarm", "all_bits"): F.GAS_ALARM, ("bleeding", "all_bits"): F.FEEDBACK_INVALID,
-    ("cell_v", "zero"): F.CELL_UNDERVOLTAGE, ("sensor_degc", "zero"): F.TEMPERATURE_MODEL,
+    ("cell_v", "zero"): F.CELL_UNDERVOLTAGE, ("cell_v", "stuck"): F.CELL_VOLTAGE_FROZEN, ("sensor_degc", "zero"): F.TEMPERATURE_MODEL,
 }  # fmt: skip
 """Values that say something: what is shown of them."""
 
@@ -201,11 +201,11 @@ def test_all_channels_at_once(way: str, at_s: float, trial: Any) -> None:
 
 @pytest.mark.parametrize(("amps", "soc"), [(-140.0, 0.9), (140.0, 0.15)])
 def test_voltages_that_all_stand_still_end_before_a_cell_is_harmed(amps: float, soc: float, trial: Any) -> None:
-    """None is still against the mean, but their sum leaves the string's voltage."""
+    """None is still against the mean, but noise moves none of them."""
     t = trial(changes=[Change("cell_v", "stuck", from_s=AT_S)], duty={"current_a": amps}, rack={"initial_soc": soc})
     t.connected()
     t.run(1200.0)
-    assert any(m.shows(F.SUM_IMPLAUSIBLE, FATAL) for m in t.log)
+    assert any(m.shows(F.CELL_VOLTAGE_FROZEN, FATAL) for m in t.log)
     assert not t.log[-1].path
     t.check_truth()
 
