@@ -86,10 +86,21 @@ def test_so_is_a_board_that_stands_still_or_a_whole_rack(cells: int) -> None:
     assert values[-1][0] > 0.3
 
 
-def test_a_rack_that_starts_with_dead_readings_is_none_that_is_known() -> None:
-    """More than half of them stand still from the first: what is usual there is not known."""
+def test_a_board_that_dies_early_is_told_as_soon() -> None:
     rack = Channels(3.0)
-    assert max(rack.step(awake=np.arange(N) >= 14)[0] for _ in range(1000)) == 0.0
+    for _ in range(60):
+        rack.step()
+    values = [rack.step(awake=np.arange(N) >= 12)[0] for _ in range(90)]
+    assert values[15] == 0.0
+    assert values[60] > 0.05
+
+
+def test_dead_readings_of_a_rack_that_starts_are_told_when_the_others_are_known() -> None:
+    """More than half of them stand still from the first."""
+    rack = Channels(3.0)
+    values = [rack.step(awake=np.arange(N) >= 14)[0] for _ in range(1000)]
+    assert max(values[:100]) == 0.0
+    assert values[-1] == 1.0
 
 
 def test_one_that_changes_again_is_well() -> None:

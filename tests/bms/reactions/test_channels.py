@@ -53,7 +53,8 @@ SEEN: dict[tuple[str, str], Fault] = {
     ("interlock_closed", "zero"): F.INTERLOCK_OPEN, ("interlock_closed", "all_bits"): F.INTERLOCK_OPEN,
     ("insulation_rail", "all_bits"): F.FEEDBACK_INVALID, ("emergency_stop", "all_bits"): F.EMERGENCY_STOP,
     ("gas_alarm", "all_bits"): F.GAS_ALARM, ("bleeding", "all_bits"): F.FEEDBACK_INVALID,
-    ("cell_v", "zero"): F.CELL_UNDERVOLTAGE, ("cell_v", "stuck"): F.CELL_VOLTAGE_FROZEN, ("sensor_degc", "zero"): F.TEMPERATURE_MODEL,
+    ("cell_v", "zero"): F.CELL_UNDERVOLTAGE, ("sensor_degc", "zero"): F.TEMPERATURE_MODEL,
+    ("cell_v", "stuck"): F.CELL_VOLTAGE_FROZEN,
 }  # fmt: skip
 """Values that say something: what is shown of them."""
 
@@ -170,6 +171,7 @@ def test_what_is_gone_from_the_start_keeps_the_contactors_open(name: str, trial:
 START = {
     ("sensor_degc", "zero"): "a rack may be at 0 degC", ("bus_v", "zero"): "as it is, before the precharge",
     ("current_a", "zero"): "as it is, while nothing flows",
+    ("cell_v", "stuck"): "what noise is usual is learnt for half a minute",
 }  # fmt: skip
 """What says nothing wrong as long as it stands alone: the precharge ends the one, the limits obey the other."""
 STOPPED = (RackState.FAULT, RackState.LOCKOUT, RackState.OPENING, RackState.EMERGENCY_STOP, RackState.PRECHARGE)
