@@ -8,12 +8,12 @@ held against its average over `_WINDOW_S`, and what explains the difference is c
 
     d = (v - v_model) - mean(v - v_model),    drop = <d> - d
 
-but no more than by v - mean(v) alone, for it is the cell that sinks and not its model;
+but no more than by v - mean(v) alone, for it is the cell that sinks and not its model, nor than by v - v_model and 5 mV
+alone, for it is no sinking to be left behind where the others rise;
 
     less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
-    less  what the mean has risen by: a model that the others left behind makes no cell sink
     less  what a neighbour has risen by, and twice what a third cell drops by
 
 A cell that has moved so is followed six times as slowly, until it is back.
@@ -35,18 +35,14 @@ from bms.core.signals_layout import CALM, FAST_OHM, HELD_A, PER_CELL, REST_A, US
 from hal.contract import F4, U1, U2, Field
 
 # sudden_number
-CELL_SLOW_V, SLOW_A, WENT_SOC, MOVED_SOC = range(4)
-N_STATE_NUMBERS = 4
+WENT_SOC, MOVED_SOC, LAST_A, LAST_MEAN_V, N_STATE_NUMBERS = 0, 1, 2, 3, 4
 
 STATE_FIELDS = (
-    Field(
-        "sudden_number",
-        "f4",
-        "mean voltage, current, charge: of a minute",
-        f"{N_STATE_NUMBERS}",
-    ),
+    Field("sudden_number", "f4", "charge of a minute, and to and fro; the last current, mean voltage", f"{N_STATE_NUMBERS}"),
     Field("sudden_off_v", "f4", "average of a cell's deviation less the mean one; NaN: not seen", "cells"),
     Field("sudden_drop_v", "f4", "how far it is below that", "cells"),
+    Field("sudden_load_a", "f4", "average of the current over the time of that average", "cells"),
+    Field("sudden_mean_v", "f4", "average of the mean cell's voltage over it", "cells"),
     Field("sudden_own_v", "f4", "average of a cell's deviation itself; NaN: not seen", "cells"),
     Field("sudden_sunk_v", "f4", "how far it is below that", "cells"),
     Field("sudden_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
@@ -61,6 +57,8 @@ class SuddenState(NamedTuple):
     number: F4
     off_v: F4
     drop_v: F4
+    load_a: F4
+    mean_v: F4
     own_v: F4
     sunk_v: F4
     apart_v: F4
@@ -84,10 +82,10 @@ _END_V, _END_SOC = f4(1), f4(0.03)
 def sudden_init(state: SuddenState) -> None:
     """Fresh memory; all of `state` is written."""
     state.number[:] = _ZERO
-    state.number[CELL_SLOW_V] = _NAN
-    state.number[SLOW_A] = _NAN
     state.off_v[:] = _NAN
     state.drop_v[:] = _ZERO
+    state.load_a[:] = _ZERO
+    state.mean_v[:] = _ZERO
     state.own_v[:] = _NAN
     state.sunk_v[:] = _ZERO
     state.apart_v[:] = _NAN
@@ -133,33 +131,56 @@ def _turned(state: SuddenState, signal: SignalState) -> bool:
 
 
 @kernel
-def _followed(usual_v: f4, drop_v: f4, now_v: f4, turned: bool, gain: f4, slow: bool) -> tuple[f4, f4]:
+def _followed(usual_v: f4, drop_v: f4, now_v: f4, turned: bool, gain: f4) -> tuple[f4, f4]:
     """(average of a minute, how far `now_v` is below it), from those of the step before; NaN: there was none."""
     if np.isnan(usual_v):
         usual_v = now_v
     if turned:
         usual_v += min(max(now_v - usual_v + drop_v, -_BLED_V), _BLED_V)
     drop_v = usual_v - now_v
-    usual_v -= drop_v * (gain / _SLOWER if slow and abs(drop_v) > _DROPPED_V else gain)
-    return usual_v, drop_v
+    return usual_v - drop_v * gain, drop_v
+
+
+@kernel
+def _pace(usual_v: f4, now_v: f4, gain: f4) -> f4:
+    """Which part of a difference from its average a cell follows in this step: less, where it has moved."""
+    return gain / _SLOWER if abs(usual_v - now_v) > _DROPPED_V else gain
 
 
 @kernel
 def _follow(
-    state: SuddenState, signal: SignalState, model_v: F4, mean_v: f4, cell_mean_v: f4, turned: bool, dt_s: f4
+    state: SuddenState,
+    signal: SignalState,
+    model_v: F4,
+    mean_v: f4,
+    cell_mean_v: f4,
+    current_a: f4,
+    turned: bool,
+    dt_s: f4,
 ) -> None:
     """Take each cell's drop against its model, with and without the others, and against them; averages follow."""
     gain = dt_s / (_WINDOW_S + dt_s)
     for k in range(state.off_v.shape[0]):
         own_v = signal.cell_v[k] - model_v[k]
         off_v, apart_v = own_v - mean_v, signal.cell_v[k] - cell_mean_v
-        if signal.cell_use[k] & USABLE != 0 and abs(off_v) < _ABSURD_V:
-            state.off_v[k], state.drop_v[k] = _followed(state.off_v[k], state.drop_v[k], off_v, turned, gain, True)
-            low = state.drop_v[k] > _DROPPED_V
-            state.own_v[k], state.sunk_v[k] = _followed(state.own_v[k], state.sunk_v[k], own_v, turned, gain, low)
-            state.apart_v[k], state.fall_v[k] = _followed(
-                state.apart_v[k], state.fall_v[k], apart_v, turned, gain, True
-            )
+        if signal.cell_use[k] & USABLE == 0 or not abs(off_v) < _ABSURD_V:
+            continue
+        if np.isnan(state.off_v[k]):
+            state.load_a[k], state.mean_v[k] = current_a, cell_mean_v
+        if turned:
+            # all that changes in this step is taken for what bleeding does
+            state.load_a[k] += current_a - state.number[LAST_A]
+            state.mean_v[k] += cell_mean_v - state.number[LAST_MEAN_V]
+        pace = _pace(state.off_v[k], off_v, gain)
+        state.off_v[k], state.drop_v[k] = _followed(state.off_v[k], state.drop_v[k], off_v, turned, pace)
+        state.load_a[k] += pace * (current_a - state.load_a[k])
+        state.mean_v[k] += pace * (cell_mean_v - state.mean_v[k])
+        low = state.drop_v[k] > _DROPPED_V
+        own_pace = _pace(state.own_v[k], own_v, gain) if low else gain
+        state.own_v[k], state.sunk_v[k] = _followed(state.own_v[k], state.sunk_v[k], own_v, turned, own_pace)
+        pace = _pace(state.apart_v[k], apart_v, gain)
+        state.apart_v[k], state.fall_v[k] = _followed(state.apart_v[k], state.fall_v[k], apart_v, turned, pace)
+    state.number[LAST_A], state.number[LAST_MEAN_V] = current_a, cell_mean_v
 
 
 @kernel
@@ -203,30 +224,25 @@ def sudden_step(
     dt_s = elapsed(dt_s)
     c, number = config.number, state.number
     current_a = signal.number[HELD_A]
-    if np.isnan(number[SLOW_A]):
-        number[SLOW_A] = current_a
     keep = _WINDOW_S / (_WINDOW_S + dt_s)
-    number[SLOW_A] = current_a + keep * (number[SLOW_A] - current_a)
     gone = -current_a * c[PER_CELL] * estimator.scalars[0].rate * dt_s
     number[WENT_SOC] = (number[WENT_SOC] + gone) * keep
     number[MOVED_SOC] = (number[MOVED_SOC] + abs(gone)) * keep
     mean_v = _mean_off(state, signal, model_v)
     if np.isnan(mean_v):
         return
-    if np.isnan(number[CELL_SLOW_V]):
-        number[CELL_SLOW_V] = seen.cell_v_mean
-    number[CELL_SLOW_V] = seen.cell_v_mean + keep * (number[CELL_SLOW_V] - seen.cell_v_mean)
-    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, _turned(state, signal), dt_s)
+    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, current_a, _turned(state, signal), dt_s)
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
-    # as the cells are discharged more, one with more resistance sinks, and one with less as they are discharged less
-    more_a = current_a - number[SLOW_A]
-    share = load_share(resistance, resistance_std) if more_a > _ZERO else LOAD_SHARE
-    load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - number[CELL_SLOW_V]))
+    more_share = load_share(resistance, resistance_std)
     row = row_of(estimator, seen.degc_mean)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(state.drop_v.shape[0]):
         drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)
         if drop_v > _LITTLE_V and drop_v > third_v and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
+            # as the cells are discharged more, one with more resistance sinks; with less, as they are discharged less
+            more_a = current_a - state.load_a[k]
+            share = more_share if more_a > _ZERO else LOAD_SHARE
+            load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - state.mean_v[k]))
             drop_v -= _explained(state, estimator.nodes, row, soc, soc_std, k, load_v)
             # one that read too high and is right again has fallen, but is no lower than the others
             drop_v = min(drop_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
