@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bms.core.estimator_layout import N_SOC, NODE, R0, R1, R2, RCT, SLOPE, EstimatorConfig
+from bms.core.estimator_layout import R0, R1, R2, RCT, SLOPE, EstimatorConfig
 from bms.core.first_look import ocv
 from bms.core.health_moments import blended, nearest, row_of
 from bms.core.jit import f4, kernel
@@ -32,6 +32,7 @@ from bms.core.signals_layout import (
     EXPECTED_V2,
     EXPECTED_V4,
     GAIN_A,
+    GAIN_RISING,
     GAIN_TAU_S,
     GAIN_TOLD_S,
     GAIN_V,
@@ -50,17 +51,21 @@ from bms.core.signals_layout import (
 )
 from hal.contract import F4
 
-_ZERO, _HALF, _ONE = f4(0), f4(0.5), f4(1)
+_ZERO, _ONE = f4(0), f4(1)
 # the band: what is sampled a second apart hardly matters, and little charge flows within; a step shows _PEAK of itself
 _FAST_S, _SLOW_S, _PEAK = f4(3), f4(12), f4(0.63)
 _LEAST_V = f4(1e-3)  # of the mean of some cells less is noise
+_FAR = f4(3)  # deviations
 _DOUBTS, _CURVE_SHARE = f4(4), f4(0.25)
 _MOST_OFF = f4(0.15)  # of SoC
-_SOC_LOW, _SOC_HIGH = f4(0.1), f4(0.95)  # outside, resistances change quickly with the SoC
+_SOC_LOW, _SOC_HIGH = f4(0.15), f4(0.95)  # outside, resistances change quickly with the SoC
+_END_LOW, _END_HIGH = f4(0.05), f4(0.97)  # where the SoC may be beyond, a slow change of the current answers anything
 _SPREAD = f4(0.2)  # and no more than this within two deviations of it
 _MOST_ANSWER = f4(4)  # the knee of a curve answers a small change with a large voltage
 # changes of so many seconds are remembered, fewer tell nothing; so many samples in a row are alike
 _MEMORY_S, _TOLD_S, _ALIKE_S = f4(200), f4(60), f4(15)
+# of them so large a share must rise and fall: what moves the voltage otherwise mostly moves it one way
+_EITHER_WAY = f4(0.2)
 _LONGEST_S = f4(10)  # a sample counts no more, however long the step
 _NORMAL = f4(3)
 _SURE = f4(2)  # deviations
@@ -142,6 +147,7 @@ def _add(number: F4, answered_v: f4, expected_v: f4, dt_s: f4) -> None:
     squared = expected_v * expected_v
     gain = dt_s / (number[GAIN_TOLD_S] + dt_s)
     number[GAIN_TOLD_S] = min(number[GAIN_TOLD_S] + dt_s, _MEMORY_S)
+    number[GAIN_RISING] += gain * ((_ONE if expected_v > _ZERO else _ZERO) - number[GAIN_RISING])
     number[EXPECTED_V2] += gain * (squared - number[EXPECTED_V2])
     number[EXPECTED_V4] += gain * (squared * squared - number[EXPECTED_V4])
     number[BOTH_V2] += gain * (expected_v * answered_v - number[BOTH_V2])
@@ -218,10 +224,8 @@ def current_gain(
     number[GAIN_WENT_SOC] = (number[GAIN_WENT_SOC] + went) * (_SLOW_S / (_SLOW_S + dt_s))
     low, ft = row_of(k1.degc_first, k1.nodes_per_kelvin, degc)
     ohm = _fast_ohm(nodes, low + nearest(soc), ft)
-    answered_v, expected_v, curve_v = _changes(
-        number, estimator, low + nearest(soc), ft, cell_a, mean_v, went, dt_s
-    )
-    off = soc_std + soc_std
+    answered_v, expected_v, curve_v = _changes(number, estimator, low + nearest(soc), ft, cell_a, mean_v, went, dt_s)
+    off, far = soc_std + soc_std, _FAR * soc_std
     most_ohm = max(
         abs(_fast_ohm(nodes, low + nearest(soc + off), ft) - ohm),
         abs(_fast_ohm(nodes, low + nearest(soc - off), ft) - ohm),
@@ -229,8 +233,8 @@ def current_gain(
     doubt_v = _LEAST_V + _DOUBTS * (
         _doubt_v(nodes, row, soc, soc_std, number[GAIN_WENT_SOC]) + _CURVE_SHARE * abs(curve_v)
     )
-    told = soc > _SOC_LOW and soc < _SOC_HIGH and most_ohm < _SPREAD * ohm and abs(expected_v) > doubt_v
-    if not told:
+    inside = soc > _SOC_LOW and soc < _SOC_HIGH and soc - far > _END_LOW and soc + far < _END_HIGH
+    if not (inside and most_ohm < _SPREAD * ohm and abs(expected_v) > doubt_v):
         keep = config.number[GAIN_TAU_S] / (config.number[GAIN_TAU_S] + dt_s)
         number[GAIN_TOLD_S] = number[GAIN_TOLD_S] * keep
         if number[GAIN_TOLD_S] < _TOLD_S:
@@ -238,7 +242,8 @@ def current_gain(
         return number[GAIN_WRONG], _ZERO
     _add(number, answered_v, expected_v, min(dt_s, _LONGEST_S))
     known = number[USUAL_S] >= _KNOWN_S
-    if number[GAIN_TOLD_S] >= _TOLD_S:
+    either_way = number[GAIN_RISING] > _EITHER_WAY and number[GAIN_RISING] < _ONE - _EITHER_WAY
+    if number[GAIN_TOLD_S] >= _TOLD_S and either_way:
         share, std = _share(number)
         if known:
             number[GAIN_WRONG] = gain_error(share, std, number[USUAL_SHARE], number[USUAL_SHARE], SLACK)

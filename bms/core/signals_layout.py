@@ -145,11 +145,12 @@ N_NUMBERS = FADE_S + N_FADES
     BOTH_V2,
     SEEN_V2,
     GAIN_TOLD_S,
+    GAIN_RISING,
     GAIN_WRONG,
     USUAL_SHARE,
     USUAL_S,
     N_STATE_NUMBERS,
-) = range(68)
+) = range(69)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
