@@ -11,7 +11,7 @@ curve::
     share = sum(x y) / sum(x x)
 
 Increments d alone count, so that parameters that change with SoC and temperature answer nothing; both pass one
-band-pass. A sample tells something where x is well above the noise and above what a wrong SoC makes of the curve.
+band-pass. A sample tells something where x or y is well above the noise and above what a wrong SoC makes of the curve.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from bms.core.signals_layout import (
 )
 from hal.contract import F4
 
-_ZERO, _ONE = f4(0), f4(1)
+_ZERO, _ONE, _INF = f4(0), f4(1), f4(np.inf)
 # the band: what is sampled a second apart hardly matters, and little charge flows within; a step shows _PEAK of itself
 _FAST_S, _SLOW_S, _PEAK = f4(3), f4(12), f4(0.63)
 _LEAST_V = f4(1e-3)  # of the mean of some cells less is noise
@@ -195,6 +195,32 @@ def _learn(number: F4, share: f4, dt_s: f4) -> None:
 
 
 @kernel
+def _judge(number: F4, factor: f4, doubt: f4, dt_s: f4) -> None:
+    """Tell the error of the gain from all that is remembered; where there is none, let what is usual follow."""
+    either_way = number[GAIN_RISING] > _EITHER_WAY and number[GAIN_RISING] < _ONE - _EITHER_WAY
+    if number[GAIN_TOLD_S] < _TOLD_S or not either_way:
+        return
+    share, std = _share(number)
+    if number[USUAL_S] >= _KNOWN_S:
+        number[GAIN_WRONG] = gain_error(share, std, number[USUAL_SHARE], number[USUAL_SHARE], SLACK)
+    else:
+        number[GAIN_WRONG] = gain_error(share, std, factor, _ONE, doubt)
+    if number[GAIN_WRONG] == _ZERO:
+        _learn(number, share, dt_s)
+
+
+@kernel
+def _hidden_v(number: F4, answered_v: f4, expected_v: f4, doubt_v: f4) -> f4:
+    """What the type would answer to the part of a step that is not shown, V; 0 while nothing is known."""
+    if number[USUAL_S] < _KNOWN_S or not answered_v * expected_v > _ZERO:
+        return _ZERO
+    usual = number[USUAL_SHARE]
+    beyond_v = abs(answered_v) - usual * (_ONE + SLACK) * abs(expected_v) - doubt_v
+    hidden_v: f4 = max(beyond_v, _ZERO) / (_PEAK * usual)
+    return hidden_v
+
+
+@kernel
 def current_gain(
     config: SignalConfig,
     state: SignalState,
@@ -217,7 +243,7 @@ def current_gain(
     """
     number, k1, nodes = state.number, estimator.scalars[0], estimator.nodes
     cell_a = current_a * config.number[PER_CELL]
-    if not (abs(mean_v) < np.inf and abs(degc) < np.inf and abs(soc) < np.inf and soc_std >= _ZERO):
+    if not (abs(mean_v) < _INF and abs(degc) < _INF and abs(soc) < _INF and soc_std >= _ZERO):
         number[GAIN_V] = _ZERO
         return number[GAIN_WRONG], _ZERO
     went = -cell_a * k1.rate * dt_s
@@ -234,26 +260,15 @@ def current_gain(
         _doubt_v(nodes, row, soc, soc_std, number[GAIN_WENT_SOC]) + _CURVE_SHARE * abs(curve_v)
     )
     inside = soc > _SOC_LOW and soc < _SOC_HIGH and soc - far > _END_LOW and soc + far < _END_HIGH
-    if not (inside and most_ohm < _SPREAD * ohm and abs(expected_v) > doubt_v):
+    clear_v = max(abs(expected_v), min(abs(answered_v), _MOST_ANSWER * abs(expected_v)))
+    if not (inside and most_ohm < _SPREAD * ohm and clear_v > doubt_v):
         keep = config.number[GAIN_TAU_S] / (config.number[GAIN_TAU_S] + dt_s)
         number[GAIN_TOLD_S] = number[GAIN_TOLD_S] * keep
         if number[GAIN_TOLD_S] < _TOLD_S:
             number[GAIN_WRONG] = _ZERO
         return number[GAIN_WRONG], _ZERO
-    _add(number, answered_v, expected_v, min(dt_s, _LONGEST_S))
-    known = number[USUAL_S] >= _KNOWN_S
-    either_way = number[GAIN_RISING] > _EITHER_WAY and number[GAIN_RISING] < _ONE - _EITHER_WAY
-    if number[GAIN_TOLD_S] >= _TOLD_S and either_way:
-        share, std = _share(number)
-        if known:
-            number[GAIN_WRONG] = gain_error(share, std, number[USUAL_SHARE], number[USUAL_SHARE], SLACK)
-        else:
-            number[GAIN_WRONG] = gain_error(share, std, factor, _ONE, doubt)
-        if number[GAIN_WRONG] == _ZERO:
-            _learn(number, share, min(dt_s, _LONGEST_S))
-    hidden_a = _ZERO
-    if known and answered_v * expected_v > _ZERO:
-        usual = number[USUAL_SHARE]
-        hidden_v = abs(answered_v) - usual * (_ONE + SLACK) * abs(expected_v) - doubt_v
-        hidden_a = max(hidden_v, _ZERO) / (_PEAK * usual * ohm * config.number[PER_CELL])
-    return number[GAIN_WRONG], hidden_a
+    step_s = min(dt_s, _LONGEST_S)
+    _add(number, answered_v, expected_v, step_s)
+    _judge(number, factor, doubt, step_s)
+    hidden_v = _hidden_v(number, answered_v, expected_v, doubt_v)
+    return number[GAIN_WRONG], hidden_v / (ohm * config.number[PER_CELL])
