@@ -274,7 +274,7 @@ ABOUT: dict[Fault, About] = {
         gate=_C.WINDOW,
     ),
     _F.CURRENT_GAIN: About(
-        "what goes missing for each ampere that the measured current changes, beyond what the resistance explains",
+        "factor by which the current sensor reads too little or too much, less 1 and what the resistance explains",
         "1",
         gate=_C.WINDOW,
     ),

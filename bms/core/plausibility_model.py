@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bms.core.current_gain import current_gain
 from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV, EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.first_look import lowest_at_start, ocv
@@ -421,6 +422,15 @@ def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
 
 
 @kernel
+def _mean(values: F4, n: int) -> f4:
+    """Mean of the first `n`."""
+    total = _ZERO
+    for k in range(n):
+        total += values[k]
+    return total / f4(n)
+
+
+@kernel
 def _more(resistance: F4, resistance_std: F4) -> f4:
     """By which share the resistance may be larger than it is taken for: less, the better it is known."""
     total, deviation = _ZERO, _ZERO
@@ -501,7 +511,22 @@ def judge(
         to_an_end = (number[WENT_SOC] > _FLOWS_SOC and upper) or (number[WENT_SOC] < -_FLOWS_SOC and lower)
         soc_doubt_v = explained(nodes, row, all_soc, far if to_an_end else all_std)
         doubt_v = remembered_doubt(config, state, soc_doubt_v, since_s)
-        missing_a, wrong = missing_current(config, state, seen.current_a, all_v, doubt_v, ohm, doubt, since_s)
+        missing_a = missing_current(config, state, seen.current_a, all_v, doubt_v, ohm, doubt, since_s)
+        wrong, hidden_a = current_gain(
+            config,
+            state,
+            estimator,
+            row,
+            seen.degc_mean,
+            seen.current_a,
+            all_v + _mean(model_v, state.residual_v.shape[0]),
+            all_soc,
+            all_std,
+            factor,
+            doubt,
+            since_s,
+        )
+        missing_a = max(missing_a, hidden_a)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)

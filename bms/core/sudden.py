@@ -38,7 +38,7 @@ from hal.contract import F4, U1, U2, Field
 WENT_SOC, MOVED_SOC, LAST_A, LAST_MEAN_V, N_STATE_NUMBERS = 0, 1, 2, 3, 4
 
 STATE_FIELDS = (
-    Field("sudden_number", "f4", "charge of a minute, and to and fro; the last current, mean voltage", f"{N_STATE_NUMBERS}"),
+    Field("sudden_number", "f4", "charge of a minute, to and fro; last current, mean voltage", f"{N_STATE_NUMBERS}"),
     Field("sudden_off_v", "f4", "average of a cell's deviation less the mean one; NaN: not seen", "cells"),
     Field("sudden_drop_v", "f4", "how far it is below that", "cells"),
     Field("sudden_load_a", "f4", "average of the current over the time of that average", "cells"),
