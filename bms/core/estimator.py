@@ -186,6 +186,7 @@ def estimator_step(
         sh.sign = _ONE if i_end > _ZERO else -_ONE
     bent = i_end / k1.bend_a
     rc_std = k1.rc_noise * i_mid
+    moved = k1.rate * dt_s * i_mid
 
     sh.slow_s += dt_s
     slow = sh.slow_s >= k1.slow_period_s
@@ -213,13 +214,12 @@ def estimator_step(
         one_minus_exp(dt_s / k1.tau2_s),
         one_minus_exp(dt_s / k1.tau3_s),
         one_minus_exp(dt_s / k1.tau4_s),
-        one_minus_exp(dt_s / k1.tau_w_s),
+        one_minus_exp(dt_s / k1.tau_w_s + abs(moved) / k1.soc_w),
         current_var,
         rc_std * rc_std,
         sh.bias_var,
         _ONE / np.sqrt(sh.bias_var),
     )
-    moved = k1.rate * dt_s * i_mid
     soc = state.out[SOC * n_lanes : (SOC + 1) * n_lanes]
     soc_std = state.out[SOC_STD * n_lanes : (SOC_STD + 1) * n_lanes]
     model_v = state.out[MODEL_V * n_lanes : (MODEL_V + 1) * n_lanes]
