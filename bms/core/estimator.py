@@ -5,10 +5,12 @@ Model (enhanced self-correcting model; Plett, *Battery Management Systems* vol. 
     z' = z - eta i dt / (3600 Q (1 + q))
     v_j' = a_j v_j + (1 - a_j) R_j(z, T) i                      a_j = exp(-dt / tau_j),  j = 1..4
     h' = A h - (1 - A) sgn(i)                                   A = exp(-|eta i gamma dt / (3600 Q)|)
-    w' = a_w w                                                  slow error of the voltage model
+    w' = a_w w                                                  a_w = exp(-dt / tau_w - |i| dt / (3600 Q z_w))
     v  = OCV(z, T) + M(z, T) h + M0 s + w - exp(r) (v_1 + .. + v_4 + R0(z, T) i + Rct(z, T) i_b asinh(i / i_b))
 
 The last term bends as the charge-transfer overpotential of a Butler-Volmer electrode with equal transfer coefficients.
+
+w is the slow error of the voltage model: another one once charge has flowed, much the same at rest.
 
 States of a cell: v_1..v_4, h, w, z, r (logarithm of the resistance scale) and q (relative error of the capacity).
 The current is the mean of the last two samples (trapezoidal rule) less the estimated sensor bias b. The tables are read
