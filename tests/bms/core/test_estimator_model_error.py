@@ -8,6 +8,7 @@ from bms import cells
 from bms.core import estimator_layout as e
 from bms.core.estimator import estimator_step
 from bms.core.estimator_setup import cell_rows, estimator_config, estimator_state, rows_view
+from hal.contract import LANES
 
 f4 = np.float32
 LFP = cells.load("lfp_280")
@@ -31,7 +32,7 @@ def test_a_day_at_rest_moves_neither_soc_nor_the_bias(sign: float) -> None:
     soc = 0.92
     error_v = sign * float(np.interp(25.0, LFP.degc, LFP.voltage_error_v))
     config = estimator_config(LFP)
-    state = estimator_state(config, e.LANES, soc, 0.01)
+    state = estimator_state(config, LANES, soc, 0.01)
     step(config, state, 0.0, 0.0, BAD)
     volt = state.out.reshape(e.OUT_ROWS, -1)[e.MODEL_V] + f4(error_v)
     known_a = float(np.sqrt(state.shared["bias_var"][0]))
@@ -47,7 +48,7 @@ def test_the_error_of_the_model_is_another_one_once_charge_has_flowed() -> None:
     config = estimator_config(LFP)
     soc_w, tau_s = (float(config.scalars[name][0]) for name in ("soc_w", "tau_w_s"))
     for c_rate, soc in ((0.25, 0.6), (0.5, 0.6), (-0.5, 0.4)):
-        state = estimator_state(config, e.LANES, soc, 0.01)
+        state = estimator_state(config, LANES, soc, 0.01)
         rows_view(state.blocks)[e.W] = 5e-3
         amps = c_rate * float(config.scalars["capacity_ah"][0])
         n = round(soc_w * 3600.0 / abs(c_rate) / DT_S)
@@ -55,7 +56,7 @@ def test_the_error_of_the_model_is_another_one_once_charge_has_flowed() -> None:
             step(config, state, 0.0, amps, BAD)
         left = cell_rows(state.blocks, 1)[e.W, 0] / 5e-3
         assert left == pytest.approx(np.exp(-1.0 - n * DT_S / tau_s), rel=1e-3)
-        at_rest = estimator_state(config, e.LANES, soc, 0.01)
+        at_rest = estimator_state(config, LANES, soc, 0.01)
         rows_view(at_rest.blocks)[e.W] = 5e-3
         for _ in range(n):
             step(config, at_rest, 0.0, 0.0, BAD)
@@ -66,7 +67,7 @@ def test_what_the_slowest_pair_holds_is_doubted_in_part() -> None:
     """After a long charge the model may err by `slow_share` of that pair's voltage; after rests or pulses by less."""
     config = estimator_config(LFP)
     amps, share = -0.5 * float(config.scalars["capacity_ah"][0]), float(config.scalars["slow_share"][0])
-    steady, pulsed = (estimator_state(config, e.LANES, 0.35, 0.01) for _ in range(2))
+    steady, pulsed = (estimator_state(config, LANES, 0.35, 0.01) for _ in range(2))
     for k in range(360):
         step(config, steady, 0.0, amps, BAD)
         step(config, pulsed, 0.0, amps if k % 2 else -amps, BAD)
