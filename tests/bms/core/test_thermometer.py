@@ -350,7 +350,7 @@ def test_a_cell_that_was_never_read_is_awaited(bench: Any) -> None:
     cells = Cells(bench)
     bench.m.cell_v_quality[3] = Quality.MISSING
     cells.heat(30.0)
-    cells.heat(35.0, 3)
+    cells.heat(40.0, 3)
     cells.swing(300.0)
     assert cells.where == HOT
     bench.m.cell_v_quality[3] = Quality.GOOD
