@@ -354,7 +354,7 @@ def test_a_cell_that_was_never_read_is_awaited(bench: Any) -> None:
     cells.swing(300.0)
     assert cells.where == HOT
     bench.m.cell_v_quality[3] = Quality.GOOD
-    cells.swing(400.0)
+    cells.swing(600.0)
     assert cells.where == 3
 
 
