@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bms.core.estimator_layout import BLOCK_ROWS, S_FIRST, SOC, Z_LOW, EstimatorState, Z, p_row
+from bms.core.estimator_layout import BLOCK_ROWS, OBSERVABLE, S_FIRST, SOC, Z_LOW, EstimatorState, Z, p_row
 from bms.core.jit import f4, kernel
 from bms.core.seen import Seen
 from hal.contract import F4, LANES, U1, U4, Field, Shuttle
@@ -248,7 +248,12 @@ def _remember(
     """
     c = config.setting
     n = state.excess_ah.shape[0]
-    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], c[COMMON], c[CAPACITY_VAR], state.noise)
+    telling = 0
+    for k in range(n):
+        telling += 1 if estimator.flags[k] & OBSERVABLE != 0 else 0
+    most = 2 * telling > n
+    common = c[COMMON] if most else _ONE
+    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], common, c[CAPACITY_VAR], state.noise)
     drift_ah = c[DRIFT_AH_PER_S] * dt_s
     unknown = c[CAPACITY_AH] * c[CAPACITY_AH] * _UNKNOWN
     difference = state.work
@@ -261,7 +266,8 @@ def _remember(
     slow = dt_s / (c[LEARN_S] + dt_s)
     for k in range(n):
         r, v, more = state.noise[k], state.var[k], difference[k] - level
-        if r < v and abs(more) < _HUGE:
+        told = most or estimator.flags[k] & OBSERVABLE != 0
+        if told and r < v and abs(more) < _HUGE:
             gain = max(slow, _ONE - r / v)
             # both may err in the same way: their deviations add
             std = (_ONE - gain) * np.sqrt(v) + gain * np.sqrt(r)

@@ -223,11 +223,17 @@ def _predict(config: LeakConfig, f: _Filter, gone_ah: F4, hours: f4) -> None:
     for k in range(n):
         f.excess_ah[k] -= f.leak_a[k] * hours + gone_ah[k]
         xi, ii, ic = p[XI * n + k], p[II * n + k], p[IC * n + k]
-        p[XX * n + k] = min(p[XX * n + k] + hours * (hours * ii - xi - xi), unknown)
-        p[XI * n + k] = xi - hours * ii
-        p[XC * n + k] -= hours * ic
-        p[II * n + k] = min(ii + walk_a2, f.prior_a2)
-        p[CC * n + k] = min(p[CC * n + k] + walk_c2, c[PRIOR_C2])
+        xx = p[XX * n + k] + hours * (hours * ii - xi - xi)
+        xi -= hours * ii
+        xc = p[XC * n + k] - hours * ic
+        # no cell can have more than a full charge: told of x alone, that is a measurement like any other
+        told = _ONE / xx - unknown / (xx * xx) if xx > unknown else _ZERO
+        p[XX * n + k] = xx - xx * told * xx
+        p[XI * n + k] = xi - xx * told * xi
+        p[XC * n + k] = xc - xx * told * xc
+        p[IC * n + k] = ic - xi * told * xc
+        p[II * n + k] = min(max(ii - xi * told * xi, _VAR_MIN) + walk_a2, f.prior_a2)
+        p[CC * n + k] = min(max(p[CC * n + k] - xc * told * xc, _VAR_MIN) + walk_c2, c[PRIOR_C2])
 
 
 @kernel
