@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn, TextIO
 
@@ -90,24 +90,25 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"bms: error: {message}; see {self.prog} --help\n")
 
     def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parse `argv`; what is left over is an error that names the nearest option."""
+        """Parse `argv`; what is left over is an error that names the nearest option of the sub-command in `argv`."""
         args, rest = self.parse_known_args(argv)
+        inner = self._sub_command(argv)
         for word in rest:
             if word.startswith("-"):
-                known = list(_options(self))
-                self.error(f"unknown option '{word}'{nearest(word.partition('=')[0], known)}")
+                known = [option for action in inner._actions for option in action.option_strings]
+                inner.error(f"unknown option '{word}'{nearest(word.partition('=')[0], known)}")
         if rest:
             self.error(f"unexpected argument '{rest[0]}'")
         return args
 
-
-def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Every option of a parser, those of its own sub-commands too."""
-    for action in parser._actions:
-        yield from action.option_strings
-        if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                yield from _options(inner)
+    def _sub_command(self, argv: Sequence[str]) -> argparse.ArgumentParser:
+        """The innermost parser that the words of `argv` lead to."""
+        parser: argparse.ArgumentParser = self
+        for word in argv:
+            for action in parser._actions:
+                if isinstance(action, argparse._SubParsersAction) and word in action.choices:
+                    parser = action.choices[word]
+        return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -95,6 +95,8 @@ def test_no_command_shows_the_help_and_fails(capsys: pytest.CaptureFixture[str])
         (["estimat", "x.csv"], "unknown command 'estimat' (did you mean 'estimate'?); see bms --help"),
         (["--verison"], "unknown option '--verison' (did you mean '--version'?); see bms --help"),
         (["probe", "a", "--inital-soc=1"], "unknown option '--inital-soc=1' (did you mean '--initial-soc'?); see bms probe --help"),
+        (["trial", "run", "--paks=a"], "unknown option '--paks=a' (did you mean '--pack'?); see bms trial run --help"),
+        (["trial", "run", "--only", "a"], "unknown option '--only' (did you mean '--config'?); see bms trial run --help"),
         (["probe", "a", "--init", "1"], "unknown option '--init' (did you mean '--initial-soc'?); see bms probe --help"),
         (["probe", "a", "b"], "unexpected argument 'b'; see bms probe --help"),
         (["probe"], "the following arguments are required: trace; see bms probe --help"),

@@ -259,7 +259,9 @@ ABOUT: dict[Fault, About] = {
         place=_P.CELL,
     ),
     _F.CELL_VOLTAGE_FROZEN: About(
-        "how far the mean cell has moved while this cell's value stood still", "V", place=_P.CELL
+        "how far the mean cell has moved while this cell's value stood still; 5 mV a second where noise moves others",
+        "V",
+        place=_P.CELL,
     ),
     _F.TEMPERATURE_FROZEN: About(
         "how far the mean sensor has moved while this one stood still; the heat that should have moved it, if all did",
@@ -272,7 +274,7 @@ ABOUT: dict[Fault, About] = {
         gate=_C.WINDOW,
     ),
     _F.CURRENT_GAIN: About(
-        "what goes missing for each ampere that the measured current changes, beyond what the resistance explains",
+        "factor by which the current sensor reads too little or too much, less 1 and what the resistance explains",
         "1",
         gate=_C.WINDOW,
     ),
@@ -289,7 +291,7 @@ ABOUT: dict[Fault, About] = {
         place=_P.CELL,
     ),
     _F.CELL_SAG: About(
-        "how far a cell has suddenly sunk against the others, beyond what the doubt of its SoC explains",
+        "how far a cell has suddenly sunk against the others, beyond what the doubt of its SoC explains; as at 25 degC",
         "V",
         gate=_C.WINDOW,
         place=_P.CELL,

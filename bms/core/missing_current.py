@@ -14,10 +14,7 @@ from bms.core.signals_layout import (
     BAND_A,
     BAND_SLOW_A,
     BLED_WAY,
-    BOTH_A2,
     CALM,
-    CHANGED_A2,
-    CHANGED_A4,
     COMMON_SLOW_V,
     COMMON_V,
     COMPARED_V,
@@ -26,12 +23,9 @@ from bms.core.signals_layout import (
     CURRENT_STILL_S,
     CURRENT_TAU_S,
     DOUBT_V,
-    GAIN_TAU_S,
-    MISSING_A2,
     MOST_MISSING_A,
     PER_CELL,
     READ_A,
-    REST_A,
     SAMPLE_AGE_S,
     SENSE_SHARE,
     USABLE,
@@ -53,11 +47,6 @@ DOUBT_LESS = f4(0.15)  # a resistance is hardly smaller than it is taken for by 
 # of half the 1 h current, behind a reading that stands still, filters and estimator leave 0.42 at least; it is fatal
 _STILL_WEIGHT = f4(3)
 _STILL_SHARE = f4(0.2)
-# the knee of an OCV curve answers a small change with a large voltage: no more than this counts of the gain
-_MOST_GAIN = f4(4)
-_SURE = f4(2)  # deviations
-_NORMAL = f4(3)
-_HALF = f4(0.5)
 
 
 @kernel
@@ -135,39 +124,10 @@ def remembered_doubt(config: SignalConfig, state: SignalState, now_v: f4, dt_s: 
 
 
 @kernel
-def _wrong_gain(config: SignalConfig, state: SignalState, changed_a: f4, missing_a: f4, doubt: f4, dt_s: f4) -> f4:
-    """By how much the gain of the current sensor is wrong, relative: what goes missing in proportion to what changes.
-
-    Regression of the missing on the measured change of the current, with fading memory. The slope counts less `_SURE`
-    of its own deviations and less `doubt`, what the resistance may be above what it is taken for; below that is hardly
-    possible, and -2 is a reversed sensor. As many samples are independent as the band-pass lets through, fewer where
-    the changes are few and large: their fourth moment over the square of their second is 3 for normal ones.
-    """
-    c, number = config.number, state.number
-    most_a = _MOST_GAIN * abs(changed_a) + _HALF * c[REST_A]
-    missing_a = min(max(missing_a, -most_a), most_a)
-    gain = dt_s / (c[GAIN_TAU_S] + dt_s)
-    number[CHANGED_A2] += gain * (changed_a * changed_a - number[CHANGED_A2])
-    number[CHANGED_A4] += gain * (changed_a * changed_a * changed_a * changed_a - number[CHANGED_A4])
-    number[BOTH_A2] += gain * (changed_a * missing_a - number[BOTH_A2])
-    number[MISSING_A2] += gain * (missing_a * missing_a - number[MISSING_A2])
-    changed, both, missing = number[CHANGED_A2], number[BOTH_A2], number[MISSING_A2]
-    # little has changed: nothing is known
-    scale = changed + _HALF * _HALF * c[REST_A] * c[REST_A]
-    even = _NORMAL * changed * changed
-    even = even / number[CHANGED_A4] if number[CHANGED_A4] > even else f4(1)
-    n = even * c[GAIN_TAU_S] / (c[CURRENT_TAU_S] + c[CURRENT_SLOW_TAU_S])
-    std = np.sqrt(max(missing * changed - both * both, _ZERO) / n)
-    allowed = doubt if both > _ZERO else DOUBT_LESS
-    wrong: f4 = max((abs(both) - _SURE * std) / scale - allowed, _ZERO)
-    return wrong
-
-
-@kernel
 def missing_current(
     config: SignalConfig, state: SignalState, current_a: f4, mean_v: f4, doubt_v: f4, ohm: f4, doubt: f4, dt_s: f4
-) -> tuple[f4, f4]:
-    """(sudden current that the common innovation `mean_v` asks for beyond the measured one, A; error of the gain).
+) -> f4:
+    """Sudden current that the common innovation `mean_v` asks for beyond the measured one, A.
 
     `doubt_v` is what the SoC explains, `ohm` the resistance of a cell that answers within seconds, `doubt` by which
     share it may be larger. A measured change of the current explains a response in its direction by so much: its own
@@ -183,8 +143,6 @@ def missing_current(
     response_v = number[COMMON_V] - number[COMMON_SLOW_V]
     changed_a = number[BAND_A] - number[BAND_SLOW_A]
     rest_a = max(abs(response_v) - doubt_v, _ZERO) / (ohm * c[PER_CELL])
-    # discharge lowers the voltage
-    wrong = _wrong_gain(config, state, changed_a, -rest_a if response_v > _ZERO else rest_a, doubt, dt_s)
     allowed = doubt if response_v * changed_a < _ZERO else DOUBT_LESS
     missing_a: f4 = max(rest_a - allowed * abs(changed_a), _ZERO)
     if current_a != number[READ_A]:
@@ -196,4 +154,4 @@ def missing_current(
         number[CURRENT_STILL_S] += min(dt_s, _STILL_SHARE * c[CURRENT_STILL_AFTER_S])
     missing_a = max(number[MOST_MISSING_A], missing_a)
     number[MOST_MISSING_A] = missing_a
-    return missing_a * _STILL_WEIGHT if number[CURRENT_STILL_S] >= c[CURRENT_STILL_AFTER_S] else missing_a, wrong
+    return missing_a * _STILL_WEIGHT if number[CURRENT_STILL_S] >= c[CURRENT_STILL_AFTER_S] else missing_a

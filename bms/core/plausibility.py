@@ -36,6 +36,7 @@ _NAN = f4(np.nan)
 _ZERO = f4(0)
 _REFERENCE_DEGC = f4(25)
 _COLDEST_DEGC, _HOTTEST_DEGC = f4(-40), f4(80)
+_MOST_WARMER = f4(2)
 _S_PER_MIN = f4(60)
 _DT_MAX_S = f4(1e6)
 _FACTOR_LOW, _FACTOR_HIGH = f4(0.5), f4(5)
@@ -198,6 +199,16 @@ def warmth(config: SignalConfig, degc: f4) -> f4:
     degc = min(max(degc, _COLDEST_DEGC), _HOTTEST_DEGC)
     factor: f4 = expf(config.number[OHM_PER_KELVIN] * (_REFERENCE_DEGC - degc))
     return factor
+
+
+@kernel
+def as_at_25(config: SignalConfig, sag_v: f4, degc: f4) -> f4:
+    """What the sag of a shorted cell at `degc` would be at 25 degC, V: one current, and more resistance in the cold.
+
+    At most `_MOST_WARMER` times as much, so that the noise of a hot rack is no sag.
+    """
+    at_25_v: f4 = sag_v * min(f4(1) / warmth(config, degc), _MOST_WARMER)
+    return at_25_v
 
 
 @kernel

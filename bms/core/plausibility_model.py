@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from bms.core.current_gain import current_gain
 from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV, EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.first_look import lowest_at_start, ocv
 from bms.core.jit import f4, kernel
 from bms.core.missing_current import DOUBT_LESS, common_response, missing_current, remembered_doubt
-from bms.core.plausibility import elapsed, mean_factor, put, still_rise, thermal, warmth
+from bms.core.plausibility import as_at_25, elapsed, mean_factor, put, still_rise, thermal, warmth
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,
-    COMMON_V,
     COMPARE_S,
     FAST_OHM,
     HELD,
@@ -28,7 +28,6 @@ from bms.core.signals_layout import (
     PER_CELL,
     RESIDUAL_TAU_S,
     REST_A,
-    RISEN_V,
     SAG_TAU_S,
     SENSORS_STILL_K,
     USABLE,
@@ -244,15 +243,18 @@ def _residual(
             # seen for the first time: where it lies now is its usual place
             residual[k] = off_v
             usual[k] = min(off_v, _USUAL_V)
+            state.own_v[k] = innovation[k]
             state.apart_v[k] = state.cell_v[k] - cell_mean_v
             state.sunk_soc[k] = _NAN
         residual[k] += gain * (off_v - residual[k]) - centre_v
         # a cell that read too high for a while does not sink when it reads what it should again
         follow = slow / _SUNK_SLOWER if state.sunk_soc[k] == state.sunk_soc[k] else slow
         usual[k] += follow * (min(residual[k], _USUAL_V) - usual[k])
+        state.own_v[k] += follow * (innovation[k] - state.own_v[k])
         state.apart_v[k] += follow * (state.cell_v[k] - cell_mean_v - state.apart_v[k])
         if state.cell_v[k] < lowest_v:
             usual[k] = max(usual[k], residual[k] + lowest_v - state.cell_v[k])
+            state.own_v[k] = max(state.own_v[k], innovation[k] + lowest_v - state.cell_v[k])
             state.apart_v[k] = max(state.apart_v[k], lowest_v - cell_mean_v)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(residual.shape[0]):
@@ -367,6 +369,7 @@ def _sag(
                 sag_v = max(sag_v, now_v + bled_v - _PUT_BACK_V)
             if mean_v == mean_v:
                 sag_v = max(sag_v, now_v + mean_v - _FAR_V)
+        learnt_v = _ZERO
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC and state.cell_use[k] & HELD != 0
         sunk = abs(state.sunk_soc[k]) < _ABSURD_SOC
         if known and sunk:
@@ -374,7 +377,11 @@ def _sag(
             learnt = (state.sunk_soc[k] - (soc[k] - mean_soc)) * kept
             state.sunk_soc[k] = soc[k] - mean_soc + learnt
             learnt = max(learnt, _ZERO)
-            sag_v += ocv(nodes, row, soc[k] + learnt) - ocv(nodes, row, soc[k])
+            learnt_v = ocv(nodes, row, soc[k] + learnt) - ocv(nodes, row, soc[k])
+            sag_v += learnt_v
+        # where the others reach the end of their curve before it is expected they rise, and no cell sinks
+        sunk_v = state.own_v[k] - (state.cell_v[k] - model_v[k]) + learnt_v
+        sag_v = min(sag_v, sunk_v + (_USUAL_V if state.cell_use[k] & CALM != 0 else _PUT_BACK_V))
         if known and (sunk or (sag_v > _USUAL_V and sag_v > third_v)):
             sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, load_v, end_v, cell_mean_v)
             if not sunk and sag_v > _SUNK_V:
@@ -412,6 +419,15 @@ def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
     put(value, where, _SOC_HIGH, high if high_at >= 0 else _NAN, high_at)
     put(value, where, _SOC_UNCERTAIN, deviation if deviation_at >= 0 else _NAN, deviation_at)
     put(value, where, _ESTIMATE_INVALID, f4(invalid), invalid_at)
+
+
+@kernel
+def _mean(values: F4, n: int) -> f4:
+    """Mean of the first `n`."""
+    total = _ZERO
+    for k in range(n):
+        total += values[k]
+    return total / f4(n)
 
 
 @kernel
@@ -480,9 +496,6 @@ def judge(
     most_a = max(number[MOVED_SOC] / (c[SAG_TAU_S] * estimator.scalars[0].rate), abs(number[HELD_A]) * c[PER_CELL])
     doubt = _more(resistance, resistance_std)
     load_v = load_share(resistance, resistance_std) * ohm * most_a
-    # a curve whose end the others reach before it is expected lifts the mean, and no cell sinks
-    number[RISEN_V] = number[COMMON_V] + kept * (number[RISEN_V] - number[COMMON_V])
-    load_v += max(number[COMMON_V] - number[RISEN_V] - _PUT_BACK_V, _ZERO)
     end_v = _END_V * least / _LEAST_SOC
     nodes = estimator.nodes
     if count > 0:
@@ -498,7 +511,22 @@ def judge(
         to_an_end = (number[WENT_SOC] > _FLOWS_SOC and upper) or (number[WENT_SOC] < -_FLOWS_SOC and lower)
         soc_doubt_v = explained(nodes, row, all_soc, far if to_an_end else all_std)
         doubt_v = remembered_doubt(config, state, soc_doubt_v, since_s)
-        missing_a, wrong = missing_current(config, state, seen.current_a, all_v, doubt_v, ohm, doubt, since_s)
+        missing_a = missing_current(config, state, seen.current_a, all_v, doubt_v, ohm, doubt, since_s)
+        wrong, hidden_a = current_gain(
+            config,
+            state,
+            estimator,
+            row,
+            seen.degc_mean,
+            seen.current_a,
+            all_v + _mean(model_v, state.residual_v.shape[0]),
+            all_soc,
+            all_std,
+            factor,
+            doubt,
+            since_s,
+        )
+        missing_a = max(missing_a, hidden_a)
     put(value, where, _CURRENT_IMPLAUSIBLE, missing_a, -1)
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
@@ -507,7 +535,7 @@ def judge(
     sag_v, sunk_at = _sag(
         state, nodes, row, model_v, soc, soc_std, mean_v, went, load_v, end_v, kept, third_share, seen.cell_v_mean
     )
-    put(value, where, _CELL_SAG, sag_v, sunk_at)
+    put(value, where, _CELL_SAG, as_at_25(config, sag_v, seen.degc_mean), sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)
     rise_k = still_rise(config, state, seen, factor, dt_s)

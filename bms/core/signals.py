@@ -74,6 +74,7 @@ from bms.core.sources import (
     read_insulation,
     source_state,
 )
+from bms.core.stillness import lifeless
 from bms.core.string_sag import string_sag
 from bms.core.views import MeasurementView
 from hal.contract import F4, U1, U2, Contactor, Quality
@@ -117,6 +118,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
     state.usual_v[:] = _ZERO
+    state.own_v[:] = _ZERO
     state.apart_v[:] = _ZERO
     state.sunk_soc[:] = f4(np.inf)
     state.cell_degc[:] = config.number[START_DEGC]
@@ -416,6 +418,9 @@ def _cells(
         total = _NAN
     # of all cells, bled or not: a mean over fewer would move when bleeding begins
     still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
+    unseen_v, unseen_at = lifeless(state.number, state.cell_still_s, state.cell_use, dt_s)
+    if unseen_v > _ZERO and not unseen_v <= still_v:
+        still_v, still_at = unseen_v, unseen_at
     apart_v, apart_at = open_wire(state.cell_v, state.cell_use, mean_v)
     put(value, where, _OVERVOLTAGE, v_high, high_at)
     put(value, where, _UNDERVOLTAGE, v_low, low_at)

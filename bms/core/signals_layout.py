@@ -104,14 +104,9 @@ N_NUMBERS = FADE_S + N_FADES
     STILL_RISE_K,
     DOUBT_V,
     COMPARE_S,
-    CHANGED_A2,
-    MISSING_A2,
-    BOTH_A2,
-    CHANGED_A4,
     WENT_SOC,
     MOVED_SOC,
     START_S,
-    RISEN_V,
     STRING_SINCE_S,
     STRING_SEEN_S,
     STRING_SAG_V,
@@ -133,8 +128,32 @@ N_NUMBERS = FADE_S + N_FADES
     COMPARED_V,
     WAY_V,
     BLED_WAY,
+    LOOKS,
+    LOOK_S,
+    SINCE_LOOK_S,
+    SAME_SHARE,
+    GAIN_V,
+    GAIN_A,
+    GAIN_WENT_SOC,
+    RC1_A,
+    RC2_A,
+    SEEN_FAST_V,
+    SEEN_V,
+    EXPECTED_FAST_V,
+    EXPECTED_V,
+    CURVE_FAST_V,
+    CURVE_V,
+    EXPECTED_V2,
+    EXPECTED_V4,
+    BOTH_V2,
+    SEEN_V2,
+    GAIN_TOLD_S,
+    GAIN_RISING,
+    GAIN_WRONG,
+    USUAL_SHARE,
+    USUAL_S,
     N_STATE_NUMBERS,
-) = range(53)
+) = range(72)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
@@ -160,6 +179,7 @@ STATE_FIELDS = (
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
     Field("signal_usual_v", "f4", "average of that over minutes", "cells"),
+    Field("signal_own_v", "f4", "average over minutes of its innovation itself", "cells"),
     Field("signal_apart_v", "f4", "average over minutes of its voltage less the mean cell's", "cells"),
     Field(
         "signal_sunk_soc",
@@ -203,6 +223,7 @@ class SignalState(NamedTuple):
     cell_mean_v: F4
     residual_v: F4
     usual_v: F4
+    own_v: F4
     apart_v: F4
     sunk_soc: F4
     cell_degc: F4

@@ -170,7 +170,7 @@ class SignalSettings:
     i2t_tau_s: float = 120.0  # their thermal time constant
     current_tau_s: float = 5.0  # the cells' common voltage response is averaged over this time, ...
     current_slow_tau_s: float = 30.0  # ... less its average over this: what changes more slowly is the model's error
-    current_gain_tau_s: float = 600.0  # what goes missing as the current changes is remembered for so long
+    current_gain_tau_s: float = 600.0  # what was told of its gain fades in this time while the current does not change
     residual_tau_s: float = 10.0  # and each cell's own over this
     pack_v_lsb_v: float = 0.1  # resolution of the string voltage
     string_tau_s: float = 1.0  # the string less the sum of its cells is averaged over this, ...

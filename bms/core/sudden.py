@@ -8,12 +8,12 @@ held against its average over `_WINDOW_S`, and what explains the difference is c
 
     d = (v - v_model) - mean(v - v_model),    drop = <d> - d
 
-but no more than by v - mean(v) alone, for it is the cell that sinks and not its model;
+but no more than by v - mean(v) alone, for it is the cell that sinks and not its model, nor than by v - v_model and 5 mV
+alone, for it is no sinking to be left behind where the others rise;
 
     less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
-    less  what the mean has risen by: a model that the others left behind makes no cell sink
     less  what a neighbour has risen by, and twice what a third cell drops by
 
 A cell that has moved so is followed six times as slowly, until it is back.
@@ -28,25 +28,23 @@ import numpy as np
 from bms.core.estimator_layout import EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
-from bms.core.plausibility import elapsed, mean_factor, put, warmth
+from bms.core.plausibility import as_at_25, elapsed, mean_factor, put, warmth
 from bms.core.plausibility_model import LOAD_SHARE, bent, load_share, ranked, row_of
 from bms.core.seen import Seen
 from bms.core.signals_layout import CALM, FAST_OHM, HELD_A, PER_CELL, REST_A, USABLE, SignalConfig, SignalState
 from hal.contract import F4, U1, U2, Field
 
 # sudden_number
-MEAN_V, MEAN_SLOW_V, CELL_SLOW_V, SLOW_A, WENT_SOC, MOVED_SOC = range(6)
-N_STATE_NUMBERS = 6
+WENT_SOC, MOVED_SOC, LAST_A, LAST_MEAN_V, N_STATE_NUMBERS = 0, 1, 2, 3, 4
 
 STATE_FIELDS = (
-    Field(
-        "sudden_number",
-        "f4",
-        "mean deviation, current, charge: now, of a minute",
-        f"{N_STATE_NUMBERS}",
-    ),
+    Field("sudden_number", "f4", "charge of a minute, to and fro; last current, mean voltage", f"{N_STATE_NUMBERS}"),
     Field("sudden_off_v", "f4", "average of a cell's deviation less the mean one; NaN: not seen", "cells"),
     Field("sudden_drop_v", "f4", "how far it is below that", "cells"),
+    Field("sudden_load_a", "f4", "average of the current over the time of that average", "cells"),
+    Field("sudden_mean_v", "f4", "average of the mean cell's voltage over it", "cells"),
+    Field("sudden_own_v", "f4", "average of a cell's deviation itself; NaN: not seen", "cells"),
+    Field("sudden_sunk_v", "f4", "how far it is below that", "cells"),
     Field("sudden_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
     Field("sudden_fall_v", "f4", "how far it is below that", "cells"),
     Field("sudden_bled", "u1", "1 = it was last measured while it or a neighbour was bled", "cells"),
@@ -59,6 +57,10 @@ class SuddenState(NamedTuple):
     number: F4
     off_v: F4
     drop_v: F4
+    load_a: F4
+    mean_v: F4
+    own_v: F4
+    sunk_v: F4
     apart_v: F4
     fall_v: F4
     bled: U1
@@ -71,6 +73,7 @@ _WINDOW_S, _SLOWER = f4(60), f4(6)
 _DROPPED_V, _LITTLE_V = f4(0.018), f4(5e-3)
 _BLED_V = f4(0.1)  # so much a cell may jump when bleeding begins or ends
 _FAR_V, _ABSURD_V, _ABSURD_SOC = f4(0.1), f4(5), f4(10)
+_ROUNDS = 4
 _FAR, _MOST_SOC = f4(3), f4(0.1)  # deviations of SoC, and at most
 _END_V, _END_SOC = f4(1), f4(0.03)
 
@@ -79,10 +82,12 @@ _END_V, _END_SOC = f4(1), f4(0.03)
 def sudden_init(state: SuddenState) -> None:
     """Fresh memory; all of `state` is written."""
     state.number[:] = _ZERO
-    state.number[MEAN_SLOW_V] = _NAN
-    state.number[SLOW_A] = _NAN
     state.off_v[:] = _NAN
     state.drop_v[:] = _ZERO
+    state.load_a[:] = _ZERO
+    state.mean_v[:] = _ZERO
+    state.own_v[:] = _NAN
+    state.sunk_v[:] = _ZERO
     state.apart_v[:] = _NAN
     state.fall_v[:] = _ZERO
     state.bled[:] = np.uint8(0)
@@ -90,20 +95,27 @@ def sudden_init(state: SuddenState) -> None:
 
 @kernel
 def _mean_off(state: SuddenState, signal: SignalState, model_v: F4) -> f4:
-    """Mean of measured less expected voltage of the usable cells within `_FAR_V` of the last; of all, if few are."""
-    last_v = state.number[MEAN_V]
-    near_v, near, total_v, count = _ZERO, 0, _ZERO, 0
+    """Where the usable cells' measured less expected voltages are: their mean, none counting as beyond `_FAR_V`.
+
+    So a cell that is far off moves it by little, and by no jump as it comes nearer or goes (Huber 1964).
+    """
+    centre_v, count = _ZERO, 0
     for k in range(state.off_v.shape[0]):
         off_v = signal.cell_v[k] - model_v[k]
         if signal.cell_use[k] & USABLE != 0 and abs(off_v) < _ABSURD_V:
-            total_v += off_v
+            centre_v += off_v
             count += 1
-            if abs(off_v - last_v) < _FAR_V:
-                near_v += off_v
-                near += 1
-    if 4 * near >= 3 * count and near > 0:
-        return near_v / f4(near)
-    return total_v / f4(count) if count > 0 else _NAN
+    if count == 0:
+        return _NAN
+    centre_v /= f4(count)
+    for _ in range(_ROUNDS):
+        total_v = _ZERO
+        for k in range(state.off_v.shape[0]):
+            off_v = signal.cell_v[k] - model_v[k]
+            if signal.cell_use[k] & USABLE != 0 and abs(off_v) < _ABSURD_V:
+                total_v += min(max(off_v - centre_v, -_FAR_V), _FAR_V)
+        centre_v += total_v / f4(count)
+    return centre_v
 
 
 @kernel
@@ -126,22 +138,49 @@ def _followed(usual_v: f4, drop_v: f4, now_v: f4, turned: bool, gain: f4) -> tup
     if turned:
         usual_v += min(max(now_v - usual_v + drop_v, -_BLED_V), _BLED_V)
     drop_v = usual_v - now_v
-    usual_v -= drop_v * (gain / _SLOWER if abs(drop_v) > _DROPPED_V else gain)
-    return usual_v, drop_v
+    return usual_v - drop_v * gain, drop_v
+
+
+@kernel
+def _pace(usual_v: f4, now_v: f4, gain: f4) -> f4:
+    """Which part of a difference from its average a cell follows in this step: less, where it has moved."""
+    return gain / _SLOWER if abs(usual_v - now_v) > _DROPPED_V else gain
 
 
 @kernel
 def _follow(
-    state: SuddenState, signal: SignalState, model_v: F4, mean_v: f4, cell_mean_v: f4, turned: bool, dt_s: f4
+    state: SuddenState,
+    signal: SignalState,
+    model_v: F4,
+    mean_v: f4,
+    cell_mean_v: f4,
+    current_a: f4,
+    turned: bool,
+    dt_s: f4,
 ) -> None:
-    """Take each cell's drop against its model and against the others, and let the averages follow."""
+    """Take each cell's drop against its model, with and without the others, and against them; averages follow."""
     gain = dt_s / (_WINDOW_S + dt_s)
     for k in range(state.off_v.shape[0]):
-        off_v = signal.cell_v[k] - model_v[k] - mean_v
-        if signal.cell_use[k] & USABLE != 0 and abs(off_v) < _ABSURD_V:
-            state.off_v[k], state.drop_v[k] = _followed(state.off_v[k], state.drop_v[k], off_v, turned, gain)
-            apart_v = signal.cell_v[k] - cell_mean_v
-            state.apart_v[k], state.fall_v[k] = _followed(state.apart_v[k], state.fall_v[k], apart_v, turned, gain)
+        own_v = signal.cell_v[k] - model_v[k]
+        off_v, apart_v = own_v - mean_v, signal.cell_v[k] - cell_mean_v
+        if signal.cell_use[k] & USABLE == 0 or not abs(off_v) < _ABSURD_V:
+            continue
+        if np.isnan(state.off_v[k]):
+            state.load_a[k], state.mean_v[k] = current_a, cell_mean_v
+        if turned:
+            # all that changes in this step is taken for what bleeding does
+            state.load_a[k] += current_a - state.number[LAST_A]
+            state.mean_v[k] += cell_mean_v - state.number[LAST_MEAN_V]
+        pace = _pace(state.off_v[k], off_v, gain)
+        state.off_v[k], state.drop_v[k] = _followed(state.off_v[k], state.drop_v[k], off_v, turned, pace)
+        state.load_a[k] += pace * (current_a - state.load_a[k])
+        state.mean_v[k] += pace * (cell_mean_v - state.mean_v[k])
+        low = state.drop_v[k] > _DROPPED_V
+        own_pace = _pace(state.own_v[k], own_v, gain) if low else gain
+        state.own_v[k], state.sunk_v[k] = _followed(state.own_v[k], state.sunk_v[k], own_v, turned, own_pace)
+        pace = _pace(state.apart_v[k], apart_v, gain)
+        state.apart_v[k], state.fall_v[k] = _followed(state.apart_v[k], state.fall_v[k], apart_v, turned, pace)
+    state.number[LAST_A], state.number[LAST_MEAN_V] = current_a, cell_mean_v
 
 
 @kernel
@@ -185,40 +224,31 @@ def sudden_step(
     dt_s = elapsed(dt_s)
     c, number = config.number, state.number
     current_a = signal.number[HELD_A]
-    if np.isnan(number[SLOW_A]):
-        number[SLOW_A] = current_a
     keep = _WINDOW_S / (_WINDOW_S + dt_s)
-    number[SLOW_A] = current_a + keep * (number[SLOW_A] - current_a)
     gone = -current_a * c[PER_CELL] * estimator.scalars[0].rate * dt_s
     number[WENT_SOC] = (number[WENT_SOC] + gone) * keep
     number[MOVED_SOC] = (number[MOVED_SOC] + abs(gone)) * keep
     mean_v = _mean_off(state, signal, model_v)
     if np.isnan(mean_v):
         return
-    if np.isnan(number[MEAN_SLOW_V]):
-        number[MEAN_SLOW_V] = mean_v
-        number[CELL_SLOW_V] = seen.cell_v_mean
-    number[MEAN_V] = mean_v
-    number[MEAN_SLOW_V] = mean_v + keep * (number[MEAN_SLOW_V] - mean_v)
-    number[CELL_SLOW_V] = seen.cell_v_mean + keep * (number[CELL_SLOW_V] - seen.cell_v_mean)
-    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, _turned(state, signal), dt_s)
+    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, current_a, _turned(state, signal), dt_s)
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
-    # as the cells are discharged more, one with more resistance sinks, and one with less as they are discharged less
-    more_a = current_a - number[SLOW_A]
-    share = load_share(resistance, resistance_std) if more_a > _ZERO else LOAD_SHARE
-    load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - number[CELL_SLOW_V]))
-    load_v += max(mean_v - number[MEAN_SLOW_V], _ZERO)
+    more_share = load_share(resistance, resistance_std)
     row = row_of(estimator, seen.degc_mean)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(state.drop_v.shape[0]):
-        drop_v = min(state.drop_v[k], state.fall_v[k])
+        drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)
         if drop_v > _LITTLE_V and drop_v > third_v and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
+            # as the cells are discharged more, one with more resistance sinks; with less, as they are discharged less
+            more_a = current_a - state.load_a[k]
+            share = more_share if more_a > _ZERO else LOAD_SHARE
+            load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - state.mean_v[k]))
             drop_v -= _explained(state, estimator.nodes, row, soc, soc_std, k, load_v)
             # one that read too high and is right again has fallen, but is no lower than the others
             drop_v = min(drop_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
             at = k if drop_v > first_v else at
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
     third = _TWO * min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
-    worst_v = first_v - third * third_v
+    worst_v = as_at_25(config, first_v - third * third_v, seen.degc_mean)
     if worst_v > _ZERO and not worst_v <= value[_CELL_SAG]:
         put(value, where, _CELL_SAG, worst_v, at)

@@ -82,7 +82,7 @@ def fire_of(rack: object, faults: Iterable[Mapping[str, Any]]) -> Fire | None:
 @dataclass(frozen=True)
 class Lead:
     """Lead times of a trial in which a cell vented or ignited, or should have been kept from it. Times in s since that
-    began which sets cells on fire; None: it did not come. `row` is the first fatal one since then; leads count from it.
+    began which sets cells on fire; None: it did not come. `row` is the first fatal one to come; leads count from it.
     """
 
     fault: str
@@ -125,12 +125,13 @@ def name_of(faults: Iterable[Mapping[str, Any]]) -> str:
 
 
 def lead_of(log: Log, fire: Fire, injected_s: float, fault: str, chemistry: str) -> Lead:
-    """The lead times of one trial."""
+    """The lead times of one trial. A row that was shown before `injected_s` tells nothing, unless it comes again."""
     first: dict[str, tuple[int, Fault, Severity]] = {}
     later = log.time_s >= injected_s
     for fault_ in Fault:
         for severity in OF["warning"]:
-            hits = np.flatnonzero(log.shows(fault_, severity) & later)
+            shown = log.shows(fault_, severity)
+            hits = np.flatnonzero(shown & later & ~np.concatenate(([False], shown[:-1])))
             for of, severities in OF.items():
                 if hits.size and severity in severities and (of not in first or hits[0] < first[of][0]):
                     first[of] = int(hits[0]), fault_, severity

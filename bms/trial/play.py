@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ _KNOWN: dict[str, tuple[RackConfig, Config]] = {}
 
 def _configured(scenario: Scenario, info: RackInfo) -> tuple[RackConfig, Config]:
     """Settings and record of a rack, remembered: reading and parsing the files takes longer than a trial."""
-    key = json.dumps([scenario.period_s, scenario.config, scenario.cell, scenario.controller, info.name, info.n_cells])
+    rack = {**asdict(info), "sensor_of_cell": info.sensor_of_cell.tolist()}
+    key = json.dumps([scenario.period_s, scenario.config, scenario.cell, scenario.controller, rack])
     if key not in _KNOWN:
         settings = rack_config(scenario, info)
         _KNOWN[key] = settings, record(settings, info)

@@ -10,13 +10,15 @@ from pathlib import Path
 
 FILES = (
     *("diagnosis", "signals", "sources", "plausibility", "plausibility_model", "precharge", "machine", "guard"),
-    *("cooling", "runaway", "first_look", "string_sag", "sudden", "missing_current", "thermometer"),
+    *("cooling", "runaway", "first_look", "string_sag", "sudden", "missing_current", "current_gain", "thermometer"),
+    "stillness",
 )
 # thousands of steps or of examples: none of them is needed for a line
 LONG = (
     "any_value", "any_mixture", "every_channel", "nothing_raises", "slow_model", "no_row_clears", "kept_to_a_step",
     "flipped_bit", "its_slope", "noise_and_steps", "warms_as_it_should", "common_response_is", "fills_the_budget",
-    "success_forgets", "is_tried_no_more", "noise_is_no_change", "knee_of_a_curve", "remembered_for_ten_minutes",
+    "success_forgets", "is_tried_no_more", "wrong_gain_is_told", "does_not_become_usual", "change_slowly", "usual_is_the",
+    "knee_of_a_curve",
     "drifts_while_nothing", "comes_in_hours", "one_cell_sinks", "colder_coolant", "noise_of_a_hot_sensor",
     "told_by_its_answer", "number_or_unknown",
 )  # fmt: skip

@@ -216,11 +216,63 @@ def test_without_any_cell_nothing_is_told(rack: Rack) -> None:
         assert rack.step(before_v=0.01) == pytest.approx(0.01)
 
 
-def test_the_mean_follows_where_most_cells_have_gone(rack: Rack) -> None:
-    """Half of them 0.5 V lower: no cell is near the old mean and the new one, and the mean is that of all."""
+def test_where_the_cells_are_no_single_one_says(rack: Rack) -> None:
+    """One that is a volt lower moves the others' place by 0.1 V / 23."""
+    rack.bench.m.cell_v[CELL] -= 1.0
+    rack.step()
+    assert float(rack.state.drop_v[0]) == pytest.approx(-0.1 / 23, abs=2e-4)
+    assert float(rack.state.drop_v[CELL]) == pytest.approx(1.0 - 0.1 / 23, abs=2e-4)
+
+
+def test_half_of_the_cells_are_as_right_as_the_other_half(rack: Rack) -> None:
     rack.bench.m.cell_v[:12] = 2.8
     rack.step()
-    assert float(rack.state.number[d.MEAN_V]) == pytest.approx(3.05 - 3.3, abs=1e-4)
+    assert float(rack.state.drop_v[0]) == pytest.approx(0.25, abs=1e-3)
+    assert float(rack.state.drop_v[23]) == pytest.approx(-0.25, abs=1e-3)
+
+
+def test_cells_that_go_far_away_shift_the_others_by_no_jump(make_signals: Any) -> None:
+    """A quarter of them rise by up to 0.3 V, 2 mV a step."""
+    rack = Rack(make_signals())
+    rack.run(300)
+    before_v = 0.0
+    for _ in range(150):
+        rack.bench.m.cell_v[18:] += 2e-3
+        rack.step()
+        drop_v = float(rack.state.drop_v[0])
+        assert abs(drop_v - before_v) < 2e-3
+        before_v = drop_v
+
+
+def test_cells_that_lag_behind_as_the_others_are_full_do_not_sink(rack: Rack) -> None:
+    """At the end of a charge most cells rise out of their model, and relax when the current ends; three do not."""
+    bench, most_v = rack.bench, 0.0
+    bench.head["current_a"] = -140.0
+    for k in range(240):
+        if k == 120:
+            bench.head["current_a"] = 0.0
+        rise_v = 0.12 * min(k / 100, 1.0) if k < 120 else 0.12 * math.exp(-(k - 120) / 20)
+        bench.m.cell_v[:] = 3.4 + rise_v
+        bench.model_v[:] = 3.4
+        bench.m.cell_v[10:13] = 3.4
+        most_v = max(most_v, rack.step())
+    assert most_v < 0.011
+
+
+def test_a_short_takes_more_off_its_cell_in_the_cold(make_signals: Any) -> None:
+    """The threshold means a current through the short: in V as at 25 degC, and at most twice what is measured."""
+    told = {}
+    for degc in (0.0, 25.0, 35.0, 60.0):
+        bench = make_signals()
+        bench.m.sensor_degc[:] = degc
+        rack = Rack(bench)
+        bench.head["current_a"] = 0.0
+        rack.run(300)
+        told[degc] = rack.run(1, 0.04)
+    per_kelvin = float(bench.config.number[y.OHM_PER_KELVIN])
+    assert told[0.0] == pytest.approx(told[25.0] * math.exp(-25 * per_kelvin), rel=0.02)
+    assert told[35.0] == pytest.approx(told[25.0] * math.exp(10 * per_kelvin), rel=0.02)
+    assert told[60.0] == pytest.approx(told[25.0] * 2, rel=0.02)
 
 
 def test_what_is_absurd_is_not_looked_at(rack: Rack) -> None:

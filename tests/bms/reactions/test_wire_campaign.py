@@ -34,7 +34,9 @@ def test_no_use_on_bad_data_and_back_again(kind: str, rate: float, trial: Any) -
         campaign.run(CONNECTED_S + FOR_S)
         campaign.check_budgets()
         opened = campaign.opened_by()
-        if rate == 1.0:
+        if rate == 1.0 and kind == "freeze":
+            assert opened == F.CELL_VOLTAGE_FROZEN
+        elif rate == 1.0:
             assert (opened in SEEN_OPEN[kind]) if kind in SEEN_OPEN else opened is None
         elif rate == 0.01 and kind in BEARS:
             assert opened is None
@@ -105,7 +107,7 @@ def test_the_budgets_bite(trial: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS_OF_RACKS)
 def test_an_overload_behind_a_wire_that_is_frozen_as_a_whole_ends_in_time(kind: str, trial: Any) -> None:
-    """The values of a rack that stands still as a whole contradict nothing; `alive+` notices that they stand still."""
+    """The values of a rack that stands still as a whole contradict nothing; but noise moves none, as `alive+` sees first."""
     seen = {}
     for watched in (False, True):
         wrong_a = 1.15 * trial(kind=kind).settings.basis.discharge_a
@@ -119,5 +121,5 @@ def test_an_overload_behind_a_wire_that_is_frozen_as_a_whole_ends_in_time(kind: 
         seen[watched] = [m.time_s for m in campaign.t.log if m.path][-1] - CONNECTED_S
     lost = campaign.t.row(F.CURRENT_LOST, FATAL)
     assert seen[True] <= AFTER_S + lost.ftti_s
-    assert seen[False] > FOR_S - 5.0  # without it nobody does
+    assert seen[True] < seen[False] < 50.0
     campaign.check_recovery()

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from bms.core.faults import Fault
+from bms.core.faults import N_FAULTS, Fault
 from bms.trial import junit, lead, page, screen
 from bms.trial.coverage import covered
 from bms.trial.expect import Expect, ExpectLead
@@ -19,7 +19,7 @@ from bms.trial.lead import Fire, Lead, fire_of, name_of
 from bms.trial.ledger import judge
 from bms.trial.outcome import Outcome, run_one
 from bms.trial.play import Played, play
-from hal.contract import NO_INDEX
+from hal.contract import NO_INDEX, Severity
 
 NAN = math.nan
 SHORT = {"kind": "internal_short", "index": [9], "value": 0.002, "at_s": 60}
@@ -103,6 +103,23 @@ def test_a_cell_burns_and_was_told_of(burnt: Outcome) -> None:
     assert found.before("neighbour_ignited") == math.inf
     assert found.to_json()["lead_neighbour_ignited_s"] is None
     assert replace(found, told_s=None).before("vented") is None
+
+
+def test_a_row_from_before_the_fault_is_no_lead() -> None:
+    """Overtemperature is fatal all the time, rises again at 5 s; a sag comes at 4 s; the short began at 2 s."""
+    shown = {Fault.DISCHARGE_HOT: [1, 1, 1, 1, 0, 1, 1], Fault.CELL_SAG: [0, 0, 0, 0, 1, 1, 1]}
+    log = SimpleNamespace(
+        time_s=np.arange(7.0),
+        where=np.full((7, N_FAULTS), NO_INDEX),
+        shows=lambda fault, severity: np.array(
+            shown.get(fault, [0] * 7) if severity == Severity.FATAL else [0] * 7, bool
+        ),
+    )
+    found = lead.lead_of(log, fire([6.0], [NAN], 0), 2.0, "short", "lfp")
+    assert (found.row, found.told_s, found.before("vented")) == ("cell_sag.fatal", 2.0, 2.0)
+    shown[Fault.CELL_SAG] = [0] * 7
+    found = lead.lead_of(log, fire([6.0], [NAN], 0), 2.0, "short", "lfp")
+    assert (found.row, found.told_s) == ("discharge_hot.fatal", 3.0)
 
 
 def test_it_is_in_every_form_of_the_ledger(burnt: Outcome, passed: Outcome) -> None:

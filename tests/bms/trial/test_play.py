@@ -112,6 +112,15 @@ def test_a_rack_of_one_s_own_configuration(make) -> None:
     assert state_name(3) == "connected"
 
 
+@pytest.mark.parametrize("other", ["n_parallel=4", "cells_per_sensor=1"])
+def test_racks_of_one_name_and_size_have_configurations_of_their_own(other: str, make) -> None:
+    """Whichever was played before it in this process."""
+    rack = "sim:lfp_280?n_series=16&module_groups=16"
+    first, second = (play(make({"run": {"rack": url, "duration": "2s"}})) for url in (rack, f"{rack}&{other}"))
+    assert first.digest != second.digest
+    assert len(second.log) > 0
+
+
 def test_a_cell_file_of_another_cell_is_refused_as_by_a_run(make) -> None:
     run = {"rack": "sim:na_185?n_series=16&module_groups=16&seed=3", "cell": "nmc_ev", "duration": "10s"}
     with pytest.raises(ConfigError, match=r"^mine\.toml: trial 'mine': cell 'nmc_ev' has 56\.289 Ah.*\[run\] cell"):
