@@ -5,8 +5,9 @@ have in excess of each other is -u_k less a common level: errors of the current 
 cancel, so only the cell's own part of the variance counts (`own_noise`). On the plateau of lithium iron phosphate that
 part is large, near the ends small. Hence a memory: per cell an excess D_k and its variance V_k,
 
-- which takes over a measurement where that is better than what is remembered (`_remember`). Errors of the filter last
-  for longer than a decision takes, so many measurements in a row count as one: V_k never falls below theirs;
+- which takes over a measurement where the voltage tells the SoC (flag `OBSERVABLE`) of this cell or of most cells, and
+  where it is better than what is remembered (`_remember`). Errors of the filter last for longer than a decision takes,
+  so many measurements in a row count as one: V_k never falls below theirs;
 - is counted down by what is bled and moved, while the filters are told of that charge too, which no current sensor
   sees;
 - becomes doubtful with time, because nobody knows what each cell loses by itself.
@@ -244,7 +245,8 @@ def _remember(
 ) -> None:
     """Let the memory take over what is measured now, where it is better than what is remembered.
 
-    The common level of the measurements is that at which the middle cell differs from its memory by nothing.
+    The common level of the measurements is that at which the middle cell differs from its memory by nothing. Where most
+    cells stand where no voltage tells, their errors shift it, and are not those of a cell that stands elsewhere.
     """
     c = config.setting
     n = state.excess_ah.shape[0]

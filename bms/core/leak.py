@@ -226,7 +226,8 @@ def _predict(config: LeakConfig, f: _Filter, gone_ah: F4, hours: f4) -> None:
         xx = p[XX * n + k] + hours * (hours * ii - xi - xi)
         xi -= hours * ii
         xc = p[XC * n + k] - hours * ic
-        # no cell can have more than a full charge: told of x alone, that is a measurement like any other
+        # No cell has more than a full charge: a measurement of x. To cap its variance alone would leave correlations
+        # beyond 1, and the next look would be sure of whatever leak explains it.
         told = _ONE / xx - unknown / (xx * xx) if xx > unknown else _ZERO
         p[XX * n + k] = xx - xx * told * xx
         p[XI * n + k] = xi - xx * told * xi
