@@ -24,12 +24,15 @@ from bms.core.signals_layout import (
     FAST_OHM,
     HELD,
     HELD_A,
+    MEAN_SLOW_V,
     MOVED_SOC,
     PER_CELL,
     RESIDUAL_TAU_S,
     REST_A,
     SAG_TAU_S,
     SENSORS_STILL_K,
+    SPREAD_V_HIGH,
+    SPREAD_V_LOW,
     USABLE,
     WENT_SOC,
     SignalConfig,
@@ -48,6 +51,7 @@ _MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
 _MOST_SOC_OF_ALL = f4(0.15)
 _FLOWS_SOC = f4(3e-3)
 _PUT_BACK_V = f4(0.02)
+_EMPTY_SOC, _INFINITE = f4(0.05), f4(np.inf)
 _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
 # of the resistance of a cell, by so much it may be above the others': for its temperature, and while it is not known
@@ -291,6 +295,19 @@ def _bled_mean(state: SignalState, model_v: F4) -> f4:
 
 
 @kernel
+def empty_v(config: SignalConfig, nodes: F4, row: int, mean_v: f4, went: f4, drop_v: f4) -> f4:
+    """Below which voltage a cell may be at the end of its charge, though its SoC is believed to be above; or -infinite.
+
+    Only of a rack that has been discharged (`went` is negative) and whose mean cell is low as well. `drop_v` is what
+    the current takes off.
+    """
+    if went < _ZERO and mean_v + drop_v < config.number[SPREAD_V_LOW]:
+        end_v: f4 = ocv(nodes, row, _EMPTY_SOC) - drop_v
+        return end_v
+    return -_INFINITE
+
+
+@kernel
 def _unexplained(
     state: SignalState,
     nodes: F4,
@@ -302,6 +319,7 @@ def _unexplained(
     went: f4,
     load_v: f4,
     end_v: f4,
+    low_end_v: f4,
     cell_mean_v: f4,
 ) -> f4:
     """What remains of the sag of cell `k`, less what SoC, load, a broken wire and a misled filter explain; 0: nothing.
@@ -310,7 +328,7 @@ def _unexplained(
     where it may lie beyond the end of the curve by up to `end_v` more.
     """
     off = min(_FAR * soc_std[k], _MOST_SOC)
-    if not (soc[k] >= off and soc[k] + off <= f4(1)):
+    if not (soc[k] >= off and soc[k] + off <= f4(1)) or state.cell_v[k] < low_end_v:
         sag_v -= end_v
     sag_v -= max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went)) + load_v
     sag_v -= _risen(state.residual_v, state.usual_v, k)
@@ -334,6 +352,7 @@ def _sag(
     went: f4,
     load_v: f4,
     end_v: f4,
+    low_end_v: f4,
     kept: f4,
     third_share: f4,
     cell_mean_v: f4,
@@ -383,7 +402,7 @@ def _sag(
         sunk_v = state.own_v[k] - (state.cell_v[k] - model_v[k]) + learnt_v
         sag_v = min(sag_v, sunk_v + (_USUAL_V if state.cell_use[k] & CALM != 0 else _PUT_BACK_V))
         if known and (sunk or (sag_v > _USUAL_V and sag_v > third_v)):
-            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, load_v, end_v, cell_mean_v)
+            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, load_v, end_v, low_end_v, cell_mean_v)
             if not sunk and sag_v > _SUNK_V:
                 state.sunk_soc[k] = soc[k] - mean_soc
             elif sag_v < _RISEN_AGAIN_V:
@@ -496,6 +515,13 @@ def judge(
     most_a = max(number[MOVED_SOC] / (c[SAG_TAU_S] * estimator.scalars[0].rate), abs(number[HELD_A]) * c[PER_CELL])
     doubt = _more(resistance, resistance_std)
     load_v = load_share(resistance, resistance_std) * ohm * most_a
+    if np.isnan(number[MEAN_SLOW_V]):
+        number[MEAN_SLOW_V] = seen.cell_v_mean
+    if not np.isnan(seen.cell_v_mean):
+        number[MEAN_SLOW_V] = seen.cell_v_mean + kept * (number[MEAN_SLOW_V] - seen.cell_v_mean)
+        if seen.cell_v_mean < c[SPREAD_V_LOW] or seen.cell_v_mean > c[SPREAD_V_HIGH]:
+            # towards an end all fall or rise, and the weaker ones first
+            load_v += LOAD_SHARE * abs(seen.cell_v_mean - number[MEAN_SLOW_V])
     end_v = _END_V * least / _LEAST_SOC
     nodes = estimator.nodes
     if count > 0:
@@ -533,7 +559,20 @@ def judge(
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
     third_share = f4(2) * min(max(least / _LEAST_SOC, abs(number[HELD_A]) / c[REST_A]), f4(1))
     sag_v, sunk_at = _sag(
-        state, nodes, row, model_v, soc, soc_std, mean_v, went, load_v, end_v, kept, third_share, seen.cell_v_mean
+        state,
+        nodes,
+        row,
+        model_v,
+        soc,
+        soc_std,
+        mean_v,
+        went,
+        load_v,
+        end_v,
+        empty_v(config, nodes, row, seen.cell_v_mean, number[WENT_SOC], ohm * number[HELD_A] * c[PER_CELL]),
+        kept,
+        third_share,
+        seen.cell_v_mean,
     )
     put(value, where, _CELL_SAG, as_at_25(config, sag_v, seen.degc_mean), sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)

@@ -156,8 +156,9 @@ N_NUMBERS = FADE_S + N_FADES
     GAIN_WRONG,
     USUAL_SHARE,
     USUAL_S,
+    MEAN_SLOW_V,
     N_STATE_NUMBERS,
-) = range(74)
+) = range(75)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3

@@ -29,7 +29,7 @@ from bms.core.estimator_layout import EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
 from bms.core.plausibility import as_at_25, elapsed, mean_factor, put, warmth
-from bms.core.plausibility_model import LOAD_SHARE, bent, load_share, ranked, row_of
+from bms.core.plausibility_model import LOAD_SHARE, bent, empty_v, load_share, ranked, row_of
 from bms.core.seen import Seen
 from bms.core.signals_layout import CALM, FAST_OHM, HELD_A, PER_CELL, REST_A, USABLE, SignalConfig, SignalState
 from hal.contract import F4, U1, U2, Field
@@ -184,12 +184,12 @@ def _follow(
 
 
 @kernel
-def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k: int, load_v: f4) -> f4:
+def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k: int, load_v: f4, is_empty: bool) -> f4:
     """What load, curve and a broken sense wire explain of the drop of cell `k`, V."""
     went, moved = state.number[WENT_SOC], min(state.number[MOVED_SOC], _END_SOC)
     off = min(_FAR * soc_std[k], _MOST_SOC)
     explained_v = load_v + max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went))
-    if (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):
+    if is_empty or (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):
         explained_v += _END_V * moved / _END_SOC
     risen_v = _ZERO
     if k > 0:
@@ -235,6 +235,8 @@ def sudden_step(
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
     more_share = load_share(resistance, resistance_std)
     row = row_of(estimator, seen.degc_mean)
+    load_v = ohm * current_a * c[PER_CELL]
+    low_end_v = empty_v(config, estimator.nodes, row, seen.cell_v_mean, number[WENT_SOC], load_v)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(state.drop_v.shape[0]):
         drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)
@@ -243,7 +245,8 @@ def sudden_step(
             more_a = current_a - state.load_a[k]
             share = more_share if more_a > _ZERO else LOAD_SHARE
             load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - state.mean_v[k]))
-            drop_v -= _explained(state, estimator.nodes, row, soc, soc_std, k, load_v)
+            is_empty = bool(signal.cell_v[k] < low_end_v)
+            drop_v -= _explained(state, estimator.nodes, row, soc, soc_std, k, load_v, is_empty)
             # one that read too high and is right again has fallen, but is no lower than the others
             drop_v = min(drop_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
             at = k if drop_v > first_v else at

@@ -416,7 +416,7 @@ def test_numbers_of_the_memory_have_places_of_their_own() -> None:
         y.LOOKS, y.LOOK_S, y.SINCE_LOOK_S, y.SAME_SHARE,
         y.GAIN_V, y.GAIN_A, y.GAIN_WENT_SOC, y.RC1_A, y.RC2_A, y.SEEN_FAST_V, y.SEEN_V, y.EXPECTED_FAST_V, y.EXPECTED_V,
         y.CURVE_FAST_V, y.CURVE_V, y.EXPECTED_V2, y.EXPECTED_V4, y.BOTH_V2, y.SEEN_V2, y.GAIN_TOLD_S, y.GAIN_RISING, y.GAIN_WRONG,
-        y.USUAL_SHARE, y.USUAL_S,
+        y.USUAL_SHARE, y.USUAL_S, y.MEAN_SLOW_V,
     ]  # fmt: skip
     assert places == list(range(y.N_STATE_NUMBERS))
     assert np.unique(places).size == y.N_STATE_NUMBERS
