@@ -19,6 +19,7 @@ class Kind:
     index_optional: bool = False
     value_optional: bool = False
     positive: bool = False  # the value must be larger than 0
+    not_negative: bool = False  # the value must not be negative
     ramp: bool = False  # it may come little by little, over `ramp_s`
 
 
@@ -58,6 +59,7 @@ FAULT_KINDS: dict[str, Kind] = {
         "rail",
         "ohm",
         index_optional=True,
+        not_negative=True,
     ),
     "insulation_missing": Kind("the insulation resistance is not received"),
     "interlock_open": Kind("the interlock loop is open"),
@@ -88,7 +90,7 @@ FAULT_KINDS: dict[str, Kind] = {
     "pcs_ignores_limits": Kind("the PCS draws `value`, whatever the duty and the limits say", "", "A"),
     # groups themselves
     "cell_leak": Kind("`value` across each of the groups `index`: an internal short", "group", "ohm", positive=True),
-    "cell_heat": Kind("`value` of heat from outside into each of the groups `index`", "group", "W"),
+    "cell_heat": Kind("`value` of heat from outside into each of the groups `index`", "group", "W", not_negative=True),
     "internal_short": Kind(
         "a short of `value` inside the first parallel cell of each of the groups `index`; with `ramp_s` it falls to "
         "that from 1,000 times as much, evenly on a logarithmic scale",
@@ -145,8 +147,8 @@ class FaultConfig:
         require(kind.ramp or self.ramp_s == 0, f"{where}: ramp_s is not used by this kind: leave it out")
         if kind.positive and self.value is not None:
             require(self.value > 0, f"{where}: value = {self.value:g} {kind.value}: must be larger than 0")
-        if self.kind == "insulation" and self.value is not None:
-            require(self.value >= 0, f"{where}: value = {self.value:g} ohm: must not be negative")
+        if kind.not_negative and self.value is not None:
+            require(self.value >= 0, f"{where}: value = {self.value:g} {kind.value}: must not be negative")
         if kind.value == "bits" and self.value is not None:
             require(self.value in range(8), f"{where}: value = {self.value:g}: contactor bits are a whole number, 0..7")
         if kind.index == "pair":

@@ -70,6 +70,7 @@ def test_bad_faults_are_refused(entry: object, message: str) -> None:
         ({"kind": "internal_short", "index": [0], "value": 1.0, "ramp_s": -1.0}, "ramp_s = -1: must not be negative"),
         ({"kind": "cell_leak", "index": [0], "value": 1.0, "ramp_s": 5.0}, "ramp_s is not used by this kind"),
         ({"kind": "heater", "index": [0], "value": -5.0}, "value = -5 W: must be larger than 0"),
+        ({"kind": "cell_heat", "index": [0], "value": -5.0}, "value = -5 W: must not be negative"),
         ({"kind": "coolant_blocked", "index": [1]}, "index 1 is not in 0..0"),
     ],
 )
