@@ -19,7 +19,7 @@ from sim import electronics as E
 from sim import layout as Y
 from sim.breaking import Breaking
 from sim.cell import COL_U, load
-from sim.config import from_table, require
+from sim.config import check_ranges, from_table, key, require
 from sim.environment import EnvironmentConfig
 from sim.faults import FaultConfig, fault_configs
 from sim.rack import RackBank, RackConfig, RackTwin, rack_config
@@ -48,10 +48,12 @@ def serial(job: Job, n_racks: int, chunk: int) -> int:
 class SiteConfig:
     """Table `[site]`: how the racks differ beyond their cells."""
 
-    share_spread: float = 0.0  # standard deviation of a rack's share of the duty, relative, cut at three of them
+    share_spread: float = key(
+        "standard deviation of a rack's share of the duty, relative, cut at three of them", 0.0, low=0, high=0.3
+    )
 
     def __post_init__(self) -> None:
-        require(0 <= self.share_spread <= 0.3, f"[site] share_spread = {self.share_spread}: must be in 0..0.3")
+        check_ranges(self, "[site]")
 
 
 @dataclass(frozen=True)
