@@ -1,4 +1,4 @@
-"""Writes what docs/twin.md says of the twin's tables from the code: every key, its unit, default, range and meaning.
+"""Writes the tables of docs/twin.md from the code: keys and faults, with unit, default, range and meaning.
 
 python -m sim.document docs
 """
@@ -18,6 +18,7 @@ from sim import cell as cells
 from sim.config import unit_of
 from sim.duty import KINDS
 from sim.environment import EnvironmentConfig
+from sim.faults import FAULT_KINDS
 from sim.rack import RackConfig
 from sim.sensors import SensorConfig
 from sim.site import SiteConfig
@@ -32,6 +33,9 @@ TABLES: dict[str, type[Any]] = {
     "site": SiteConfig,
 }
 """The tables of a scenario by the names of their marks in the page; a duty has one for each kind."""
+
+FAULTS = "fault"
+"""The name of the mark for the kinds of faults."""
 
 _MARKED = re.compile(r"<!-- keys ([\w ]+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -63,13 +67,28 @@ def _defaults(field: dataclasses.Field[Any], name: str) -> list[str]:
     return found if len(set(found)) > 1 else found[:1]
 
 
+def fault_table() -> str:
+    """Every kind of `[[fault]]`."""
+    lines = ["| kind | `index` | `value` | range | ramp | what |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, kind in FAULT_KINDS.items():
+        index = kind.index + " (optional)" * kind.index_optional
+        value = kind.value + " (optional)" * kind.value_optional
+        lines.append(f"| `{name}` | {index} | {value} | {kind.allowed} | {kind.ramp} | {kind.about} |")
+    return "\n".join(lines) + "\n"
+
+
 def with_key_tables(text: str) -> str:
     """A page with the tables between `<!-- keys NAME -->` and `<!-- end -->` written anew."""
-    return _MARKED.sub(lambda mark: f"<!-- keys {mark[1]} -->\n{key_table(mark[1])}<!-- end -->", text)
+
+    def table(mark: re.Match[str]) -> str:
+        rows = fault_table() if mark[1] == FAULTS else key_table(mark[1])
+        return f"<!-- keys {mark[1]} -->\n{rows}<!-- end -->"
+
+    return _MARKED.sub(table, text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the tables of keys into the page of the twin."""
+    """Write the tables of keys and faults into the page of the twin."""
     parser = argparse.ArgumentParser(prog="python -m sim.document", description=main.__doc__)
     parser.add_argument("docs", type=Path, help="folder of the page")
     page = parser.parse_args(argv).docs / PAGE

@@ -110,7 +110,8 @@ class RackBank:
     """The arrays of `n_racks` racks of one kind; rack r is drawn from the seed `config.seed` + r.
 
     With `n_slots` slots of work rows (see `sim.layout`) so many racks can be advanced at once; a bank of one rack keeps
-    in its slot what follows from its state. `heated`: groups can be heated from outside (row after `groups`).
+    in its slot what follows from its state. `broken`: groups can be heated from outside, and their joints gain
+    resistance (rows X_... after `groups`).
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class RackBank:
         config: RackConfig | None = None,
         n_racks: int = 1,
         n_slots: int = 1,
-        heated: bool = False,
+        broken: bool = False,
     ) -> None:
         self.cell = load(cell) if isinstance(cell, str) else cell
         self.config = config if config is not None else rack_config(self.cell, {})
@@ -129,14 +130,14 @@ class RackBank:
         self.n_cells = c.n_series * c.n_parallel
         blocks = Y.blocks(c.n_series)
         self.cells: F8 = Y.aligned((n_racks, blocks * c.n_parallel * Y.C_BLOCK))
-        self.groups: F8 = Y.aligned((n_racks, blocks * (Y.G_BLOCK + Y.LANES * heated)))
+        self.groups: F8 = Y.aligned((n_racks, blocks * (Y.G_BLOCK + Y.LANES * Y.X_ROWS * broken)))
         self.balance: npt.NDArray[np.uint8] = np.zeros((n_racks, blocks * Y.LANES * (1 + c.shuttle)), np.uint8)
         self.string: F8 = Y.aligned((n_racks, Y.S_SIZE))
         self.logic: npt.NDArray[np.int64] = np.zeros((n_racks, Y.L_SIZE), np.int64)
         self.work: F8 = Y.aligned((n_slots, Y.work_places(c.n_series, c.n_parallel)[-1]))
         self.burn: F8 = Y.aligned((n_racks, blocks * c.n_parallel * Y.B_BLOCK))
         self.p: F8 = np.zeros(Y.P_SIZE)
-        self.p[Y.P_HEATED] = heated
+        self.p[Y.P_BROKEN] = broken
         self._constants()
         self.table = self._table()
         self.chemistry = self._chemistry()

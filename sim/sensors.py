@@ -209,6 +209,8 @@ def _cell_voltages(groups, balance, s, work, p, late, c, values, marks, at_v, at
     bottom, top = c[_C_MIN_V], c[_C_MAX_V]
     drops = int(p[Y.P_FLAT_AT]) + int(p[Y.P_FLAT_STRIDE])
     bled = _sense_wires(balance, work, p, late)
+    broken = p[Y.P_BROKEN] > 0.0
+    joints = int(p[Y.P_BLOCKS]) * (Y.G_BLOCK + Y.X_JOINT_OHM * _LANES)
     for b in range(int(p[Y.P_BLOCKS])):
         v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
         g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
@@ -221,6 +223,11 @@ def _cell_voltages(groups, balance, s, work, p, late, c, values, marks, at_v, at
             drop = work[drops + b * _LANES : drops + (b + 1) * _LANES]
             for k in range(_LANES):
                 t[Y.T_A + k] -= drop[k] * (1.0 + g[Y.G_GAIN + k])
+        if broken:
+            joint = groups[joints + b * _LANES : joints + (b + 1) * _LANES]
+            for k in range(_LANES):
+                then_a = s[Y.S_AMPERE] - rate * min(delta[k], dt)
+                t[Y.T_A + k] -= joint[k] * then_a * (1.0 + g[Y.G_GAIN + k])
         if noise > 0.0:
             first = b * _LANES
             for k in range(_LANES):

@@ -29,6 +29,9 @@ F8 = npt.NDArray[np.float64]
 
 CHUNK = 32  # racks in a range
 
+FROM_THE_START = ("cell_heat", "joint_resistance")
+"""Kinds of faults that need memory which a twin has only if it is made for them: a healthy one shall not pay."""
+
 Job = Callable[[int, int, int, int], int]
 """Works on the racks lo..hi - 1 with a slot of work rows, for a chunk; returns -1 or what is wrong."""
 Runner = Callable[[Job, int, int], int]
@@ -92,8 +95,8 @@ class Site:
         self.duty = duties.make(tables.get("duty", {}), self.rating)
         self.n_racks = n_racks
         self.faults: tuple[FaultConfig, ...] = self._checked(tables.get("fault", ()), config)
-        heated = any(fault.kind == "cell_heat" for fault in self.faults)
-        self.bank = bank = RackBank(data, config, n_racks, n_threads, heated)
+        broken = any(fault.kind in FROM_THE_START for fault in self.faults)
+        self.bank = bank = RackBank(data, config, n_racks, n_threads, broken)
         self.sensors = SensorBank(bank, sensor_config, qualities[0])
         bank.string[:, Y.S_INSULATION_OHM] = self.environment.insulation_ohm
         if self.config.share_spread > 0.0:
@@ -127,15 +130,16 @@ class Site:
         """Have these faults, as entries of `[[fault]]`, instead of those that there were; after `attach`.
 
         What a fault has done (welded contactors, lost charge) stays. Raises `TwinError`, and changes nothing, for a
-        mistake in an entry, and for heat from outside where the twin was made without such a fault.
+        mistake in an entry, and for heat from outside or a joint where the twin was made without such a fault.
         """
         faults = self._checked(entries, self.bank.config)
-        if not self.bank.p[Y.P_HEATED] > 0.0:
+        if not self.bank.p[Y.P_BROKEN] > 0.0:
             for fault in faults:
                 require(
-                    fault.kind != "cell_heat",
-                    "[[fault]] kind = 'cell_heat': a twin takes heat from outside only if its scenario has such a "
-                    "fault from the start (at_s may be late): add one, or use kind = 'heater'",
+                    fault.kind not in FROM_THE_START,
+                    f"[[fault]] kind = '{fault.kind}': a twin can have this only if its scenario has a fault of the "
+                    f"kinds {', '.join(FROM_THE_START)} from the start (at_s may be late): add one"
+                    + (", or use kind = 'heater'" if fault.kind == "cell_heat" else ""),
                 )
         if not self._bound:
             self._bind()

@@ -35,7 +35,7 @@ DURATION_S = 120.0
 MOST_STEPS = 1_000_000
 """Of one trial: its log holds every step, at some 700 bytes and more for each cell and sensor."""
 
-RAMPS_ITSELF = ("internal_short",)
+RAMPS_ITSELF = ("internal_short", "joint_resistance", "cell_capacity")
 """Kinds of faults of the twin that come little by little, over `ramp_s`, where no `from` is given."""
 
 TABLES = ("run", "controller", "request", *(name for name in BACKEND_TABLES if name != "site"))
@@ -120,8 +120,8 @@ def check_rows(trials: Iterable[Trial]) -> None:
             if tier not in (*tiers, *own.get(fault, {})):
                 has = ", ".join(tiers) or "none of this fault"
                 raise ConfigError(
-                    f"{trial.source}: trial '{trial.id}': [expect]: row fault = '{fault}': tiers = '{tier}': not in the "
-                    f"fault table of {name}, which has: {has}; name one of them, or add the row with "
+                    f"{trial.source}: trial '{trial.id}': [expect]: row fault = '{fault}': tiers = '{tier}': not in "
+                    f"the fault table of {name}, which has: {has}; name one of them, or add the row with "
                     f"[controller.fault.{fault}.{tier}]"
                 )
 

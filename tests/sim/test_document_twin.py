@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from sim import document
+from sim.faults import FAULT_KINDS
 
 
 def test_the_page_is_in_step_with_the_code(repository: Path) -> None:
     text = (repository / "docs" / "twin.md").read_text()
     assert text == document.with_key_tables(text), "run: python -m sim.document docs"
-    for name in document.TABLES:
+    for name in (*document.TABLES, document.FAULTS):
         assert text.count(f"<!-- keys {name} -->\n") == 1, name
 
 
@@ -29,6 +30,16 @@ def test_keys_are_told_as_they_are() -> None:
     assert "| `substep_s` | s | 1 | > 0, <= 1 | longest step of the physics |" in rack
     assert "| `current_max_c` | C | 3 / 3 / 8 | >= 0 |" in sensors
     assert "| `path` |  | must be given |  | the file |" in document.key_table("duty csv")
+
+
+def test_every_fault_is_told_with_what_it_needs() -> None:
+    lines = document.fault_table().splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == list(FAULT_KINDS)
+    assert "| `cell_v_swapped` | pair |  |  |  | the readings of the two groups `index` are exchanged |" in lines
+    (wire,) = (line for line in lines if line.startswith("| `open_wire` |"))
+    assert wire.startswith("| `open_wire` | wire | V (optional) |  |  | ")
+    (capacity,) = (line for line in lines if line.startswith("| `cell_capacity` |"))
+    assert capacity.startswith("| `cell_capacity` | group | times | > 0, <= 1 | linear | ")
 
 
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
