@@ -95,9 +95,10 @@ class Range:
         )
 
     def __str__(self) -> str:
-        if self.high is None:
-            return f">= {self.low:g}" if self.low is not None else f"> {self.above:g}" if self.above is not None else ""
-        return f"{self.low:g}..{self.high:g}" if self.above is None else f"> {self.above:g}, <= {self.high:g}"
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g}..{self.high:g}"
+        bounds = (">=", self.low), (">", self.above), ("<=", self.high)
+        return ", ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
 
     def demand(self) -> str:
         """The end of an error line about a number outside."""
@@ -117,7 +118,8 @@ def key(
 ) -> Any:
     """A field of a table's dataclass: what it means, its default, what it may be (`check_ranges`), and its unit.
 
-    Of a field without default the cell's file has one. The unit follows from the name where it is left out.
+    A field without default must be given, by the scenario or by the cell's file. The unit follows from the
+    name where it is left out.
     """
     return dataclasses.field(default=default, metadata={"about": about, "range": Range(low, above, high), "unit": unit})
 
@@ -126,13 +128,8 @@ def unit_of(field: dataclasses.Field[Any]) -> str:
     """The unit of a field made by `key`; '' where it has none."""
     if field.metadata["unit"] is not None:
         return str(field.metadata["unit"])
-    return max(((end, unit) for end, unit in UNITS.items() if field.name.endswith(end)), key=_length, default=("", ""))[
-        1
-    ]
-
-
-def _length(pair: tuple[str, str]) -> int:
-    return len(pair[0])
+    ends = [end for end in UNITS if field.name.endswith(end)]
+    return UNITS[max(ends, key=len)] if ends else ""
 
 
 def check_ranges(config: Any, where: str) -> None:

@@ -62,16 +62,17 @@ class Ranged:
     count: int = key("some", 2, low=2)
     share: float = key("a part", 1.0, low=0.5, high=1)
     step_h: float = key("a part, but not none", 1.0, above=0, high=1, unit="min")
+    high: float = key("at most", 1.0, high=2)
     text: str = key("no number", "")
 
 
 def test_units_follow_from_names_unless_they_are_told() -> None:
-    assert [unit_of(field) for field in fields(Ranged)] == ["s", "W", "W/K", "", "", "min", ""]
+    assert [unit_of(field) for field in fields(Ranged)] == ["s", "W", "W/K", "", "", "min", "", ""]
 
 
 def test_ranges_read_as_they_hold() -> None:
     told = [str(field.metadata["range"]) for field in fields(Ranged)]
-    assert told == ["", ">= 0", "> 0", ">= 2", "0.5..1", "> 0, <= 1", ""]
+    assert told == ["", ">= 0", "> 0", ">= 2", "0.5..1", "> 0, <= 1", "<= 2", ""]
     check_ranges(Ranged(), "[t]")
     check_ranges(Ranged(rest_s=-1e9, share=0.5), "[t]")
 
@@ -85,6 +86,7 @@ def test_ranges_read_as_they_hold() -> None:
         ({"share": 0.4}, "[t] share = 0.4: must be in 0.5..1"),
         ({"share": 1.1}, "[t] share = 1.1: must be in 0.5..1"),
         ({"step_h": 0.0}, "[t] step_h = 0.0: must be > 0, <= 1"),
+        ({"high": 2.5}, "[t] high = 2.5: must be <= 2"),
         ({"step_h": 1.1}, "[t] step_h = 1.1: must be > 0, <= 1"),
     ],
 )
