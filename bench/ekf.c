@@ -238,7 +238,7 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
     const float nw = u->bw * (2.0f - u->bw);
     const float h_var = k->h_noise * k->h_noise;
     const float white_v2 = k->voltage_std * k->voltage_std;
-    const float model_corr = k->model_corr, knee_corr = k->knee_corr;
+    const float slow_share = k->slow_share, model_corr = k->model_corr, knee_corr = k->knee_corr;
     const bool charging = u->i_mid <= 0.0f;
     const float wide2 = k->wide_soc * k->wide_soc, per_wide2 = 1.0f / wide2;
     const float observable2 = k->observable_soc * k->observable_soc;
@@ -249,7 +249,8 @@ static void update(float *restrict f_, float *restrict w_, uint8_t *restrict fla
             m0 = w[W_M0 * LANES + c];
         const float r0 = w[W_R0 * LANES + c], r1 = w[W_R1 * LANES + c], r2 = w[W_R2 * LANES + c],
             r3 = w[W_R3 * LANES + c], r4 = w[W_R4 * LANES + c], rct = w[W_RCT * LANES + c];
-        const float w_var = w[W_W_STD * LANES + c] * w[W_W_STD * LANES + c];
+        const float slowest = slow_share * f[XD * LANES + c];
+        const float w_var = w[W_W_STD * LANES + c] * w[W_W_STD * LANES + c] + slowest * slowest;
         const float knee_v = narrow * w[W_W_KNEE * LANES + c];
         const float knee_v2 = knee_v * knee_v;
         const float slow_v2 = w_var + knee_v2;
@@ -593,12 +594,12 @@ static bool estimator_step(const struct head *restrict k, const float *restrict 
     u.b2 = one_minus_exp(dt_s / k->tau2_s);
     u.b3 = one_minus_exp(dt_s / k->tau3_s);
     u.b4 = one_minus_exp(dt_s / k->tau4_s);
-    u.bw = one_minus_exp(dt_s / k->tau_w_s);
+    const float moved = k->rate * dt_s * u.i_mid;
+    u.bw = one_minus_exp(dt_s / k->tau_w_s + fabsf(moved) / k->soc_w);
     u.current_var = k->current_std * k->current_std * fmaxf(dt_s, 1.0f);
     u.rc_var = rc_std * rc_std;
     u.bias_var = sh->bias_var;
     u.sz_max = 1.0f / sqrtf(sh->bias_var);
-    const float moved = k->rate * dt_s * u.i_mid;
     for (int c = 0; c < LANES; c++)
         w[W_INFO * LANES + c] = w[W_PULL * LANES + c] = 0.0f, w[W_ALL_OK * LANES + c] = 1.0f;
     for (int64_t first = 0; first < n_lanes; first += LANES) {

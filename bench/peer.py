@@ -62,7 +62,21 @@ class Duty:
     @cached_property
     def kept(self) -> Any:
         """Shares that RC voltages and the model error keep over a step, (5,)."""
-        return np.exp(-self.dt_s / np.array([self.tau1_s, self.tau2_s, self.tau3_s, self.tau4_s, self.tau_w_s]))
+        gone = self.dt_s / np.array([self.tau1_s, self.tau2_s, self.tau3_s, self.tau4_s, self.tau_w_s])
+        gone[4] += self.moved / self.soc_w
+        return np.exp(-gone)
+
+    @cached_property
+    def moved(self) -> float:
+        """SoC that the typical current moves in a step, one way or the other."""
+        return float(self.rates[0, 0]) * self.dt_s * float(np.abs(self.middle_a).mean())
+
+    @cached_property
+    def model_v2(self) -> float:
+        """Variance of the slow error of the voltage, with the typical parameters and the mean current."""
+        p = self.typical
+        slowest = self.slow_share * float(p[R4]) * float(self.middle_a.mean())
+        return float(p[W_STD] ** 2) + slowest * slowest
 
     @cached_property
     def typical(self) -> Any:
@@ -76,13 +90,12 @@ class Duty:
         p, gone = self.typical, 1.0 - self.kept**2
         rc = self.rc_noise**2 * float(np.mean(self.middle_a**2)) * p[R1 : R4 + 1] ** 2 * gone[:4]
         rate = float(self.rates[0, 0])
-        moved = rate * self.dt_s * float(np.abs(self.middle_a).mean())
         hour = self.dt_s / 3600.0
         return np.array(
             [
                 *rc,
-                self.h_noise**2 * (1.0 - exp(-2.0 * moved * p[GAMMA])),
-                (p[W_STD] ** 2 + (p[SLOPE] * p[W_KNEE]) ** 2) * gone[4],
+                self.h_noise**2 * (1.0 - exp(-2.0 * self.moved * p[GAMMA])),
+                (self.model_v2 + (p[SLOPE] * p[W_KNEE]) ** 2) * gone[4],
                 (rate * self.dt_s * self.current_std) ** 2,
                 self.r_walk**2 * hour,
                 self.q_walk**2 * hour,
@@ -94,7 +107,7 @@ class Duty:
         """Variance of a voltage, with the typical parameters."""
         p = self.typical
         knee = (p[SLOPE] * p[W_KNEE]) ** 2
-        return float(self.voltage_std**2 + p[W_STD] ** 2 * self.model_corr + knee * self.knee_corr) / self.dt_s
+        return float(self.voltage_std**2 + self.model_v2 * self.model_corr + knee * self.knee_corr) / self.dt_s
 
     @cached_property
     def start_var(self) -> Any:

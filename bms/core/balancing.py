@@ -5,8 +5,9 @@ have in excess of each other is -u_k less a common level: errors of the current 
 cancel, so only the cell's own part of the variance counts (`own_noise`). On the plateau of lithium iron phosphate that
 part is large, near the ends small. Hence a memory: per cell an excess D_k and its variance V_k,
 
-- which takes over a measurement where that is better than what is remembered (`_remember`). Errors of the filter last
-  for longer than a decision takes, so many measurements in a row count as one: V_k never falls below theirs;
+- which takes over a measurement where the voltage tells the SoC (flag `OBSERVABLE`) of this cell or of most cells, and
+  where it is better than what is remembered (`_remember`). Errors of the filter last for longer than a decision takes,
+  so many measurements in a row count as one: V_k never falls below theirs;
 - is counted down by what is bled and moved, while the filters are told of that charge too, which no current sensor
   sees;
 - becomes doubtful with time, because nobody knows what each cell loses by itself.
@@ -30,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bms.core.estimator_layout import BLOCK_ROWS, S_FIRST, SOC, Z_LOW, EstimatorState, Z, p_row
+from bms.core.estimator_layout import BLOCK_ROWS, OBSERVABLE, S_FIRST, SOC, Z_LOW, EstimatorState, Z, p_row
 from bms.core.jit import f4, kernel
 from bms.core.seen import Seen
 from hal.contract import F4, LANES, U1, U4, Field, Shuttle
@@ -244,11 +245,17 @@ def _remember(
 ) -> None:
     """Let the memory take over what is measured now, where it is better than what is remembered.
 
-    The common level of the measurements is that at which the middle cell differs from its memory by nothing.
+    The common level of the measurements is that at which the middle cell differs from its memory by nothing. Where most
+    cells stand where no voltage tells, their errors shift it, and are not those of a cell that stands elsewhere.
     """
     c = config.setting
     n = state.excess_ah.shape[0]
-    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], c[COMMON], c[CAPACITY_VAR], state.noise)
+    telling = 0
+    for k in range(n):
+        telling += 1 if estimator.flags[k] & OBSERVABLE != 0 else 0
+    most = 2 * telling > n
+    common = c[COMMON] if most else _ONE
+    own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], common, c[CAPACITY_VAR], state.noise)
     drift_ah = c[DRIFT_AH_PER_S] * dt_s
     unknown = c[CAPACITY_AH] * c[CAPACITY_AH] * _UNKNOWN
     difference = state.work
@@ -261,7 +268,8 @@ def _remember(
     slow = dt_s / (c[LEARN_S] + dt_s)
     for k in range(n):
         r, v, more = state.noise[k], state.var[k], difference[k] - level
-        if r < v and abs(more) < _HUGE:
+        told = most or estimator.flags[k] & OBSERVABLE != 0
+        if told and r < v and abs(more) < _HUGE:
             gain = max(slow, _ONE - r / v)
             # both may err in the same way: their deviations add
             std = (_ONE - gain) * np.sqrt(v) + gain * np.sqrt(r)

@@ -2,8 +2,12 @@
 
 A fault has up to three rows, one for each severity, all looking at the same value. A row is set when the value has been
 beyond its threshold for `set_s`, and cleared when it has been at or inside the clear threshold for `clear_s`; both are
-times, whatever the length of a step, and nothing accumulates: one sample on the other side starts the time anew. A step
-counts with its whole length, so that a step longer than `set_s` sets the row at once.
+times, whatever the length of a step. A step counts with its whole length, so that a step longer than `set_s` sets the
+row at once.
+
+The time towards set fades while the value is not beyond, half as fast as it grows: what comes and goes is told if it is
+there for more than a third of the time. The time towards clear starts anew instead: nothing is cleared while it comes
+and goes.
 
 A value that is not a number holds the rows as they are, because what is missing has a fault of its own. A fault that
 does not apply now (`gate` without a bit of the context) counts as being inside. A row that latches stays until it is
@@ -49,6 +53,7 @@ _FATAL = int(Severity.FATAL)
 _LATCH = int(Reaction.LATCH)
 _SERVICE = int(Reaction.SERVICE)
 _ROUNDING = f4(1e-3)
+_FADES = f4(0.5)  # the time towards set, for each second in which the value is not beyond
 _DT_MAX_S = f4(1e6)
 
 CONFIG_FIELDS = (
@@ -163,7 +168,7 @@ def _debounce(config: DiagnosisConfig, state: DiagnosisState, row: int, side: in
         return False
     active = state.status[row] & ACTIVE != 0
     if side != (-1 if active else 1):
-        state.timer[row] = f4(0)
+        state.timer[row] = f4(0) if active else max(state.timer[row] - _FADES * dt_s, f4(0))
         return False
     time_s = state.timer[row] + dt_s
     column = CLEAR_S if active else SET_S

@@ -5,10 +5,12 @@ Model (enhanced self-correcting model; Plett, *Battery Management Systems* vol. 
     z' = z - eta i dt / (3600 Q (1 + q))
     v_j' = a_j v_j + (1 - a_j) R_j(z, T) i                      a_j = exp(-dt / tau_j),  j = 1..4
     h' = A h - (1 - A) sgn(i)                                   A = exp(-|eta i gamma dt / (3600 Q)|)
-    w' = a_w w                                                  slow error of the voltage model
+    w' = a_w w                                                  a_w = exp(-dt / tau_w - |i| dt / (3600 Q z_w))
     v  = OCV(z, T) + M(z, T) h + M0 s + w - exp(r) (v_1 + .. + v_4 + R0(z, T) i + Rct(z, T) i_b asinh(i / i_b))
 
 The last term bends as the charge-transfer overpotential of a Butler-Volmer electrode with equal transfer coefficients.
+
+w is the slow error of the voltage model: another one once charge has flowed, much the same at rest.
 
 States of a cell: v_1..v_4, h, w, z, r (logarithm of the resistance scale) and q (relative error of the capacity).
 The current is the mean of the last two samples (trapezoidal rule) less the estimated sensor bias b. The tables are read
@@ -186,6 +188,7 @@ def estimator_step(
         sh.sign = _ONE if i_end > _ZERO else -_ONE
     bent = i_end / k1.bend_a
     rc_std = k1.rc_noise * i_mid
+    moved = k1.rate * dt_s * i_mid
 
     sh.slow_s += dt_s
     slow = sh.slow_s >= k1.slow_period_s
@@ -213,13 +216,12 @@ def estimator_step(
         one_minus_exp(dt_s / k1.tau2_s),
         one_minus_exp(dt_s / k1.tau3_s),
         one_minus_exp(dt_s / k1.tau4_s),
-        one_minus_exp(dt_s / k1.tau_w_s),
+        one_minus_exp(dt_s / k1.tau_w_s + abs(moved) / k1.soc_w),
         current_var,
         rc_std * rc_std,
         sh.bias_var,
         _ONE / np.sqrt(sh.bias_var),
     )
-    moved = k1.rate * dt_s * i_mid
     soc = state.out[SOC * n_lanes : (SOC + 1) * n_lanes]
     soc_std = state.out[SOC_STD * n_lanes : (SOC_STD + 1) * n_lanes]
     model_v = state.out[MODEL_V * n_lanes : (MODEL_V + 1) * n_lanes]

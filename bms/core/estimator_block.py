@@ -212,6 +212,7 @@ def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u
     nw = u.bw * (_TWO - u.bw)
     h_var = k1.h_noise * k1.h_noise
     white_v2 = k1.voltage_std * k1.voltage_std
+    slow_share = k1.slow_share
     model_corr, knee_corr = k1.model_corr, k1.knee_corr
     charging = u.i_mid <= _ZERO
     wide2 = k1.wide_soc * k1.wide_soc
@@ -221,7 +222,8 @@ def update(f: Any, w: Any, flags: Any, model_v: Any, innovation: Any, k1: Any, u
     for c in range(_LANES):
         ocv, narrow, m, m0 = w[_OCV + c], w[_SLOPE + c], w[_M + c], w[_M0 + c]
         r0, r1, r2, r3, r4, rct = w[_R0 + c], w[_R1 + c], w[_R2 + c], w[_R3 + c], w[_R4 + c], w[_RCT + c]
-        w_var = w[_W_STD + c] * w[_W_STD + c]
+        slowest = slow_share * f[_XD + c]
+        w_var = w[_W_STD + c] * w[_W_STD + c] + slowest * slowest
         knee_v = narrow * w[_W_KNEE + c]
         knee_v2 = knee_v * knee_v
         slow_v2 = w_var + knee_v2

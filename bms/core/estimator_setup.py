@@ -18,7 +18,9 @@ DEGC_FIRST, DEGC_STEP = -30.0, 5.0
 _KELVIN = 273.15
 
 TUNING: dict[str, float] = {
-    "tau_w_s": 1800.0,
+    "tau_w_s": 86400.0,
+    "soc_w": 0.15,
+    "slow_share": 0.18,
     "voltage_std": 0.08,
     "model_corr": 1100.0,
     "knee_corr": 800.0,

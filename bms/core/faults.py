@@ -200,8 +200,10 @@ ABOUT: dict[Fault, About] = {
     ),
     _F.CHARGE_I2T: About("the same from charge", "1"),
     _F.SHORT_CIRCUIT: About("current in either direction", "A"),
-    _F.DISCHARGE_LIMIT: About("discharge current beyond the published limit", "A"),
-    _F.CHARGE_LIMIT: About("charge current beyond the published limit", "A"),
+    _F.DISCHARGE_LIMIT: About(
+        "discharge current beyond the published limit; where it lasts, with the charge that has flowed beyond", "A"
+    ),
+    _F.CHARGE_LIMIT: About("the same of charge", "A"),
     _F.CHARGE_HOT: About("hottest sensor, while charging", "degC", gate=_C.CHARGING, place=_P.SENSOR),
     _F.DISCHARGE_HOT: About("hottest sensor, always", "degC", place=_P.SENSOR),
     _F.CHARGE_COLD: About("coldest sensor, while charging", "degC", above=False, gate=_C.CHARGING, place=_P.SENSOR),

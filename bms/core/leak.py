@@ -223,11 +223,18 @@ def _predict(config: LeakConfig, f: _Filter, gone_ah: F4, hours: f4) -> None:
     for k in range(n):
         f.excess_ah[k] -= f.leak_a[k] * hours + gone_ah[k]
         xi, ii, ic = p[XI * n + k], p[II * n + k], p[IC * n + k]
-        p[XX * n + k] = min(p[XX * n + k] + hours * (hours * ii - xi - xi), unknown)
-        p[XI * n + k] = xi - hours * ii
-        p[XC * n + k] -= hours * ic
-        p[II * n + k] = min(ii + walk_a2, f.prior_a2)
-        p[CC * n + k] = min(p[CC * n + k] + walk_c2, c[PRIOR_C2])
+        xx = p[XX * n + k] + hours * (hours * ii - xi - xi)
+        xi -= hours * ii
+        xc = p[XC * n + k] - hours * ic
+        # No cell has more than a full charge: a measurement of x. To cap its variance alone would leave correlations
+        # beyond 1, and the next look would be sure of whatever leak explains it.
+        told = _ONE / xx - unknown / (xx * xx) if xx > unknown else _ZERO
+        p[XX * n + k] = xx - xx * told * xx
+        p[XI * n + k] = xi - xx * told * xi
+        p[XC * n + k] = xc - xx * told * xc
+        p[IC * n + k] = ic - xi * told * xc
+        p[II * n + k] = min(max(ii - xi * told * xi, _VAR_MIN) + walk_a2, f.prior_a2)
+        p[CC * n + k] = min(max(p[CC * n + k] - xc * told * xc, _VAR_MIN) + walk_c2, c[PRIOR_C2])
 
 
 @kernel

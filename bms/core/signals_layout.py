@@ -36,6 +36,8 @@ from hal.contract import F4, U1, U2, U4, Field
     DISCHARGE_BUDGET_A2S,
     CHARGE_BUDGET_A2S,
     I2T_TAU_S,
+    LIMIT_BAND_A,
+    LIMIT_TAU_S,
     SUM_FLOOR_V,
     RISE_TAU_S,
     MODEL_TAU_S,
@@ -63,7 +65,7 @@ from hal.contract import F4, U1, U2, U4, Field
     CELL_FADE_S,
     DEGC_FADE_S,
     FADE_S,
-) = range(53)
+) = range(55)
 N_FADES = 9  # from FADE_S on: one for each source of one value, in the order of `SignalState.number`
 N_NUMBERS = FADE_S + N_FADES
 
@@ -94,6 +96,8 @@ N_NUMBERS = FADE_S + N_FADES
     HELD_A,
     DISCHARGE_A2S,
     CHARGE_A2S,
+    DISCHARGE_BEYOND_AS,
+    CHARGE_BEYOND_AS,
     COMMON_V,
     COMMON_SLOW_V,
     BAND_A,
@@ -153,7 +157,7 @@ N_NUMBERS = FADE_S + N_FADES
     USUAL_SHARE,
     USUAL_S,
     N_STATE_NUMBERS,
-) = range(72)
+) = range(74)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
@@ -170,7 +174,12 @@ CONFIG_FIELDS = (
 )
 
 STATE_FIELDS = (
-    Field("signal_number", "f4", "times without each source, held values, heat, filters", f"{N_STATE_NUMBERS}"),
+    Field(
+        "signal_number",
+        "f4",
+        "times without sources, held values, heat, charge beyond limits, filters",
+        f"{N_STATE_NUMBERS}",
+    ),
     Field("signal_cell_v", "f4", "last usable voltage of each cell, less what bleeding does to it", "cells"),
     Field("signal_cell_read_v", "f4", "the same as it was read", "cells"),
     Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),

@@ -49,6 +49,8 @@ _POSITIVE = frozenset(
         "rated_discharge_c",
         "overload_s",
         "i2t_tau_s",
+        "limit_band_c",
+        "limit_tau_s",
         "sum_floor_v",
         "rise_tau_s",
         "model_tau_s",
@@ -168,6 +170,8 @@ class SignalSettings:
     overload: float = 1.5  # times the rated current ...
     overload_s: float = 10.0  # ... for so long fills the heat budget of fuse and contactors
     i2t_tau_s: float = 120.0  # their thermal time constant
+    limit_band_c: float = 0.01  # so little beyond a limit adds up to nothing, nor does 2 % of the limit; ...
+    limit_tau_s: float = 240.0  # ... the charge beyond that counts as a current that brings it within this time
     current_tau_s: float = 5.0  # the cells' common voltage response is averaged over this time, ...
     current_slow_tau_s: float = 30.0  # ... less its average over this: what changes more slowly is the model's error
     current_gain_tau_s: float = 600.0  # what was told of its gain fades in this time while the current does not change
@@ -298,6 +302,8 @@ def signals_config(
         s.DISCHARGE_BUDGET_A2S: filled * (discharge_c * rack_c) ** 2,
         s.CHARGE_BUDGET_A2S: filled * (charge_c * rack_c) ** 2,
         s.I2T_TAU_S: t.i2t_tau_s,
+        s.LIMIT_BAND_A: t.limit_band_c * rack_c,
+        s.LIMIT_TAU_S: t.limit_tau_s,
         s.SUM_FLOOR_V: 0.5 * info.n_cells if t.sum_floor_v is None else t.sum_floor_v,
         s.RISE_TAU_S: t.rise_tau_s,
         s.MODEL_TAU_S: t.model_tau_s,

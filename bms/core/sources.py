@@ -15,6 +15,7 @@ from bms.core.plausibility import put
 from bms.core.signals_layout import (
     BLEED_LOST_S,
     CHARGE_A2S,
+    CHARGE_BEYOND_AS,
     CHARGE_BUDGET_A2S,
     CHARGE_RATED_A,
     COOLANT_HIGH_DEGC,
@@ -23,12 +24,14 @@ from bms.core.signals_layout import (
     CURRENT_LOST_S,
     CURRENT_RANGE_A,
     DISCHARGE_A2S,
+    DISCHARGE_BEYOND_AS,
     DISCHARGE_BUDGET_A2S,
     DISCHARGE_RATED_A,
     FADE_S,
     FLOW_LOST_S,
     FLOW_RANGE_LPM,
     HAS_BLEED_FEEDBACK,
+    HAS_CONTACTORS,
     HAS_COOLANT_FLOW,
     HAS_COOLING,
     HAS_INSULATION,
@@ -38,10 +41,12 @@ from bms.core.signals_layout import (
     INSULATION_LOST_S,
     INSULATION_MAX_AGE_S,
     INSULATION_RANGE_OHM,
+    LIMIT_BAND_A,
+    LIMIT_TAU_S,
     SignalConfig,
     SignalState,
 )
-from hal.contract import F4, U1, U2, Quality
+from hal.contract import F4, U1, U2, Contactor, Quality
 
 # what a source says of itself
 GONE, PRESENT, OUTSIDE = 0, 1, 2
@@ -54,6 +59,9 @@ _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _ABSURD_A = f4(1e6)
 _I2T_LARGEST = f4(10)
 _FORGOTTEN = f4(0.1)
+_MAINS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE)
+_GAIN = f4(0.02)  # of a limit: by so much differ the inverter's idea of a current and ours
+_MOST_BANDS = f4(30)  # more charge beyond a limit is not remembered: what fades by a band each second, fades in 2 h
 
 # plain integers, because kernels know no enumerations
 _F = Fault
@@ -116,6 +124,25 @@ def _heat(heat_a2s: f4, drawn_a: f4, rated_a: f4, budget_a2s: f4, tau_s: f4, dt_
 
 
 @kernel
+def _beyond(config: SignalConfig, state: SignalState, at: int, drawn_a: f4, limit_a: f4, flows: bool, dt_s: f4) -> f4:
+    """Current beyond a limit, A; while it is beyond its band as well, with the charge that has come of that.
+
+    The charge fills with what is beyond the limit and empties with the band, all the time: it says for how long a
+    limit has been broken, and only of a limit that is broken now. An open rack breaks none, whatever its sensor shows.
+    """
+    beyond_a: f4 = drawn_a - limit_a
+    if np.isnan(beyond_a):
+        return beyond_a
+    band_a = config.number[LIMIT_BAND_A] + _GAIN * limit_a
+    more_as = ((max(beyond_a, _ZERO) if flows else _ZERO) - band_a) * dt_s
+    most_as = _MOST_BANDS * config.number[LIMIT_BAND_A] * config.number[LIMIT_TAU_S]
+    state.number[at] = min(max(state.number[at] + more_as, _ZERO), most_as)
+    if flows and beyond_a > band_a:
+        beyond_a += state.number[at] / config.number[LIMIT_TAU_S]
+    return beyond_a
+
+
+@kernel
 def read_current(
     config: SignalConfig,
     state: SignalState,
@@ -171,8 +198,12 @@ def read_current(
     put(value, where, _SHORT, abs(at_least_a), -1)
     put(value, where, _DISCHARGE_I2T, state.number[DISCHARGE_A2S] / c[DISCHARGE_BUDGET_A2S], -1)
     put(value, where, _CHARGE_I2T, state.number[CHARGE_A2S] / c[CHARGE_BUDGET_A2S], -1)
-    put(value, where, _DISCHARGE_LIMIT, at_least_a - limit_discharge_a, -1)
-    put(value, where, _CHARGE_LIMIT, -at_least_a - limit_charge_a, -1)
+    closed = int(head["contactors"]) & _MAINS == _MAINS or head["contactors_quality"] != 0
+    flows = bool(closed or config.has[HAS_CONTACTORS] == 0)
+    discharge_a = _beyond(config, state, DISCHARGE_BEYOND_AS, at_least_a, limit_discharge_a, flows, dt_s)
+    charge_a = _beyond(config, state, CHARGE_BEYOND_AS, -at_least_a, limit_charge_a, flows, dt_s)
+    put(value, where, _DISCHARGE_LIMIT, discharge_a, -1)
+    put(value, where, _CHARGE_LIMIT, charge_a, -1)
     return current_a, source
 
 

@@ -298,7 +298,7 @@ def _step(
     )
     factor = mean_factor(s.health.resistance)
     runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, soc, value, where, dt_s)
-    thermometer_step(c.thermometer, s.thermometer, c.signal, s.signal, seen, soc, factor, value, where, dt_s)
+    thermometer_step(c.thermometer, s.thermometer, c.signal, s.signal, seen, soc, model_v, factor, value, where, dt_s)
     bled_ah = s.balancing.bled_ah
     health_step(c.health, s.health, c.estimator, s.estimator, seen, s.signal.cell_degc, bled_ah, value, where, dt_s)
     leak_step(c.leak, s.leak, s.estimator, s.health.capacity, bled_ah, value, where, dt_s)

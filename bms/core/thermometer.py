@@ -42,8 +42,8 @@ SLOW_S, MEMORY_S, USUAL_S, NOISE_V, SOC_LOW, SOC_HIGH = range(6)
 N_SETTINGS = 6
 
 # thermometer_number
-MEAN_V, MEAN_SLOW_V, LAST_A, SLOW_A, A2S, VAS, V2S, SUM_S, OTHERWISE = range(9)
-N_STATE_NUMBERS = 9
+MEAN_V, MEAN_SLOW_V, LAST_A, SLOW_A, A2S, VAS, V2S, SUM_S, OTHERWISE, KNOWN_S = range(10)
+N_STATE_NUMBERS = 10
 
 CONFIG_FIELDS = (Field("thermometer_setting", "f4", "settings of the cells as thermometers", f"{N_SETTINGS}"),)
 
@@ -51,7 +51,7 @@ STATE_FIELDS = (
     Field(
         "thermometer_number",
         "f4",
-        "mean cell and current, now and on average, sums of their changes, cells that are measured otherwise",
+        "mean cell, current, sums of their changes, cells that are measured otherwise, time of learning",
         f"{N_STATE_NUMBERS}",
     ),
     Field("thermometer_apart_v", "f4", "average of what each cell is above the mean cell", "cells"),
@@ -92,7 +92,10 @@ _SETTLES_S, _JUMP = f4(10), f4(0.1)
 _LEAST, _MOST = f4(0.85), f4(4)
 _JUMP_V = f4(0.01)  # a cell that moves by so much more than any resistance explains is measured otherwise, ...
 _STILL = f4(10)  # ... and one that stands still while the mean moves by so many times the noise is not measured
+_FIRST_S, _TICK_S = f4(120), f4(1e-3)  # so long a cell is first looked at
 _LITTLE = f4(-0.1)  # an answer that is less smaller than this is not looked at further
+# a cell further from its model than that, and than the current makes of any, is past a bend of its curve
+_STRAY_V, _STRAY_SHARE = f4(0.03), f4(1)
 _NONE = f4(0.15)  # a cell that answers less than this share of the mean is not hot: its voltage is not measured
 
 
@@ -139,6 +142,19 @@ def _n_inside(soc: F4, n: int, low: f4, high: f4) -> int:
     count = 0
     for k in range(n):
         count += int((soc[k] > low) & (soc[k] < high))
+    return count
+
+
+@kernel
+def _n_astray(signal: SignalState, model_v: F4, most_v: f4) -> int:
+    """How many cells are more than `most_v` further from their model than the mean one."""
+    mean_v, n = _ZERO, signal.cell_v.shape[0]
+    for k in range(n):
+        mean_v += signal.cell_v[k] - model_v[k]
+    mean_v /= f4(n)
+    count = 0
+    for k in range(n):
+        count += int(abs(signal.cell_v[k] - model_v[k] - mean_v) > most_v)
     return count
 
 
@@ -219,6 +235,7 @@ def _regress(
     signal: SignalState,
     seen: Seen,
     soc: F4,
+    model_v: F4,
     still_v: f4,
     dt_s: f4,
 ) -> None:
@@ -239,7 +256,9 @@ def _regress(
     moved_v = mean_v - number[MEAN_SLOW_V]
     keep = c[MEMORY_S] / (c[MEMORY_S] + dt_s)
     gain = dt_s / (c[SLOW_S] + dt_s)
-    added = dt_s * change_a if _n_inside(soc, n, c[SOC_LOW], c[SOC_HIGH]) == n else _ZERO
+    stray_v = _STRAY_V + _STRAY_SHARE * ohm * abs(seen.current_a)
+    curve = _n_inside(soc, n, c[SOC_LOW], c[SOC_HIGH]) < n or _n_astray(signal, model_v, stray_v) > 0
+    added = _ZERO if curve else dt_s * change_a
     jumped = abs(seen.current_a - number[LAST_A]) > _JUMP * rated_a
     number[LAST_A] = seen.current_a
     if otherwise or number[OTHERWISE] > _ZERO or still_v > _STILL * c[NOISE_V]:
@@ -288,15 +307,23 @@ def _hottest(
     if not (answered and per_v * least_v < _HALF and per_kelvin > _ZERO):
         return _NAN, -1
     most_k, at = _ZERO, -1
-    if _n_less(state, per_vas, dt_s / (config.setting[USUAL_S] + dt_s)) == 0:
+    first = number[KNOWN_S] < _FIRST_S
+    slow = dt_s / (config.setting[USUAL_S] + dt_s)
+    if first:
+        # what a cell answers otherwise when it is first seen is its usual share, too
+        number[KNOWN_S] += max(dt_s, _TICK_S)
+        slow = dt_s / number[KNOWN_S]
+    if _n_less(state, per_vas, slow) == 0 or first:
         return most_k, at
     for k in range(state.use.shape[0]):
-        less = state.answer[k] * per_vas - state.usual[k]
+        usual = max(_ONE + state.usual[k], _HALF)
+        differs = state.answer[k] * per_vas
+        less = differs - state.usual[k]
         if less < _LITTLE and state.use[k] & USABLE != 0:
-            noise_v2 = (state.v2s[k] - less * less * number[V2S]) / number[SUM_S]
+            noise_v2 = (state.v2s[k] - differs * differs * number[V2S]) / number[SUM_S]
             unsure = per_v * np.sqrt(max(noise_v2, least_v * least_v))
-            share = _ONE + less + unsure
-            hotter_k = -logf(share) / per_kelvin if unsure < _HALF and _ONE + less > _NONE else _ZERO
+            share = (usual + less + unsure) / usual
+            hotter_k = -logf(share) / per_kelvin if unsure < _HALF and usual + less > _NONE else _ZERO
             sensor = int(signal_config.sensor_of_cell[k])
             if signal.sensor_use[sensor] & USABLE != 0 and signal.degc[sensor] > seen.degc_mean:
                 hotter_k -= signal.degc[sensor] - seen.degc_mean
@@ -314,12 +341,13 @@ def thermometer_step(
     signal: SignalState,
     seen: Seen,
     soc: F4,
+    model_v: F4,
     factor: f4,
     value: F4,
     where: U2,
     dt_s: f4,
 ) -> None:
-    """One step, after the estimator's; writes CELL_HOT. `soc` f4[n_cells]; `dt_s` since the last step."""
+    """One step, after the estimator's; writes CELL_HOT. `soc`, `model_v` f4[n_cells]; `dt_s` since the last step."""
     dt_s = elapsed(dt_s)
     hotter_k, at = _NAN, -1
     if not np.isnan(seen.current_a) and not np.isnan(seen.cell_v_mean):
@@ -327,7 +355,7 @@ def thermometer_step(
             _begin(state, seen)
         c = signal_config.number
         ohm = c[FAST_OHM] * c[PER_CELL] * factor * warmth(signal_config, seen.degc_mean)
-        _regress(config, state, c[DISCHARGE_RATED_A], ohm, signal, seen, soc, value[_CELL_FROZEN], dt_s)
+        _regress(config, state, c[DISCHARGE_RATED_A], ohm, signal, seen, soc, model_v, value[_CELL_FROZEN], dt_s)
         hotter_k, at = _hottest(config, state, signal_config, signal, seen, ohm, dt_s)
     else:
         state.number[SLOW_A] = _NAN

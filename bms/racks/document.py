@@ -37,6 +37,9 @@ to another row. `Command.cause` is the id of the fatal row that came first.
 
 - A row is set when the value has been beyond the threshold for the set time, and cleared when it has been at or inside
   the clear threshold for the clear time. A value that is not known holds both: what is missing has a fault of its own.
+- The time towards set fades half as fast as it grows, so that what comes and goes is told if it is there for more than
+  a third of the time: 8 s of every 12 after 16 s where the set time is 10 s, after 114 s where it is 60 s. The time
+  towards clear starts anew: nothing is cleared while it comes and goes.
 - `latch`: stays until it is reset, which is refused while the cause is there. `service`: the reset counts in
   maintenance only.
 - `derate`: both limits fall to a share (`limits.derate`). `no_charge`, `no_discharge`: that limit ramps to 0.

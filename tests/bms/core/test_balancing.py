@@ -193,6 +193,41 @@ def test_nothing_replaces_what_is_better_known() -> None:
     np.testing.assert_allclose(np.sqrt(r.state.var), expected, rtol=0.02)
 
 
+def test_nothing_is_learnt_where_no_voltage_tells() -> None:
+    """A filter at rest on a plateau grows sure of what may be the offset of its sensor."""
+    r = Balancer([0.56, 0.60, 0.64] * 5, 0.02)
+    r.estimator.flags[:] = 0
+    for std in (0.02, 0.01, 0.005):
+        r.run(2000, std=std)
+    np.testing.assert_array_equal(r.state.excess_ah, 0.0)
+    np.testing.assert_allclose(np.sqrt(r.state.var), 0.3 * AH, rtol=1e-6)
+    assert r.state.bled_ah.max() == 0.0
+
+
+def test_a_cell_on_the_plateau_is_learnt_while_most_are_not() -> None:
+    for flagged, learnt in ((8, True), (7, False)):
+        r = Balancer([0.86] + [0.9] * 14, 0.002, start_soc=0.1)
+        r.estimator.flags[:] = 0
+        r.estimator.flags[r.n - flagged : r.n] = e.OBSERVABLE
+        r.run(3)
+        assert (r.state.excess_ah[0] < -5.0) == learnt
+
+
+def test_a_cell_alone_at_the_knee_is_known_as_well_as_the_others_it_is_compared_with() -> None:
+    """What the others err by is alike in them, but not in this one: nothing of it cancels."""
+    std = np.array([0.002] + [0.02] * 14)
+    r = Balancer([0.97] + [0.9] * 14, std, start_soc=0.1, own_share=0.5, common_share=0.1, capacity_std=0.0)
+    r.estimator.flags[:] = 0
+    r.estimator.flags[0] = e.OBSERVABLE
+    r.step()
+    expected = AH * np.sqrt(0.5 * 0.002**2 + np.mean(std**2))
+    assert np.sqrt(r.state.var[0]) == pytest.approx(expected, rel=0.1)  # and some of the prior is left
+    assert np.sqrt(r.state.var[1]) == pytest.approx(0.3 * AH, rel=1e-3)
+    r.estimator.flags[:] = e.OBSERVABLE
+    r.run(2, std=std)
+    assert np.sqrt(r.state.var[0]) == pytest.approx(AH * np.sqrt(0.5 * 0.002**2 + 0.1 * np.mean(std**2)), rel=0.2)
+
+
 def test_many_measurements_do_not_make_it_more_certain_than_one() -> None:
     r = Balancer([0.9, 0.91, 0.92], 0.003, start_soc=0.1, capacity_std=0.0)
     r.run(500, std=0.003)

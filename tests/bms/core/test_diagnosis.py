@@ -83,9 +83,53 @@ def test_a_step_longer_than_the_set_time_sets_at_once() -> None:
 
 
 @pytest.mark.parametrize("between", [3.6, 3.5, 0.0, -math.inf])
-def test_one_sample_that_is_not_beyond_starts_the_set_time_anew(between: float) -> None:
+def test_what_is_not_beyond_takes_back_half_of_its_time(between: float) -> None:
     table = Table(row())
     assert [table.run(x) for x in (4.0, between, 4.0, 4.0)] == [0, 0, 0, 32]
+    table = Table(row())  # 0.75 s less half of 0.5 s: another quarter is too little, two are not
+    assert [table.run(x, 0.25) for x in (4.0, 4.0, 4.0, between, between, 4.0, 4.0)] == [0] * 6 + [32]
+
+
+@pytest.mark.parametrize("pause_s", [2.0, 60.0])
+def test_what_has_faded_away_asks_for_the_whole_time_again(pause_s: float) -> None:
+    table = Table(row(set_s=1.5))
+    assert [table.run(x, s) for x, s in ((4.0, 1.0), (3.0, pause_s), (4.0, 1.0))] == [0, 0, 0]
+    assert table.run(4.0, 0.5) == 32
+
+
+def told_s(there_s: int, period_s: int, set_s: float, hours: float = 2.0) -> float:
+    """When a value is told that is beyond for the first part of each period, s; infinite: never in two hours."""
+    table = Table(row(set_s=set_s, clear_s=60.0))
+    for second in range(round(3600 * hours)):
+        if table.run(4.0 if second % period_s < there_s else 3.0, 1.0):
+            return second + 1.0
+    return math.inf
+
+
+@pytest.mark.parametrize(("set_s", "after_s"), [(5.0, 5.0), (10.0, 16.0), (30.0, 54.0), (60.0, 114.0)])
+def test_what_is_there_for_two_thirds_of_the_time_is_told_by_every_row(set_s: float, after_s: float) -> None:
+    """Six seconds more in each period of twelve; the rows of the insulation."""
+    assert told_s(8, 12, set_s) == after_s
+
+
+@pytest.mark.parametrize(
+    ("there_s", "period_s", "told"), [(1, 2, True), (5, 12, True), (4, 12, False), (1, 3, False), (9, 60, False)]
+)
+def test_what_is_there_for_more_than_a_third_of_the_time_is_told(there_s: int, period_s: int, told: bool) -> None:
+    assert math.isfinite(told_s(there_s, period_s, 10.0)) == told
+
+
+@pytest.mark.parametrize("there_s", [1, 6, 11])
+def test_what_comes_and_goes_is_not_cleared_between(there_s: int) -> None:
+    table = Table(row(set_s=0.0, clear_s=12.0))
+    assert all(table.run(4.0 if second % 12 < there_s else 3.0, 1.0) for second in range(600))
+
+
+def test_the_time_towards_clear_is_not_that_towards_set() -> None:
+    """A row that has cleared starts from nothing, and so does one that has been set."""
+    table = Table(row(set_s=2.0, clear_s=2.0))
+    values = [4.0, 4.0, 3.0, 3.0, 4.0, 4.0, 3.0, 4.0, 3.0, 3.0]
+    assert [table.run(x, 1.0) != 0 for x in values] == [False, True, True, False, False, True, True, True, True, False]
 
 
 @pytest.mark.parametrize("outside", [3.6, 4.0, math.inf])
@@ -149,12 +193,13 @@ def test_rounding_gives_away_a_thousandth_of_a_step(dt_s: float, reaction: int) 
 
 
 def model(values: list[float], steps: list[float], set_s: float, clear_s: float) -> list[bool]:
-    """The same rule, by looking back over all samples: slow and obvious."""
+    """The same rule, sample by sample: slow and obvious."""
     active, run_s, shown = False, 0.0, []
     for value, dt_s in zip(values, steps, strict=True):
         if not math.isnan(value):
             towards = value <= 3.5 if active else value > 3.75
-            run_s = run_s + dt_s if towards else 0.0
+            away_s = 0.0 if active else max(run_s - dt_s / 2, 0.0)
+            run_s = run_s + dt_s if towards else away_s
             if towards and run_s >= (clear_s if active else set_s) - 1e-3 * dt_s:
                 active, run_s = not active, 0.0
         shown.append(active)
@@ -189,6 +234,22 @@ def test_no_row_clears_before_its_clear_time(samples: list[tuple[bool, float]]) 
         inside_s = inside_s + dt_s if inside else 0.0
         if before and not table.status():
             assert inside_s >= 5.0 - 1e-2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.01, 3.0)), min_size=1, max_size=80))
+def test_no_row_is_set_before_it_was_beyond_for_its_set_time_in_all(samples: list[tuple[bool, float]]) -> None:
+    table = Table(row(set_s=5.0, clear_s=1e6))
+    beyond_s = longest_s = run_s = 0.0
+    for beyond, dt_s in samples:
+        before = table.status()
+        table.run(4.0 if beyond else 3.0, dt_s)
+        beyond_s += dt_s if beyond else 0.0
+        run_s = run_s + dt_s if beyond else 0.0
+        longest_s = max(longest_s, run_s)
+        if not before and table.status():
+            assert beyond_s >= 5.0 - 1e-2
+    assert table.status() or longest_s < 5.0 + 1e-2
 
 
 # latches

@@ -123,7 +123,8 @@ def test_voltages_that_are_too_good_to_be_true_leave_the_covariance_positive(
     curve = np.tile(3.3 + slope_v * np.linspace(-0.5, 0.5, 14), (3, 1))
     cell = make_plain_cell(ocv_v=curve, voltage_error_v=np.full(3, 1e-4), knee_error_soc=np.zeros(3))
     config = estimator_config(cell, {"voltage_std": 1e-4, **tuning})
-    state = estimator_state(config, 16, np.linspace(0.3, 0.7, 16), np.geomspace(0.001, 0.3, 16))
+    start, start_std = np.linspace(0.3, 0.7, 16), np.geomspace(0.001, 0.3, 16)
+    state = estimator_state(config, 16, start, start_std)
     good, degc, rng = np.zeros(16, np.uint8), np.full(16, 25.0, np.float32), np.random.default_rng(3)
     smallest = 1.0
     steps = [1] * 50 + [round(3600 / dt)] * n_hours  # one by one at first, then look once an hour
@@ -133,7 +134,9 @@ def test_voltages_that_are_too_good_to_be_true_leave_the_covariance_positive(
         smallest = min(smallest, *(float(np.linalg.eigvalsh(correlation(state, cell))[0]) for cell in range(16)))
     assert smallest > 1e-6
     off = 0.005 + 0.03 / slope_v  # hysteresis is not known
-    np.testing.assert_allclose(state.out[e.SOC * LANES : (e.SOC + 1) * LANES], 0.5, atol=off)
+    admitted = np.abs(start - 0.5) < 20.0 * start_std  # what is said at rest is said once: others take days
+    assert np.count_nonzero(admitted) >= 10
+    np.testing.assert_allclose(state.out[e.SOC * LANES : (e.SOC + 1) * LANES][admitted], 0.5, atol=off)
 
 
 def test_single_and_double_precision_agree_after_a_day(plain_cell: CellParameters) -> None:

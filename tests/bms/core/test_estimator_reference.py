@@ -62,14 +62,16 @@ class TextbookFilter:
         at = [x[NX * c + Z] - k["rate"] * dt * i for c in range(n)]  # where the tables are read
         f = np.eye(9 * n + 1)
         noise = np.zeros(9 * n + 1)
+        model_v2: list[float] = []
         for c in range(n):
             o, degc = NX * c, float(degcs[c])
             par = self.parameters(at[c], degc)
             r = par[[e.R1, e.R2, e.R3, e.R4]]
             gain = par[e.RATE] * (1.0 if i > 0 else par[e.ETA]) * dt
             ah = np.exp(-abs(gain * i * par[e.GAMMA]))
-            aw = np.exp(-dt / k["tau_w_s"])
-            wv = par[e.W_STD] ** 2 + (par[e.SLOPE] * par[e.W_KNEE]) ** 2
+            aw = np.exp(-dt / k["tau_w_s"] - abs(k["rate"] * dt * i) / k["soc_w"])
+            model_v2.append(par[e.W_STD] ** 2 + (k["slow_share"] * x[o + 3]) ** 2)
+            wv = model_v2[c] + (par[e.SLOPE] * par[e.W_KNEE]) ** 2
             for j in range(4):
                 a = np.exp(-dt / tau[j])
                 x[o + j] = a * x[o + j] + (1 - a) * r[j] * i
@@ -104,7 +106,7 @@ class TextbookFilter:
             h = np.zeros(9 * n + 1)
             h[o : o + 4], h[o + H], h[o + W], h[o + Z], h[o + R] = -er, m, 1.0, slope, -er * drop
             h[-1] = er * (r0 + rct / np.sqrt(1 + (now / k["bend_a"]) ** 2))
-            white = k["voltage_std"] ** 2 + k["model_corr"] * par[e.W_STD] ** 2 + k["knee_corr"] * (knee**2 + bend**2)
+            white = k["voltage_std"] ** 2 + k["model_corr"] * model_v2[c] + k["knee_corr"] * (knee**2 + bend**2)
             r_v = white / min(max(dt, 1e-3), 60.0)
             nu = volts[c] - model[c]
             total = h @ self.p @ h + r_v

@@ -184,6 +184,50 @@ def test_a_plateau_teaches_nothing() -> None:
     assert (w.std_a() > std).all()
 
 
+def test_a_plateau_of_months_leaves_a_covariance_that_can_be_one() -> None:
+    """The bound of x must bound what goes with it: alone it leaves a correlation of 8 after two weeks."""
+    w = Watch()
+    w.estimator.flags[:] = 0
+    for days in (1, 13, 76):
+        w.run(24 * days, dt_s=600.0)
+        for xx, xi, ii, xc, ic, cc in w.state.p.reshape(lk.N_FILTERS, lk.N_P, w.n)[:, :, 0].astype(float):
+            p = np.array([[xx, xi, xc], [xi, ii, ic], [xc, ic, cc]])
+            std = np.sqrt(np.diag(p))
+            assert np.linalg.eigvalsh(p / np.outer(std, std)).min() > 0.05
+            assert std[0] == pytest.approx(0.3 * AH, rel=1e-3)
+    # x has been within 84 Ah for 90 days: a leak of 84 Ah / 90 d is possible, and some more
+    assert 84.0 / (90 * 24) < w.std_a(lk.SLOW)[0] < 0.2
+    assert 84.0 / (90 * 24) < w.std_a(lk.FAST)[0] < 2.0
+
+
+@pytest.mark.parametrize("days", [2, 14, 60])
+def test_what_a_rest_on_the_plateau_hid_is_no_leak(days: int) -> None:
+    """Two weeks of rest, and the first look shows SoC that differ by 4 %, more with each minute: as if 500 A leaked."""
+    w = Watch(std=0.027)
+    w.estimator.flags[:] = 0
+    w.run(24 * days)
+    w.estimator.flags[:] = e.OBSERVABLE
+    off = np.linspace(-0.02, 0.02, w.n)
+    for minute in range(240):
+        w.soc = 0.6 + off * min(1.0 + minute / 15.0, 3.0)
+        w.step(60.0)
+        assert w.value[LEAK] == 0.0
+
+
+def test_a_leak_during_a_rest_on_the_plateau_is_found_after_it() -> None:
+    w = Watch()
+    w.run(3 * 24)
+    w.estimator.flags[:] = 0
+    w.run(14 * 24, {7: 0.2})
+    assert w.value[LEAK] == 0.0
+    w.estimator.flags[:] = e.OBSERVABLE
+    w.run(4, {7: 0.2})
+    assert w.value[LEAK] > 100.0
+    assert w.where[LEAK] == 7
+    # it was tight before: what leaks now is more than the mean of the rest, if a leak grows as a random walk does
+    assert 0.2 < w.state.leak_a[7] < 0.3
+
+
 def test_a_cell_on_the_plateau_counts_while_most_are_not() -> None:
     for flagged, learnt in ((11, True), (10, False)):
         w = Watch()
