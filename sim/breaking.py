@@ -80,7 +80,8 @@ class Breaking:
         self._healthy_leak_s: npt.NDArray[np.float64] = (
             self._leak_s.copy() if before is None else before._healthy_leak_s
         )
-        self._heat_w = bank.groups[:, blocks * Y.G_BLOCK :]
+        extra_rows = Y.X_ROWS if bank.p[Y.P_BROKEN] > 0.0 else 0
+        self._extra = bank.groups[:, blocks * Y.G_BLOCK :].reshape(bank.n_racks, extra_rows, blocks * Y.LANES)
         width = bank.n_parallel * Y.B_BLOCK
         burn = bank.burn.reshape(bank.n_racks, blocks, width)
         self._added_s, self._short_s, self._heater_w = (
@@ -92,6 +93,9 @@ class Breaking:
         self._blocks = "coolant_blocked" in kinds
         if self._blocks:
             self._healthy_share = self._coolant_share.copy()
+        self._capacity_as = shares[..., Y.C_CAPACITY_AS : Y.C_CAPACITY_AS + Y.LANES]
+        self._soc = shares[..., Y.C_SOC : Y.C_SOC + Y.LANES]
+        self._healthy_as: npt.NDArray[np.float64] = self._capacity_as.copy() if before is None else before._healthy_as
         self._bleeds = bool(kinds & {"bleed_stuck_on", "bleed_stuck_off"})
         self._heats = "coolant_hot" in kinds
         self.stalled: npt.NDArray[np.bool_] | None = None
@@ -131,7 +135,8 @@ class Breaking:
         s[:, Y.S_FLOW_W_PER_K] = config.coolant_w_per_k_flow
         s[:, Y.S_LINK_OHM], s[:, Y.S_PRECHARGE_OHM] = config.dc_link_bleed_ohm, config.precharge_ohm
         s[:, Y.S_FORCED_A] = np.nan
-        self._heat_w[...] = 0.0
+        self._extra[...] = 0.0
+        s[:, Y.S_JOINT_OHM] = 0.0
         if self._burns:
             self._inside_cells(now_s)
         self._leak_s[...] = np.maximum(self._healthy_leak_s + self._added_s, 0.0)
@@ -145,7 +150,7 @@ class Breaking:
         logic[:, Y.L_STUCK] = 0
         for fault in self.faults:
             if fault.active(now_s):
-                self._break_hardware(fault)
+                self._break_hardware(fault, now_s)
         return not np.array_equal(stuck, logic[:, Y.L_STUCK])
 
     def _inside_cells(self, now_s: float) -> None:
@@ -164,7 +169,23 @@ class Breaking:
                 self._bank.string[racks, Y.S_AWAKE] = 1.0
         self._added_s += self._short_s
 
-    def _break_hardware(self, fault: FaultConfig) -> None:
+    def _join(self, racks: list[int], index: npt.NDArray[np.int64], ohm: float) -> None:
+        """Put `ohm` into the joints after groups; what the last of the string heats is on one side alone."""
+        for group in index.tolist():
+            self._extra[racks, Y.X_JOINT_OHM, group] += ohm
+            for side in (group, min(group + 1, self._bank.n_series - 1)):
+                self._extra[racks, Y.X_WARMING_OHM, side] += 0.5 * ohm
+        self._bank.string[racks, Y.S_JOINT_OHM] += ohm * len(index)
+
+    def _cut_off(self, racks: list[int], index: npt.NDArray[np.int64], share: float) -> None:
+        """Leave groups no more than `share` of their capacity. What is lost is booked with the enthalpy it held."""
+        at = np.asarray(racks)[:, None], index // Y.LANES, slice(None), index % Y.LANES
+        left_as = np.minimum(self._capacity_as[at], share * self._healthy_as[at])
+        held_j = self._bank.cell.stored_energy_j_per_as(self._soc[at]) * (self._capacity_as[at] - left_as)
+        self._bank.string[racks, Y.S_CONSUMED_J] += held_j.sum(axis=(1, 2))
+        self._capacity_as[at] = left_as
+
+    def _break_hardware(self, fault: FaultConfig, now_s: float) -> None:
         s, logic, racks, value = self._bank.string, self._bank.logic, self._racks(fault), fault.value
         index = np.asarray(fault.index, np.int64)
         match fault.kind:
@@ -195,7 +216,11 @@ class Breaking:
                 assert value is not None
                 self._leak_s[np.asarray(racks)[:, None], index // Y.LANES, index % Y.LANES] += 1.0 / value
             case "cell_heat":
-                self._heat_w[self._channels(fault)] += value
+                self._extra[np.asarray(racks)[:, None], Y.X_HEAT_W, index] += value
+            case "joint_resistance":
+                self._join(racks, index, fault.ramped(now_s))
+            case "cell_capacity":
+                self._cut_off(racks, index, fault.ramped(now_s))
             case "bleed_stuck_on":
                 self._bank.balance[self._channels(fault)] = 1
             case "bleed_stuck_off":

@@ -12,6 +12,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+UNITS = {
+    "_w_per_k": "W/K", "_w_per_k_flow": "W/K", "_k_per_w": "K/W", "_ohm": "ohm", "_lpm": "l/min", "_f": "F", "_a": "A",
+    "_w": "W", "_v": "V", "_s": "s", "_h": "h", "_hour": "h", "_hours": "h", "_hz": "Hz", "_m3": "m3", "_ppm": "ppm",
+    "_degc": "degC", "_c": "C",
+}  # fmt: skip
+"""Unit of a key by the end of its name. C: 1 C is the current, or the power, that empties the rack in an hour."""
+
 
 class TwinError(ValueError):
     """A configuration of the twin that cannot be used; `str(error)` is one clear line."""
@@ -69,6 +76,69 @@ def from_table(kind: type[T], table: Mapping[str, Any], where: str, **defaults: 
         if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise TwinError(f"{where}: the key '{name}' is missing")
     return kind(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """What a number may be: from `low`, or larger than `above`, to `high`; `None` is no bound."""
+
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is inside."""
+        return (
+            (self.low is None or value >= self.low)
+            and (self.above is None or value > self.above)
+            and (self.high is None or value <= self.high)
+        )
+
+    def __str__(self) -> str:
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g}..{self.high:g}"
+        bounds = (">=", self.low), (">", self.above), ("<=", self.high)
+        return ", ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+
+    def demand(self) -> str:
+        """The end of an error line about a number outside."""
+        if self.high is None and 0.0 in (self.low, self.above):
+            return "must be positive" if self.above == 0.0 else "must not be negative"
+        return f"must be in {self}" if self.low is not None and self.high is not None else f"must be {self}"
+
+
+def key(
+    about: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    unit: str | None = None,
+) -> Any:
+    """A field of a table's dataclass: what it means, its default, what it may be (`check_ranges`), and its unit.
+
+    A field without default must be given, by the scenario or by the cell's file. The unit follows from the
+    name where it is left out.
+    """
+    return dataclasses.field(default=default, metadata={"about": about, "range": Range(low, above, high), "unit": unit})
+
+
+def unit_of(field: dataclasses.Field[Any]) -> str:
+    """The unit of a field made by `key`; '' where it has none."""
+    if field.metadata["unit"] is not None:
+        return str(field.metadata["unit"])
+    ends = [end for end in UNITS if field.name.endswith(end)]
+    return UNITS[max(ends, key=len)] if ends else ""
+
+
+def check_ranges(config: Any, where: str) -> None:
+    """Raise `TwinError` for the first number of a dataclass of `key` fields that is out of its range."""
+    for field in dataclasses.fields(config):
+        allowed: Range = field.metadata["range"]
+        value = getattr(config, field.name)
+        if isinstance(value, int | float):
+            require(allowed.holds(value), f"{where} {field.name} = {value}: {allowed.demand()}")
 
 
 def require(condition: bool, message: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim.config import TwinError, from_table, hint, require
+from sim.config import TwinError, check_ranges, from_table, hint, key, require
 
 F8 = npt.NDArray[np.float64]
 
@@ -62,11 +62,14 @@ class Duty(ABC):
 class ConstantConfig:
     """`kind = "constant"`: one power, one C-rate (of power: 1 = nominal energy in an hour), or one current."""
 
-    kind: str = "constant"
-    power_w: float = 0.0
-    c_rate: float = 0.0
-    current_a: float = 0.0
-    start_s: float = 0.0
+    kind: str = key("which duty", "constant")
+    power_w: float = key("power", 0.0)
+    c_rate: float = key("power, 1 is the nominal energy in an hour", 0.0, unit="C")
+    current_a: float = key("current; at most one of the three is given", 0.0)
+    start_s: float = key("nothing before", 0.0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "[duty]")
 
 
 class Constant(Duty):
@@ -92,27 +95,27 @@ class CycleConfig:
     limits fall to 0 at the end of the voltage window), when the published SoC reaches its bound, or after `*_h` hours.
     """
 
-    kind: str = "cycle"
-    charge_c: float = 0.5
-    discharge_c: float = 0.5
-    charge_h: float = 12.0
-    discharge_h: float = 12.0
-    rest_h: float = 0.5
-    soc_low: float = 0.0
-    soc_high: float = 1.0
-    taper: float = 0.05
-    taper_s: float = 30.0
-    start_with: str = "charge"
-    start_s: float = 60.0
+    kind: str = key("which duty", "cycle")
+    charge_c: float = key("current of the charge", 0.5, above=0)
+    discharge_c: float = key("current of the discharge", 0.5, above=0)
+    charge_h: float = key("longest charge", 12.0, above=0)
+    discharge_h: float = key("longest discharge", 12.0, above=0)
+    rest_h: float = key("rest after each", 0.5, low=0)
+    soc_low: float = key("a discharge ends here", 0.0, low=0, high=1)
+    soc_high: float = key("a charge ends here; larger than soc_low", 1.0, low=0, high=1)
+    taper: float = key(
+        "share of the wanted current below which it counts as held back; less than 1", 0.05, low=0, high=1
+    )
+    taper_s: float = key("so long it must be held back to end", 30.0, low=0)
+    start_with: str = key('"charge" or "discharge"', "charge")
+    start_s: float = key("nothing before", 60.0)
 
     def __post_init__(self) -> None:
         require(self.start_with in ("charge", "discharge"), f"[duty] start_with = '{self.start_with}'"
                 + hint(self.start_with, ("charge", "discharge")))  # fmt: skip
-        require(self.charge_c > 0 and self.discharge_c > 0, "[duty]: charge_c and discharge_c must be positive")
-        require(self.charge_h > 0 and self.discharge_h > 0, "[duty]: charge_h and discharge_h must be positive")
-        require(self.rest_h >= 0 and self.taper_s >= 0, "[duty]: rest_h and taper_s must not be negative")
-        require(0 <= self.taper < 1, f"[duty] taper = {self.taper}: must be in 0..1")
-        require(0 <= self.soc_low < self.soc_high <= 1, "[duty]: 0 <= soc_low < soc_high <= 1 is needed")
+        check_ranges(self, "[duty]")
+        require(self.taper < 1, f"[duty] taper = {self.taper}: must be less than 1")
+        require(self.soc_low < self.soc_high, "[duty]: soc_low must be less than soc_high")
 
 
 class Cycle(Duty):
@@ -166,29 +169,24 @@ class FrequencyConfig:
     `full_hz`.
     """
 
-    kind: str = "frequency_regulation"
-    seed: int = 1
-    power_c: float = 0.5  # full power, of the nominal energy per hour
-    sd_hz: float = 0.017
-    tau_s: float = 60.0
-    wander_hz: float = 0.012
-    wander_tau_s: float = 900.0
-    dead_band_hz: float = 0.010
-    full_hz: float = 0.060
-    recentre_soc: float = 0.5
-    recentre_band: float = 0.05  # no re-centring this close to the target
-    recentre_c: float = 0.1  # largest re-centring power
-    recentre_gain: float = 1.0  # C-rate per unit of SoC beyond the band
-    start_s: float = 60.0
+    kind: str = key("which duty", "frequency_regulation")
+    seed: int = key("of the frequency", 1, low=0)
+    power_c: float = key("full power", 0.5, above=0)
+    sd_hz: float = key("standard deviation of the fast process", 0.017, low=0)
+    tau_s: float = key("its time constant", 60.0, above=0)
+    wander_hz: float = key("standard deviation of the slow one", 0.012, low=0)
+    wander_tau_s: float = key("its time constant", 900.0, above=0)
+    dead_band_hz: float = key("no power within", 0.010, low=0)
+    full_hz: float = key("full power from here on; larger than dead_band_hz", 0.060)
+    recentre_soc: float = key("where the energy is brought back to", 0.5, low=0, high=1)
+    recentre_band: float = key("no re-centring this close to the target, in SoC", 0.05, low=0)
+    recentre_c: float = key("largest re-centring power", 0.1, low=0)
+    recentre_gain: float = key("power per unit of SoC beyond the band", 1.0, low=0, unit="C")
+    start_s: float = key("nothing before", 60.0)
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, f"[duty] seed = {self.seed}: must not be negative")
-        for name in ("power_c", "tau_s", "wander_tau_s"):
-            require(getattr(self, name) > 0, f"[duty] {name} = {getattr(self, name)}: must be positive")
-        for name in ("sd_hz", "wander_hz", "dead_band_hz", "recentre_band", "recentre_c", "recentre_gain"):
-            require(getattr(self, name) >= 0, f"[duty] {name} = {getattr(self, name)}: must not be negative")
+        check_ranges(self, "[duty]")
         require(self.full_hz > self.dead_band_hz, "[duty]: full_hz must be larger than dead_band_hz")
-        require(0 <= self.recentre_soc <= 1, f"[duty] recentre_soc = {self.recentre_soc}: SoC runs from 0 to 1")
 
 
 class FrequencyRegulation(Duty):
@@ -240,10 +238,13 @@ class FrequencyRegulation(Duty):
 class CsvConfig:
     """`kind = "csv"`: columns time_s, power_w of `path`; each power holds until the next row."""
 
-    path: str
-    kind: str = "csv"
-    scale: float = 1.0
-    repeat: bool = False
+    path: str = key("the file")
+    kind: str = key("which duty", "csv")
+    scale: float = key("the powers are multiplied by this", 1.0)
+    repeat: bool = key("from the start again after the last row, which says when the profile ends", False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "[duty]")
 
 
 class FromCsv(Duty):
@@ -300,32 +301,30 @@ class V2gConfig:
     cruising and braking with `drive_c` as its mean.
     """
 
-    kind: str = "v2g"
-    seed: int = 1
-    start_hour: float = 0.0  # time of day at the start of the run
-    drive_hours: tuple[float, ...] = (7.5, 17.0)
-    drive_h: float = 0.75
-    drive_c: float = 0.22
-    peak_c: float = 2.0
-    regen_c: float = 0.8
-    grid_hours: tuple[float, ...] = (18.5, 21.5)
-    grid_c: float = 0.15
-    charge_c: float = 0.17
-    noon_hours: tuple[float, ...] = (11.0, 14.0)
-    night_hours: tuple[float, ...] = (0.5, 6.5)
-    soc_reserve: float = 0.3  # vehicle-to-grid ends here
-    soc_target: float = 0.85
+    kind: str = key("which duty", "v2g")
+    seed: int = key("of the drives", 1, low=0)
+    start_hour: float = key("time of day at which the run begins", 0.0)
+    drive_hours: tuple[float, ...] = key("when the drives begin", (7.5, 17.0))
+    drive_h: float = key("length of a drive", 0.75, above=0)
+    drive_c: float = key("mean power of a drive", 0.22, above=0)
+    peak_c: float = key("peak power of the strongest acceleration, where the mean is 0.22", 2.0, above=0)
+    regen_c: float = key("peak power of the strongest braking, where the mean is 0.22", 0.8, above=0)
+    grid_hours: tuple[float, ...] = key("[from, to] within 0..24, to the grid", (18.5, 21.5))
+    grid_c: float = key("power to the grid", 0.15, above=0)
+    charge_c: float = key("power of the charges", 0.17, above=0)
+    noon_hours: tuple[float, ...] = key("[from, to] within 0..24, a charge", (11.0, 14.0))
+    night_hours: tuple[float, ...] = key("[from, to] within 0..24, a charge", (0.5, 6.5))
+    soc_reserve: float = key("vehicle-to-grid ends here", 0.3, low=0, high=1)
+    soc_target: float = key("a charge ends here; larger than soc_reserve", 0.85, low=0, high=1)
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, f"[duty] seed = {self.seed}: must not be negative")
+        check_ranges(self, "[duty]")
         for name in ("grid_hours", "noon_hours", "night_hours"):
             span = getattr(self, name)
             require(
                 len(span) == 2 and 0 <= span[0] <= span[1] <= 24, f"[duty] {name} = {list(span)}: [from, to] in hours"
             )
-        for name in ("drive_h", "drive_c", "peak_c", "regen_c", "grid_c", "charge_c"):
-            require(getattr(self, name) > 0, f"[duty] {name} = {getattr(self, name)}: must be positive")
-        require(0 <= self.soc_reserve < self.soc_target <= 1, "[duty]: 0 <= soc_reserve < soc_target <= 1 is needed")
+        require(self.soc_reserve < self.soc_target, "[duty]: soc_reserve must be less than soc_target")
 
 
 class VehicleToGrid(Duty):

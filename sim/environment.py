@@ -5,25 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sim.config import require
+from sim.config import check_ranges, key, require
 
 
 @dataclass(frozen=True)
 class EnvironmentConfig:
     """Table `[environment]`."""
 
-    ambient_degc: float = 25.0
-    ambient_swing_degc: float = 0.0  # amplitude of a daily sine, warmest at 15 h
-    start_hour: float = 0.0
-    insulation_ohm: float = 2e6
-    coolant_min_degc: float = 15.0  # the chiller's range: a set-point outside is held at its end
-    coolant_max_degc: float = 40.0
+    ambient_degc: float = key("mean temperature of the air around the rack", 25.0, low=-60, high=90)
+    ambient_swing_degc: float = key("amplitude of its daily sine, warmest at 15 h", 0.0, low=0, unit="K")
+    start_hour: float = key("time of day at which the run begins", 0.0)
+    insulation_ohm: float = key("insulation resistance of the rack", 2e6, low=0)
+    coolant_min_degc: float = key(
+        "the coldest that the chiller can: a lower set-point is held here", 15.0, low=-60, high=90
+    )
+    coolant_max_degc: float = key("the warmest that it can", 40.0, low=-60, high=90)
 
     def __post_init__(self) -> None:
-        for name in ("ambient_degc", "coolant_min_degc", "coolant_max_degc"):
-            require(-60 <= getattr(self, name) <= 90, f"[environment] {name} = {getattr(self, name)}: outside -60..90")
-        require(self.ambient_swing_degc >= 0, "[environment] ambient_swing_degc: must not be negative")
-        require(self.insulation_ohm >= 0, "[environment] insulation_ohm: must not be negative")
+        check_ranges(self, "[environment]")
         require(self.coolant_min_degc <= self.coolant_max_degc, "[environment]: coolant_min_degc > coolant_max_degc")
 
     def ambient_at(self, time_s: float) -> float:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sim.config import TwinError, from_table, hint, require
+from sim.config import Range, TwinError, from_table, hint, require
+
+LOGARITHMIC, LINEAR = "logarithmic", "linear"
+ANY, POSITIVE, NOT_NEGATIVE = Range(), Range(above=0.0), Range(low=0.0)
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,9 @@ class Kind:
     value: str = ""  # the unit
     index_optional: bool = False
     value_optional: bool = False
-    positive: bool = False  # the value must be larger than 0
-    ramp: bool = False  # it may come little by little, over `ramp_s`
+    allowed: Range = ANY  # what the value may be
+    ramp: str = ""  # it may come little by little, over `ramp_s`: `LOGARITHMIC` or `LINEAR`; '' = it may not
+    healthy: float = 0.0  # where a linear ramp begins
 
 
 FAULT_KINDS: dict[str, Kind] = {
@@ -58,6 +62,7 @@ FAULT_KINDS: dict[str, Kind] = {
         "rail",
         "ohm",
         index_optional=True,
+        allowed=NOT_NEGATIVE,
     ),
     "insulation_missing": Kind("the insulation resistance is not received"),
     "interlock_open": Kind("the interlock loop is open"),
@@ -83,22 +88,44 @@ FAULT_KINDS: dict[str, Kind] = {
     ),
     "feedback_stuck_at": Kind("the auxiliary contacts say `value`, as bits, whatever is so", "", "bits"),
     "feedback_missing": Kind("the auxiliary contacts are not received"),
-    "link_load": Kind("a resistor of `value` hangs across the DC link", "", "ohm", positive=True),
+    "link_load": Kind("a resistor of `value` hangs across the DC link", "", "ohm", allowed=POSITIVE),
     "precharge_open": Kind("the precharge resistor is burnt: no current through it"),
     "pcs_ignores_limits": Kind("the PCS draws `value`, whatever the duty and the limits say", "", "A"),
     # groups themselves
-    "cell_leak": Kind("`value` across each of the groups `index`: an internal short", "group", "ohm", positive=True),
-    "cell_heat": Kind("`value` of heat from outside into each of the groups `index`", "group", "W"),
+    "cell_leak": Kind("`value` across each of the groups `index`: an internal short", "group", "ohm", allowed=POSITIVE),
+    "cell_heat": Kind(
+        "`value` of heat from outside into each of the groups `index`", "group", "W", allowed=NOT_NEGATIVE
+    ),
     "internal_short": Kind(
         "a short of `value` inside the first parallel cell of each of the groups `index`; with `ramp_s` it falls to "
         "that from 1,000 times as much, evenly on a logarithmic scale",
         "group",
         "ohm",
-        positive=True,
-        ramp=True,
+        allowed=POSITIVE,
+        ramp=LOGARITHMIC,
     ),
     "heater": Kind(
-        "a heater gives `value` to the first parallel cell of each of the groups `index`", "group", "W", positive=True
+        "a heater gives `value` to the first parallel cell of each of the groups `index`",
+        "group",
+        "W",
+        allowed=POSITIVE,
+    ),
+    "joint_resistance": Kind(
+        "the joint after each of the groups `index` (bus bar, contact) has `value` too much; the group's sense wire "
+        "sits beyond it, so that this group alone reads the drop; half of the heat goes into each group beside it",
+        "group",
+        "ohm",
+        allowed=NOT_NEGATIVE,
+        ramp=LINEAR,
+    ),
+    "cell_capacity": Kind(
+        "the cells of the groups `index` have `value` of their capacity left, for good: what is lost is cut off with "
+        "the charge that it held",
+        "group",
+        "times",
+        allowed=Range(above=0.0, high=1.0),
+        ramp=LINEAR,
+        healthy=1.0,
     ),
     "bleed_stuck_on": Kind("the bleed switches of the groups `index` are on, whatever is asked", "group"),
     "bleed_stuck_off": Kind("the bleed switches of the groups `index` are off, whatever is asked", "group"),
@@ -142,11 +169,10 @@ class FaultConfig:
             unit = f"missing (in {kind.value})" if kind.value else "not used by this kind: leave it out"
             require((self.value is not None) == bool(kind.value), f"{where}: value is {unit}")
         require(self.ramp_s >= 0, f"{where}: ramp_s = {self.ramp_s:g}: must not be negative")
-        require(kind.ramp or self.ramp_s == 0, f"{where}: ramp_s is not used by this kind: leave it out")
-        if kind.positive and self.value is not None:
-            require(self.value > 0, f"{where}: value = {self.value:g} {kind.value}: must be larger than 0")
-        if self.kind == "insulation" and self.value is not None:
-            require(self.value >= 0, f"{where}: value = {self.value:g} ohm: must not be negative")
+        require(kind.ramp != "" or self.ramp_s == 0, f"{where}: ramp_s is not used by this kind: leave it out")
+        if self.value is not None:
+            value = f"value = {self.value:g} {kind.value}".rstrip()
+            require(kind.allowed.holds(self.value), f"{where}: {value}: {kind.allowed.demand()}")
         if kind.value == "bits" and self.value is not None:
             require(self.value in range(8), f"{where}: value = {self.value:g}: contactor bits are a whole number, 0..7")
         if kind.index == "pair":
@@ -162,10 +188,16 @@ class FaultConfig:
         return self.at_s <= time_s and (self.until_s is None or time_s < self.until_s)
 
     def ramped(self, time_s: float) -> float:
-        """`value` at `time_s`: from `SOFT` times as much down to it over `ramp_s`, evenly on a logarithmic scale."""
+        """`value` at `time_s`, which comes over `ramp_s`.
+
+        Logarithmic: from `SOFT` times as much down to it, evenly on a logarithmic scale. Linear: from what is healthy.
+        """
         assert self.value is not None
-        rest = 1.0 - (time_s - self.at_s) / self.ramp_s if self.ramp_s > 0.0 else 0.0
-        return self.value * float(SOFT ** max(rest, 0.0))
+        kind = FAULT_KINDS[self.kind]
+        rest = max(1.0 - (time_s - self.at_s) / self.ramp_s, 0.0) if self.ramp_s > 0.0 else 0.0
+        if kind.ramp == LOGARITHMIC:
+            return self.value * float(SOFT**rest)
+        return self.value + rest * (kind.healthy - self.value)
 
 
 def fault_configs(

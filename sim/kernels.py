@@ -156,7 +156,7 @@ def _terminals(groups, balance, work, t, p, ampere, b, first_sum, second_sum):
 @kernel
 def _string(s, p, ohm, volt):
     """Resistance and voltage of the string at this instant from the sums over its groups, busbars included."""
-    busbars = p[Y.P_BUSBAR_OHM] * p[Y.P_N_SERIES]
+    busbars = p[Y.P_BUSBAR_OHM] * p[Y.P_N_SERIES] + s[Y.S_JOINT_OHM]
     s[Y.S_OHM] = ohm + busbars
     s[Y.S_PACK_V] = volt - busbars * s[Y.S_AMPERE]
 
@@ -283,9 +283,11 @@ def _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy
     share = work[flat + stride : flat + 2 * stride]
     balance_s = p[Y.P_BALANCE_S]
     per_cell = 1.0 / n_parallel
-    heated = p[Y.P_HEATED] > 0.0
-    heater_at = int(p[Y.P_BLOCKS]) * Y.G_BLOCK
-    heater_w = 0.0
+    broken = p[Y.P_BROKEN] > 0.0
+    row = int(p[Y.P_BLOCKS]) * _LANES
+    heater_at = int(p[Y.P_BLOCKS]) * Y.G_BLOCK + Y.X_HEAT_W * row
+    joint_at = int(p[Y.P_BLOCKS]) * Y.G_BLOCK + Y.X_WARMING_OHM * row
+    heater_w, joint_w, square = 0.0, 0.0, amp * amp
     _clear_sums(t)
     for b in range(int(p[Y.P_BLOCKS])):
         m = _lanes_of(p, b)
@@ -298,12 +300,14 @@ def _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy
             t[Y.T_A + k] = volt
             t[Y.T_B + k] = volt * volt * (bleed[k] * balance_s)
             t[Y.T_C + k] = volt * volt * g[Y.G_LEAK_S + k] * per_cell
-        if heated:
+        if broken:
             heater = groups[heater_at + b * _LANES : heater_at + (b + 1) * _LANES]
+            joint = groups[joint_at + b * _LANES : joint_at + (b + 1) * _LANES]
             for k in range(_LANES):
-                t[Y.T_C + k] += heater[k] * per_cell
+                t[Y.T_C + k] += (heater[k] + square * joint[k]) * per_cell
             for k in range(m):
                 heater_w += heater[k]
+                joint_w += square * joint[k]
         _add(t, Y.T_A, _FIRST, m)
         _add(t, Y.T_B, _SECOND, m)
         if ahead_groups.size > 0:
@@ -337,7 +341,7 @@ def _update(cells, groups, balance, s, work, p, ahead, ahead_groups, amp, energy
     s[Y.S_HEAT_W] = heat_w
     s[Y.S_HEAT_J] += heat_w * dt
     s[Y.S_BLEED_J] += _sum(t, _SECOND) * dt
-    s[Y.S_PATH_J] += _sum(t, _FIRST) * amp * dt - energy
+    s[Y.S_PATH_J] += _sum(t, _FIRST) * amp * dt - energy - joint_w * dt  # a joint's heat is in the cells beside it
     s[Y.S_HEATER_J] += heater_w * dt
     if p[Y.P_SHUTTLE_A] > 0.0:
         s[Y.S_SHUTTLE_J] += lost_w(work, p, Y.V_MEAN) * dt
@@ -473,6 +477,7 @@ def _steps(
         shift = p[Y.P_M0] * (s[Y.S_SIGN] - before)
         known = derived or step > 0
         emf, ohm = _source(cells, groups, balance, work, table, p, known, before, shift, dt, b1, b2, b3, b4)
+        ohm += s[Y.S_JOINT_OHM]
         amp, amp_end, energy = flow(s, p, path, emf, ohm, request, request_is_current, dt)
         s[Y.S_PREVIOUS_A] = s[Y.S_AMPERE]
         s[Y.S_AMPERE] = amp_end

@@ -6,7 +6,7 @@ The parallel cells of the groups of a block follow each other: cell q of group g
 (g // LANES) * n_parallel + q. The lanes after the last group of a rack are copies of it that nobody counts.
 
 - `cells` f8[n_racks, blocks * n_parallel * C_BLOCK]: state and data of each cell;
-- `groups` f8[n_racks, blocks * G_BLOCK]: series groups; then, where P_HEATED says so, W of heat from outside for each;
+- `groups` f8[n_racks, blocks * G_BLOCK]: series groups; then, where P_BROKEN says so, rows X_... over all of them;
 - `balance` u1[n_racks, blocks * LANES]: switch to bleed a group; then, where P_SHUTTLE_A is not 0, what the active
   balancer does with each (`sim.shuttle`);
 - `string` f8[n_racks, S_SIZE], `logic` i8[n_racks, L_SIZE]: string, DC link, accounts, contactors, watchdog;
@@ -71,6 +71,10 @@ def _rows(count: int) -> range:
 
 # series groups: leak conductance; gain error and offset of the voltage channel
 G_LEAK_S, G_GAIN, G_OFFSET, G_BLOCK = _rows(3)
+
+# what faults add to `groups`, in rows of blocks * LANES behind them: heat from outside, W; resistance of the joint
+# after a group, which its voltage channel sees; the part of such resistances whose heat goes into the group, ohm
+X_HEAT_W, X_JOINT_OHM, X_WARMING_OHM, X_ROWS = range(4)
 
 # `burn`, of each cell: conversions of the side reactions (the anode's as charge lost, in units of SoC), of separator
 # (melted, then shrunk), boiled solvent and aluminium; gas made so far; time of venting and of ignition (0 = not yet),
@@ -173,8 +177,9 @@ V_NOW, V_EFF_OHM, V_MEAN, V_MEAN_OHM, V_BLOCK = _rows(4)
     S_AIR_PPM,  # of it in the rack's air now
     S_DETECTOR_PPM,  # what has reached the detector
     S_FASTEST_K_PER_S,  # warming of the cell that warms fastest, in the last sub-step that looked at side reactions
+    S_JOINT_OHM,  # what all joints have too much
     S_SIZE,
-) = range(49)
+) = range(50)
 
 # `logic`: path to the DC link; contactors asked for, welded, and those that do not close; last heart-beat, whether it
 # is missed; event bits
@@ -209,7 +214,7 @@ L_PATH, L_REQUESTED, L_WELDED, L_STUCK, L_HEARTBEAT, L_EXPIRED, L_EVENTS, L_SIZE
     P_SENSE_OHM,
     P_SHUTTLE_A,  # 0 = there is no active balancer
     P_SHUTTLE_EFFICIENCY,
-    P_HEATED,  # 1 = `groups` has heat from outside
+    P_BROKEN,  # 1 = `groups` has the rows X_...
     P_BUSBAR_OHM,
     P_PATH_OHM,
     P_LINK_F,

@@ -17,7 +17,7 @@ from sim import kernels as K
 from sim import layout as Y
 from sim import reactions
 from sim.cell import COL_DUDT, COL_U, CellData, load
-from sim.config import TwinError, from_table, require
+from sim.config import TwinError, check_ranges, from_table, key
 from sim.runaway import GAS_J_PER_MOL_K, KELVIN, STEFAN_BOLTZMANN
 
 F8 = npt.NDArray[np.float64]
@@ -31,89 +31,51 @@ class RackConfig:
     three standard deviations.
     """
 
-    n_series: int
-    n_parallel: int
-    module_groups: int  # groups per module: neighbours conduct inside one, each has its own coolant branch
-    cells_per_sensor: int  # series groups per temperature sensor
-    busbar_ohm: float  # busbar and contacts after each group
-    main_path_ohm: float  # contactors, fuse, shunt and cables
-    coolant_w_per_k_flow: float  # heat capacity flow of the coolant in each branch
-    coolant_flow_lpm: float  # flow of the coolant through the rack, all branches, when the pump runs
-    dc_link_f: float
-    dc_link_bleed_ohm: float
-    precharge_ohm: float
-    bleed_ohm: float  # balancing resistor of a group
-    contactor_make_a: float  # a larger inrush welds the main contactors
-    contactor_break_a: float  # opening a larger current welds them too
-    seed: int = 1
-    initial_soc: float = 0.5
-    initial_degc: float = 25.0
-    initial_hysteresis: float = 0.0
-    substep_s: float = 1.0
-    capacity_spread: float = 0.01
-    resistance_spread: float = 0.05
-    soc_spread: float = 0.01
-    degc_spread: float = 0.5
-    coolant_spread: float = 0.05
-    self_discharge_spread: float = 0.3
-    coolant_tau_s: float = 120.0
-    sense_ohm: float = 0.1  # estimate: 0.5 m of 0.22 mm2 copper 0.04 ohm, its fuse 0.05 ohm, contacts 0.01 ohm
-    capacity_factor: float = 1.0  # of all cells, relative to their type's: a rack that has aged
-    resistance_factor: float = 1.0
-    shuttle: bool = False  # there is an active balancer between neighbours
-    shuttle_a: float = 2.0
-    shuttle_efficiency: float = 0.9
-    side_reactions: str = ""  # of which chemistry; the cell's own where left out, "none" = there are none
-    barrier_every: int = 0  # cells between thermal barriers of a module, 0 = there are none
-    barrier_k_per_w: float = 20.0  # of a barrier, in series with the conduction between its neighbours
-    air_m3: float = 1.0  # free air of the rack, into which cells vent
-    air_change_s: float = 600.0  # time constant with which it is renewed
-    detector_tau_s: float = 15.0  # time constant with which vented gas reaches the detector
-    watchdog_s: float = 10.0  # the rack opens its contactors when the controller's heart-beat stands still for longer
+    n_series: int = key("groups in series", low=1, high=65535)
+    n_parallel: int = key("cells in parallel in each group", low=1)
+    module_groups: int = key("groups per module: neighbours conduct inside one, each has its own coolant branch", low=1)
+    cells_per_sensor: int = key("groups per temperature sensor", low=1)
+    busbar_ohm: float = key("busbar and contacts after each group", low=0)
+    main_path_ohm: float = key("contactors, fuse, shunt and cables", above=0)
+    coolant_w_per_k_flow: float = key("heat capacity flow of the coolant in each branch", above=0)
+    coolant_flow_lpm: float = key("flow of the coolant, all branches, when the pump runs", above=0)
+    dc_link_f: float = key("capacitor of the DC link", above=0)
+    dc_link_bleed_ohm: float = key("resistor across the DC link", above=0)
+    precharge_ohm: float = key("precharge resistor", above=0)
+    bleed_ohm: float = key("balancing resistor of a group", above=0)
+    contactor_make_a: float = key("a larger inrush welds the main contactors", above=0)
+    contactor_break_a: float = key("opening a larger current welds them too", above=0)
+    seed: int = key("of all that is drawn: spreads, sensor errors, noise", 1, low=0)
+    initial_soc: float = key("mean state of charge at the start; below 0: towards 0 V", 0.5, low=-0.05, high=1)
+    initial_degc: float = key("mean temperature of cells and coolant at the start", 25.0, low=-40, high=80)
+    initial_hysteresis: float = key("-1: after a discharge, 1: after a charge", 0.0, low=-1, high=1)
+    substep_s: float = key("longest step of the physics", 1.0, above=0, high=1)
+    capacity_spread: float = key("of the capacities, relative", 0.01, low=0, high=0.32)
+    resistance_spread: float = key("of the resistances, relative", 0.05, low=0, high=0.32)
+    soc_spread: float = key("of the states of charge at the start", 0.01, low=0, high=0.3)
+    degc_spread: float = key("of the temperatures at the start", 0.5, low=0, high=10, unit="K")
+    coolant_spread: float = key("of the thermal contacts to the coolant, relative", 0.05, low=0, high=0.32)
+    self_discharge_spread: float = key("of the leaks, relative", 0.3, low=0, high=0.32)
+    coolant_tau_s: float = key("time constant with which the inlet follows its set-point", 120.0, above=0)
+    # 0.5 m of 0.22 mm2 copper 0.04 ohm, its fuse 0.05 ohm, contacts 0.01 ohm
+    sense_ohm: float = key("of each sense wire, an estimate", 0.1, low=0)
+    capacity_factor: float = key("capacity of all cells, relative to their type's: a rack that has aged", 1.0, above=0)
+    resistance_factor: float = key("resistance of all cells, relative to their type's", 1.0, above=0)
+    shuttle: bool = key("there is an active balancer between neighbours", False)
+    shuttle_a: float = key("current of each of its converters", 2.0, above=0)
+    shuttle_efficiency: float = key("share of the power that arrives", 0.9, above=0, high=1)
+    side_reactions: str = key('of which chemistry; "": the cell\'s own, "none": there are none', "")
+    barrier_every: int = key("cells between thermal barriers of a module; 0: there are none", 0, low=0)
+    barrier_k_per_w: float = key("of a barrier, in series with the conduction between its neighbours", 20.0, low=0)
+    air_m3: float = key("free air of the rack, into which cells vent", 1.0, above=0)
+    air_change_s: float = key("time constant with which it is renewed", 600.0, above=0)
+    detector_tau_s: float = key("time constant with which vented gas reaches the detector", 15.0, above=0)
+    watchdog_s: float = key(
+        "the rack opens its contactors when the controller's heart-beat stands still for longer", 10.0, above=0
+    )
 
     def __post_init__(self) -> None:
-        for name in ("n_series", "n_parallel", "module_groups", "cells_per_sensor"):
-            require(getattr(self, name) >= 1, f"[rack] {name} = {getattr(self, name)}: must be at least 1")
-        for name in (
-            "main_path_ohm",
-            "coolant_w_per_k_flow",
-            "coolant_flow_lpm",
-            "capacity_factor",
-            "resistance_factor",
-            "shuttle_a",
-            "dc_link_f",
-            "dc_link_bleed_ohm",
-            "precharge_ohm",
-            "bleed_ohm",
-            "contactor_make_a",
-            "contactor_break_a",
-            "coolant_tau_s",
-            "air_m3",
-            "air_change_s",
-            "detector_tau_s",
-            "watchdog_s",
-        ):
-            require(getattr(self, name) > 0, f"[rack] {name} = {getattr(self, name)}: must be positive")
-        require(self.busbar_ohm >= 0, f"[rack] busbar_ohm = {self.busbar_ohm}: must not be negative")
-        require(self.sense_ohm >= 0, f"[rack] sense_ohm = {self.sense_ohm}: must not be negative")
-        require(self.barrier_every >= 0, f"[rack] barrier_every = {self.barrier_every}: must not be negative")
-        require(self.barrier_k_per_w >= 0, f"[rack] barrier_k_per_w = {self.barrier_k_per_w}: must not be negative")
-        efficiency = self.shuttle_efficiency
-        require(0 < efficiency <= 1, f"[rack] shuttle_efficiency = {efficiency}: must be in 0..1, not 0")
-        require(self.n_series <= 65535, f"[rack] n_series = {self.n_series}: at most 65,535")
-        require(self.seed >= 0, f"[rack] seed = {self.seed}: must not be negative")
-        within = -0.05 <= self.initial_soc <= 1
-        require(within, f"[rack] initial_soc = {self.initial_soc}: SoC runs from 0 to 1 (from -0.05: towards 0 V)")
-        require(-40 <= self.initial_degc <= 80, f"[rack] initial_degc = {self.initial_degc}: outside -40..80")
-        require(
-            abs(self.initial_hysteresis) <= 1, f"[rack] initial_hysteresis = {self.initial_hysteresis}: not in -1..1"
-        )
-        require(0 < self.substep_s <= 1, f"[rack] substep_s = {self.substep_s}: must be in 0..1 s")
-        for name in ("capacity", "resistance", "coolant", "self_discharge"):
-            spread = getattr(self, f"{name}_spread")
-            require(0 <= spread <= 0.32, f"[rack] {name}_spread = {spread}: must be in 0..0.32")
-        require(0 <= self.soc_spread <= 0.3, f"[rack] soc_spread = {self.soc_spread}: must be in 0..0.3")
-        require(0 <= self.degc_spread <= 10, f"[rack] degc_spread = {self.degc_spread}: must be in 0..10")
+        check_ranges(self, "[rack]")
 
 
 def rack_config(cell: CellData, table: Mapping[str, Any], where: str = "[rack]") -> RackConfig:
@@ -148,7 +110,8 @@ class RackBank:
     """The arrays of `n_racks` racks of one kind; rack r is drawn from the seed `config.seed` + r.
 
     With `n_slots` slots of work rows (see `sim.layout`) so many racks can be advanced at once; a bank of one rack keeps
-    in its slot what follows from its state. `heated`: groups can be heated from outside (row after `groups`).
+    in its slot what follows from its state. `broken`: groups can be heated from outside, and their joints gain
+    resistance (rows X_... after `groups`).
     """
 
     def __init__(
@@ -157,7 +120,7 @@ class RackBank:
         config: RackConfig | None = None,
         n_racks: int = 1,
         n_slots: int = 1,
-        heated: bool = False,
+        broken: bool = False,
     ) -> None:
         self.cell = load(cell) if isinstance(cell, str) else cell
         self.config = config if config is not None else rack_config(self.cell, {})
@@ -167,14 +130,14 @@ class RackBank:
         self.n_cells = c.n_series * c.n_parallel
         blocks = Y.blocks(c.n_series)
         self.cells: F8 = Y.aligned((n_racks, blocks * c.n_parallel * Y.C_BLOCK))
-        self.groups: F8 = Y.aligned((n_racks, blocks * (Y.G_BLOCK + Y.LANES * heated)))
+        self.groups: F8 = Y.aligned((n_racks, blocks * (Y.G_BLOCK + Y.LANES * Y.X_ROWS * broken)))
         self.balance: npt.NDArray[np.uint8] = np.zeros((n_racks, blocks * Y.LANES * (1 + c.shuttle)), np.uint8)
         self.string: F8 = Y.aligned((n_racks, Y.S_SIZE))
         self.logic: npt.NDArray[np.int64] = np.zeros((n_racks, Y.L_SIZE), np.int64)
         self.work: F8 = Y.aligned((n_slots, Y.work_places(c.n_series, c.n_parallel)[-1]))
         self.burn: F8 = Y.aligned((n_racks, blocks * c.n_parallel * Y.B_BLOCK))
         self.p: F8 = np.zeros(Y.P_SIZE)
-        self.p[Y.P_HEATED] = heated
+        self.p[Y.P_BROKEN] = broken
         self._constants()
         self.table = self._table()
         self.chemistry = self._chemistry()

@@ -14,7 +14,8 @@ T_m. The separator shrinks above T_c, b' = k (1 - b), and leaves a short of b g;
 short is a conductance between the terminals, and the rack's own currents say what flows through it (`sim.kernels`):
 E^2 / R until the cell is empty. What the straight line of the twin's open-circuit voltage keeps below 0 % is then
 gone at once, without heat, for it is none of a real cell's. The pressure is that of the solvent's vapour [Clausius,
-Clapeyron] and of the gas, n R T / V; at `vent_pa` the cell vents, once. What leaves takes its heat along.
+Clapeyron] and of the gas, n R T / V; at `vent_pa` the cell vents, once: its gas leaves, the vapour above the solvent,
+and from then on what is made and what boils off. What leaves takes its heat along.
 
 A face that a burning neighbour heats is hotter than the cell as a whole, and what starts there goes through the cell:
 the reactions take place at T + s, s' = (q R_s - s) / tau_s for a heat flow q into the hotter of both faces.
@@ -108,11 +109,17 @@ def _changes(q, degc, skin, soc, lost_mid, sei, lost, cathode, electrolyte, sepa
 
 
 @kernel
+def _vapour_mol(q, degc):
+    """Vapour of the solvent in the free volume of a closed cell, in mol."""
+    kelvin = degc + KELVIN
+    pascal = q[Y.Q_VAPOUR_PA] * mathd.exp(-q[Y.Q_VAPOUR_K] / kelvin)
+    return pascal / (GAS_J_PER_MOL_K * kelvin * q[Y.Q_PER_FREE_M3])
+
+
+@kernel
 def _pressure(q, degc, gas):
     """Pressure in a closed cell with `gas` mol made: vapour of the solvent and gas, in Pa."""
-    kelvin = degc + KELVIN
-    vapour = q[Y.Q_VAPOUR_PA] * mathd.exp(-q[Y.Q_VAPOUR_K] / kelvin)
-    return vapour + gas * GAS_J_PER_MOL_K * kelvin * q[Y.Q_PER_FREE_M3]
+    return (_vapour_mol(q, degc) + gas) * GAS_J_PER_MOL_K * (degc + KELVIN) * q[Y.Q_PER_FREE_M3]
 
 
 @kernel
@@ -155,6 +162,7 @@ def burn_cell(b, k, q, degc, soc, watt, skin, heat_capacity, dt, now):
             + q[Y.Q_ELECTROLYTE_MOL] * whole[3]
         )
         out_j = q[Y.Q_BOIL_J] * whole[5]
+        out_solvent = out_j / (q[Y.Q_VAPOUR_K] * GAS_J_PER_MOL_K)  # by its heat of evaporation
         if vented:
             out_j += q[Y.Q_GAS_J_PER_K] * d_gas * (middle - q[Y.Q_OUT_DEGC])
         change = (whole[7] - out_j + h * watt) * per_j
@@ -181,10 +189,10 @@ def burn_cell(b, k, q, degc, soc, watt, skin, heat_capacity, dt, now):
         if middle + skin > q[Y.Q_COLLAPSE_DEGC]:
             collapse += (1.0 - collapse) * _part(_rate(q, Y.Q_COLLAPSE, middle + skin + KELVIN), h)
         if vented:
-            vented_mol += d_gas
+            vented_mol += d_gas + out_solvent
         elif bursts:
             vent_s = now - left
-            vented_mol += gas
+            vented_mol += gas + _vapour_mol(q, degc)
         if ignition_s == 0.0 and whole[7] * per_j > IGNITION_K_PER_S * h:
             ignition_s = now - left
         peak = max(peak, degc)

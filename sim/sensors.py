@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sim import layout as Y
 from sim import mathd
-from sim.config import require
+from sim.config import check_ranges, key, require
 from sim.jit import kernel
 from sim.rack import RackBank
 
@@ -33,43 +33,41 @@ U1 = npt.NDArray[np.uint8]
 class SensorConfig:
     """Table `[sensors]`. `_noise` is a standard deviation per sample, `_spread` one over the channels."""
 
-    ideal: bool = False  # no errors at all, whatever the other keys say
-    scan_s: float = 0.004  # time that a front-end takes for all its channels
-    cells_per_chip: int = 16
-    cell_v_noise_v: float = 3e-4
-    cell_v_offset_spread_v: float = 5e-4
-    cell_v_gain_spread: float = 1e-4
-    cell_v_lsb_v: float = 1e-4
-    cell_v_min_v: float = -2.0  # front-ends made for busbars between cells see reversed ones, too (BQ79616 class)
-    cell_v_max_v: float = 5.0
-    current_noise_c: float = 2e-4  # in units of the 1C current of the rack
-    current_offset_c: float = 5e-4
-    current_gain_error: float = 1e-3
-    current_lsb_c: float = 1e-4
-    current_max_c: float = 3.0
-    current_skew_s: float = 0.0  # the current is sampled this long before the end of the scan
-    pack_v_noise: float = 1e-4  # relative
-    pack_v_gain_error: float = 5e-4
-    bus_v_gain_error: float = -5e-4
-    pack_v_lsb_v: float = 0.1
-    degc_noise: float = 0.05
-    degc_offset_spread: float = 0.3
-    degc_lsb: float = 0.1
-    degc_tau_s: float = 20.0  # lag between cell and sensor
-    insulation_noise: float = 0.02  # relative
-    flow_noise: float = 0.01  # relative
-    gas_alarm_ppm: float = 1000.0  # of vented gas in the air: a tenth of the lower explosive limit, 41 % hydrogen
+    ideal: bool = key("no errors at all, whatever the other keys say", False)
+    scan_s: float = key("time that a front-end takes for all its channels", 0.004, low=0)
+    cells_per_chip: int = key("channels of a front-end, converted one after the other", 16, low=1)
+    cell_v_noise_v: float = key("noise of a cell voltage", 3e-4, low=0)
+    cell_v_offset_spread_v: float = key("offsets of the channels", 5e-4, low=0)
+    cell_v_gain_spread: float = key("gain errors of the channels", 1e-4, low=0)
+    cell_v_lsb_v: float = key("step of a cell voltage", 1e-4, low=0)
+    # front-ends made for busbars between cells see reversed ones, too (BQ79616 class)
+    cell_v_min_v: float = key("what a front-end sees at least; held there and flagged", -2.0)
+    cell_v_max_v: float = key("what it sees at most; larger than cell_v_min_v", 5.0, low=0)
+    current_noise_c: float = key("noise of the current", 2e-4, low=0)
+    current_offset_c: float = key("offset of the current", 5e-4)
+    current_gain_error: float = key("gain error of the current", 1e-3)
+    current_lsb_c: float = key("step of the current", 1e-4, low=0)
+    current_max_c: float = key("what the current sensor sees at most, in both directions", 3.0, low=0)
+    current_skew_s: float = key("the current is sampled this long before the end of the scan", 0.0, low=0)
+    pack_v_noise: float = key("noise of pack and link voltage, relative", 1e-4, low=0)
+    pack_v_gain_error: float = key("gain error of the pack voltage", 5e-4)
+    bus_v_gain_error: float = key("gain error of the link voltage", -5e-4)
+    pack_v_lsb_v: float = key("step of pack and link voltage", 0.1, low=0)
+    degc_noise: float = key("noise of a temperature", 0.05, low=0, unit="K")
+    degc_offset_spread: float = key("offsets of the temperature sensors", 0.3, low=0, unit="K")
+    degc_lsb: float = key("step of a temperature", 0.1, low=0, unit="K")
+    degc_tau_s: float = key("lag between cell and sensor", 20.0, low=0)
+    insulation_noise: float = key("noise of the insulation resistance, relative", 0.02, low=0)
+    flow_noise: float = key("noise of the coolant's flow, relative", 0.01, low=0)
+    gas_alarm_ppm: float = key(
+        "of vented gas in the air: a tenth of the lower explosive limit, 41 % hydrogen", 1000.0, above=0
+    )
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if not f.name.endswith(("_error", "offset_c", "_min_v")):
-                require(value >= 0, f"[sensors] {f.name} = {value}: must not be negative")
+        check_ranges(self, "[sensors]")
         require(
             self.cell_v_min_v < self.cell_v_max_v, f"[sensors] cell_v_min_v = {self.cell_v_min_v}: above cell_v_max_v"
         )
-        require(self.gas_alarm_ppm > 0, f"[sensors] gas_alarm_ppm = {self.gas_alarm_ppm}: must be positive")
-        require(self.cells_per_chip >= 1, f"[sensors] cells_per_chip = {self.cells_per_chip}: must be at least 1")
 
     def effective(self) -> SensorConfig:
         """Itself, or with every error gone where `ideal` is set (ranges and the channel order stay)."""
@@ -211,6 +209,8 @@ def _cell_voltages(groups, balance, s, work, p, late, c, values, marks, at_v, at
     bottom, top = c[_C_MIN_V], c[_C_MAX_V]
     drops = int(p[Y.P_FLAT_AT]) + int(p[Y.P_FLAT_STRIDE])
     bled = _sense_wires(balance, work, p, late)
+    broken = p[Y.P_BROKEN] > 0.0
+    joints = int(p[Y.P_BLOCKS]) * (Y.G_BLOCK + Y.X_JOINT_OHM * _LANES)
     for b in range(int(p[Y.P_BLOCKS])):
         v = work[levels + b * Y.V_BLOCK : levels + (b + 1) * Y.V_BLOCK]
         g = groups[b * Y.G_BLOCK : (b + 1) * Y.G_BLOCK]
@@ -223,6 +223,11 @@ def _cell_voltages(groups, balance, s, work, p, late, c, values, marks, at_v, at
             drop = work[drops + b * _LANES : drops + (b + 1) * _LANES]
             for k in range(_LANES):
                 t[Y.T_A + k] -= drop[k] * (1.0 + g[Y.G_GAIN + k])
+        if broken:
+            joint = groups[joints + b * _LANES : joints + (b + 1) * _LANES]
+            for k in range(_LANES):
+                then_a = s[Y.S_AMPERE] - rate * min(delta[k], dt)
+                t[Y.T_A + k] -= joint[k] * then_a * (1.0 + g[Y.G_GAIN + k])
         if noise > 0.0:
             first = b * _LANES
             for k in range(_LANES):

@@ -19,7 +19,7 @@ from sim import electronics as E
 from sim import layout as Y
 from sim.breaking import Breaking
 from sim.cell import COL_U, load
-from sim.config import from_table, require
+from sim.config import check_ranges, from_table, key, require
 from sim.environment import EnvironmentConfig
 from sim.faults import FaultConfig, fault_configs
 from sim.rack import RackBank, RackConfig, RackTwin, rack_config
@@ -28,6 +28,9 @@ from sim.sensors import SensorBank, SensorConfig
 F8 = npt.NDArray[np.float64]
 
 CHUNK = 32  # racks in a range
+
+FROM_THE_START = ("cell_heat", "joint_resistance")
+"""Kinds of faults that need memory which a twin has only if it is made for them: a healthy one shall not pay."""
 
 Job = Callable[[int, int, int, int], int]
 """Works on the racks lo..hi - 1 with a slot of work rows, for a chunk; returns -1 or what is wrong."""
@@ -48,10 +51,12 @@ def serial(job: Job, n_racks: int, chunk: int) -> int:
 class SiteConfig:
     """Table `[site]`: how the racks differ beyond their cells."""
 
-    share_spread: float = 0.0  # standard deviation of a rack's share of the duty, relative, cut at three of them
+    share_spread: float = key(
+        "standard deviation of a rack's share of the duty, relative, cut at three of them", 0.0, low=0, high=0.3
+    )
 
     def __post_init__(self) -> None:
-        require(0 <= self.share_spread <= 0.3, f"[site] share_spread = {self.share_spread}: must be in 0..0.3")
+        check_ranges(self, "[site]")
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,8 @@ class Site:
         self.duty = duties.make(tables.get("duty", {}), self.rating)
         self.n_racks = n_racks
         self.faults: tuple[FaultConfig, ...] = self._checked(tables.get("fault", ()), config)
-        heated = any(fault.kind == "cell_heat" for fault in self.faults)
-        self.bank = bank = RackBank(data, config, n_racks, n_threads, heated)
+        broken = any(fault.kind in FROM_THE_START for fault in self.faults)
+        self.bank = bank = RackBank(data, config, n_racks, n_threads, broken)
         self.sensors = SensorBank(bank, sensor_config, qualities[0])
         bank.string[:, Y.S_INSULATION_OHM] = self.environment.insulation_ohm
         if self.config.share_spread > 0.0:
@@ -125,15 +130,16 @@ class Site:
         """Have these faults, as entries of `[[fault]]`, instead of those that there were; after `attach`.
 
         What a fault has done (welded contactors, lost charge) stays. Raises `TwinError`, and changes nothing, for a
-        mistake in an entry, and for heat from outside where the twin was made without such a fault.
+        mistake in an entry, and for heat from outside or a joint where the twin was made without such a fault.
         """
         faults = self._checked(entries, self.bank.config)
-        if not self.bank.p[Y.P_HEATED] > 0.0:
+        if not self.bank.p[Y.P_BROKEN] > 0.0:
             for fault in faults:
                 require(
-                    fault.kind != "cell_heat",
-                    "[[fault]] kind = 'cell_heat': a twin takes heat from outside only if its scenario has such a "
-                    "fault from the start (at_s may be late): add one, or use kind = 'heater'",
+                    fault.kind not in FROM_THE_START,
+                    f"[[fault]] kind = '{fault.kind}': a twin can have this only if its scenario has a fault of the "
+                    f"kinds {', '.join(FROM_THE_START)} from the start (at_s may be late): add one"
+                    + (", or use kind = 'heater'" if fault.kind == "cell_heat" else ""),
                 )
         if not self._bound:
             self._bind()

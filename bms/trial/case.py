@@ -7,6 +7,7 @@ tables multiply a trial: one for each value, laid over, with `{NAME}` in its tex
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 import math
 import tomllib
@@ -16,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bms import racks
 from bms.racks.tables import merged
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import BACKEND_TABLES, Scenario
@@ -33,7 +35,7 @@ DURATION_S = 120.0
 MOST_STEPS = 1_000_000
 """Of one trial: its log holds every step, at some 700 bytes and more for each cell and sensor."""
 
-RAMPS_ITSELF = ("internal_short",)
+RAMPS_ITSELF = ("internal_short", "joint_resistance", "cell_capacity")
 """Kinds of faults of the twin that come little by little, over `ramp_s`, where no `from` is given."""
 
 TABLES = ("run", "controller", "request", *(name for name in BACKEND_TABLES if name != "site"))
@@ -101,6 +103,38 @@ def hint(name: str, trials: Iterable[Trial]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else "; `bms trial list` shows all"
 
 
+def check_rows(trials: Iterable[Trial]) -> None:
+    """Raise `ConfigError` for a trial that expects a row which is not in the fault table of its configuration.
+
+    A configuration is known by the name of its own, or of the rack's cell. Rows that the trial changes itself are.
+    """
+    for trial in trials:
+        scenario = trial.scenario
+        name = scenario.config or scenario.rack.partition("?")[0].removeprefix("sim:")
+        if scenario.cell or name not in racks.names():
+            continue
+        own = scenario.controller.get("fault", {})
+        for row in trial.expect.rows:
+            fault, tier = row.fault.name.lower(), row.severity.name.lower()
+            tiers = _tiers(name).get(fault, [])
+            if tier not in (*tiers, *own.get(fault, {})):
+                has = ", ".join(tiers) or "none of this fault"
+                raise ConfigError(
+                    f"{trial.source}: trial '{trial.id}': [expect]: row fault = '{fault}': tiers = '{tier}': not in "
+                    f"the fault table of {name}, which has: {has}; name one of them, or add the row with "
+                    f"[controller.fault.{fault}.{tier}]"
+                )
+
+
+@functools.cache
+def _tiers(name: str) -> dict[str, list[str]]:
+    """Tiers of each fault in the table of a configuration that comes with the package."""
+    found: dict[str, list[str]] = {}
+    for row in racks.load(name).rows:
+        found.setdefault(row.fault.name.lower(), []).append(row.severity.name.lower())
+    return found
+
+
 def read(path: Path) -> dict[str, Any]:
     """The tables of a file as they stand. Raises `ConfigError`."""
     try:
@@ -158,7 +192,10 @@ def _axes(table: Any, where: str) -> dict[str, Axis]:
         elif isinstance(values, Mapping) and values and all(isinstance(v, Mapping) for v in values.values()):
             axes[name] = dict(values)
         else:
-            raise ConfigError(f"{where} {name} = {values!r}: expected a list of names, or a table for each value")
+            raise ConfigError(
+                f"{where} {name} = {values!r}: expected a list of names in quotes, such as {name} = "
+                f'["1", "2"], or a table for each value, [axis.{name}.VALUE]'
+            )
     return axes
 
 

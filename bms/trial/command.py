@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
 
         return sweep.command(args)
     trials = chosen(args.files, whole=args.all, pattern=args.filter, pack=args.pack)
+    if getattr(args, "config", None) is None:  # else the table is that of the file, and the ledger tells
+        case.check_rows(trials)
     if args.action == "list":
         return _list(trials)
     if args.action == "weaken":
@@ -206,7 +209,6 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     coverage = matrix.covered(cell for found in outcomes for cell in found.cells)
     complete = args.all and args.filter is None and args.pack is None and args.config is None and not left
     write(folder, outcomes, coverage, wall_s, complete, made_with(args.engine))
-    recordings = _recorded(trials, outcomes, folder) if args.record else []
     print("\n".join(screen.ledger(outcomes, everything=args.ledger)))
     if args.matrix or (complete and coverage.missing):
         print("\n".join(["", *matrix.lines(coverage)]))
@@ -215,27 +217,33 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     print(screen.DISCLAIMER)
     if left:
         print(left)
-    for recording in recordings:
-        print(f"bms replay {recording}")
-    print(folder / PAGE)
+    print(folder / PAGE, flush=True)
+    if args.record:
+        _record(trials, outcomes, folder, quiet=args.quiet)
     if complete and coverage.missing:
         print(f"{len(coverage.missing)} rows of the fault table were never exercised")
         return FAILED
     return FAILED if any(found.status == outcome.FAILED for found in outcomes) else GOOD
 
 
-def _recorded(trials: Sequence[Trial], outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """Play the trials that failed once more, which leads to the same, and record them. Returns the folders."""
+def _record(trials: Sequence[Trial], outcomes: Sequence[Outcome], folder: Path, *, quiet: bool) -> None:
+    """Play the trials that failed once more, which leads to the same, record them, and name each recording."""
+    from bms.trial import pool
     from bms.trial.play import play
 
     failed = [
-        trial
+        (trial, found)
         for trial, found in zip(trials, outcomes, strict=True)
         if found.status == "failed" and found.state_at_end  # else it broke down, and would again
     ]
-    for trial in failed:
-        play(trial, record=folder / trial.id)
-    return [folder / trial.id for trial in failed]
+    if failed and not quiet:
+        print(f"playing {len(failed)} failed trials once more, to record them", file=sys.stderr, flush=True)
+    with pool.progress(len(failed), "recordings", quiet=quiet, failing=False) as show:
+        for trial, found in failed:
+            play(trial, record=folder / trial.id)
+            show(found)
+    for trial, _ in failed:
+        print(f"bms replay {folder / trial.id}")
 
 
 def _folder(out: Path | None) -> Path:

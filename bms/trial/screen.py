@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bms.trial import lead as leads
 from bms.trial.coverage import Coverage
+from bms.trial.expect import FAULTS, TIERS
 from bms.trial.ledger import Entry
 from bms.trial.outcome import FAILED, GAP, PASSED, Outcome
 
@@ -18,7 +19,9 @@ DISCLAIMER = (
 LEAD_TITLE = (
     "lead times in s, from the first fatal row to what burnt (the shortest of the trials; negative: it came too late)"
 )
-HEADER = f"{'trial':44} {'row':32} {'detect':>9} {'react':>9} {'open':>9} {'budget':>9} {'used':>6}"
+ROW = max(len(f"{fault}.{tier}") for fault in FAULTS for tier in TIERS)
+"""Width of the longest name of a row."""
+HEADER = f"{'trial':44} {'row':{ROW}} {'detect':>9} {'react':>9} {'open':>9} {'budget':>9} {'used':>6}"
 
 
 def ms(value: float | None) -> str:
@@ -37,7 +40,7 @@ def line(outcome: Outcome, entry: Entry) -> str:
     """One line of the ledger."""
     share = used(entry)
     return (
-        f"{outcome.id[:44]:44} {f'{entry.fault}.{entry.tier}'[:32]:32} {ms(entry.detect_ms):>9} "
+        f"{outcome.id[:44]:44} {f'{entry.fault}.{entry.tier}':{ROW}} {ms(entry.detect_ms):>9} "
         f"{ms(entry.react_ms):>9} "
         f"{ms(entry.open_ms):>9} {ms(entry.budget_ms):>9} {'-' if share is None else f'{share:.0%}':>6}"
     )
@@ -77,9 +80,9 @@ def _leads(outcomes: Sequence[Outcome], everything: bool) -> list[str]:
     shown = shown if everything else leads.alone(shown)
     text = ["", LEAD_TITLE, *leads.text(shown)] if shown else []
     if everything:
-        text += ["", f"{'trial':44} {'told by':26} {'told':>9} " + " ".join(f"{e[:9]:>9}" for e in leads.EVENTS)]
+        text += ["", f"{'trial':44} {'told by':{ROW}} {'told':>9} " + " ".join(f"{e[:9]:>9}" for e in leads.EVENTS)]
         text += [
-            f"{name[:44]:44} {lead.row[:26]:26} {_s(lead.told_s):>9} "
+            f"{name[:44]:44} {lead.row:{ROW}} {_s(lead.told_s):>9} "
             + " ".join(f"{_s(getattr(lead, f'{event}_s')):>9}" for event in leads.EVENTS)
             for name, lead in found
         ]

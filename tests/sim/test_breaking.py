@@ -453,7 +453,7 @@ def test_every_kind_leaves_a_rack_as_it_was_and_touches_no_other(kind: str) -> N
     index = {"pair": [1, 2], "module": [0]}.get(about.index, [1])
     keys: dict[str, Any] = {"index": index} if about.index else {}
     if about.value:
-        keys["value"] = 3.0
+        keys["value"] = 0.5 if kind == "cell_capacity" else 3.0
     benches = Bench(n_racks=2, sensors={}), Bench(fault(kind, rack=[1], **keys), n_racks=2, sensors={})
     for bench in benches:
         bench.commands["balance"][:, 3] = 1

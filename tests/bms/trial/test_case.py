@@ -130,6 +130,7 @@ def test_axes_multiply_and_the_nearer_table_wins() -> None:
         ("[[trial]]\nname = 'a b'", "without blanks"),
         ("[[trial]]\nname = 'a'\nover = ['x']", r"over = \['x'\]"),
         ("[axis]\nx = 3\n[[trial]]\nname = 'a'", "expected a list of names"),
+        ("[axis]\nx = [1, 2]\n[[trial]]\nname = 'a'", r"\[axis\] x = \[1, 2\]: .* in quotes, such as x = \[\"1\""),
         ("[[trial]]\nname = 'a'\nrun.rack = 3", "trial 'a': .*rack = 3: expected text"),
         ("[controller.limit]\na = 3\n", "limit: unknown table"),
     ],

@@ -68,6 +68,15 @@ def test_a_trial_that_fails_ends_with_1_and_leaves_a_recording(
             "good.toml: trial 'good': [[fault]] kind = 'interlock_opn'",
         ),
         (GOOD + "detect = 5\n", "unknown key 'detect'"),
+        (
+            GOOD.replace('"interlock_open"\nat_s = 39.01', '"cell_heat"\nindex = [0]\nvalue = -5.0'),
+            "good.toml: trial 'good': [[fault]] kind = 'cell_heat': value = -5 W: must not be negative",
+        ),
+        (
+            GOOD + 'tiers = ["info"]\n',
+            "good.toml: trial 'good': [expect]: row fault = 'interlock_open': tiers = 'info': not in the fault table of "
+            "lfp_280, which has: fatal; name one of them, or add the row with [controller.fault.interlock_open.info]",
+        ),
         ("[run", "not valid TOML"),
     ],
 )
@@ -80,6 +89,22 @@ def test_a_wrong_file_is_one_line_and_2(
     assert error.startswith("bms: error: ")
     assert complaint in error
     assert error.count("\n") == 1
+
+
+def test_a_row_that_the_trial_adds_may_be_expected(good: Path) -> None:
+    added = (
+        "[controller.fault.interlock_open.info]\nthreshold = 0.5\nclear = 0.5\nset_s = 0\nclear_s = 0\nreaction = []"
+    )
+    good.write_text(f'{GOOD}tiers = ["info"]\n{added}\n')
+    case.check_rows(case.load(good))
+
+
+def test_recording_is_told_after_the_summary(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good.write_text(GOOD + "detect_ms = 500\n")
+    assert bms("run", good, "--out", tmp_path / "out", "--jobs", 1, "--record") == 1
+    told = capsys.readouterr()
+    assert told.out.index("1 trials: 0 passed, 1 failed") < told.out.index(f"bms replay {tmp_path / 'out' / 'good'}")
+    assert "playing 1 failed trials once more, to record them\nrecordings: 1 of 1\n" in told.err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bms.trial import screen
 from bms.trial.coverage import covered
 from bms.trial.outcome import Outcome
@@ -24,6 +26,14 @@ def test_only_the_tightest_are_shown_of_many(passed: Outcome) -> None:
     assert len(text) == screen.TIGHTEST + 3
     assert f"{screen.TIGHTEST} fatal lines of 40" in text[1]
     assert len(screen.ledger([passed] * 40, everything=True)) == 43
+
+
+def test_the_longest_name_of_a_row_is_told_whole(passed: Outcome) -> None:
+    (entry,) = passed.entries
+    longest = max((row for row in screen.FAULTS), key=len)
+    text = screen.line(passed, replace(entry, fault=longest, tier="warning"))
+    assert f" {longest}.warning " in text
+    assert len(text) == len(screen.HEADER) == len(screen.line(passed, entry))
 
 
 def test_the_last_line(passed: Outcome, failed: Outcome, gap: Outcome) -> None:
