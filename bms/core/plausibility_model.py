@@ -515,9 +515,9 @@ def judge(
     most_a = max(number[MOVED_SOC] / (c[SAG_TAU_S] * estimator.scalars[0].rate), abs(number[HELD_A]) * c[PER_CELL])
     doubt = _more(resistance, resistance_std)
     load_v = load_share(resistance, resistance_std) * ohm * most_a
-    if np.isnan(number[MEAN_SLOW_V]):
-        number[MEAN_SLOW_V] = seen.cell_v_mean
     if not np.isnan(seen.cell_v_mean):
+        if number[MEAN_SLOW_V] == _ZERO:  # it has not been seen yet
+            number[MEAN_SLOW_V] = seen.cell_v_mean
         number[MEAN_SLOW_V] = seen.cell_v_mean + kept * (number[MEAN_SLOW_V] - seen.cell_v_mean)
         if seen.cell_v_mean < c[SPREAD_V_LOW] or seen.cell_v_mean > c[SPREAD_V_HIGH]:
             # towards an end all fall or rise, and the weaker ones first

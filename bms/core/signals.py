@@ -44,7 +44,6 @@ from bms.core.signals_layout import (
     HELD_A,
     HOLD_S,
     MAX_AGE_S,
-    MEAN_SLOW_V,
     MOVED,
     PACK_LOST_S,
     PACK_V_HIGH,
@@ -111,7 +110,6 @@ _RANGE, _INVALID = int(_F.VALUE_OUT_OF_RANGE), int(_F.FEEDBACK_INVALID)
 def signals_init(config: SignalConfig, state: SignalState) -> None:
     """Fresh memory: nothing seen yet, every cell taken to have the start temperature. All of `state` is written."""
     state.number[:] = _ZERO
-    state.number[MEAN_SLOW_V] = _NAN
     state.cell_v[:] = _NAN
     state.cell_read_v[:] = _NAN
     state.cell_lost_s[:] = _ZERO

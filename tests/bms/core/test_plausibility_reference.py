@@ -28,8 +28,8 @@ class Reference:
         n = bench.innovation.size
         self.n = n
         self.residual_v, self.usual_v, self.sunk_soc = np.zeros(n), np.zeros(n), np.full(n, np.inf)
-        self.apart_v = np.zeros(n)
-        self.went = self.moved = self.start_s = self.common_v = self.before_v = 0.0
+        self.apart_v, self.own_v, self.slow_v = np.zeros(n), np.zeros(n), math.nan
+        self.went = self.moved = self.start_s = 0.0
         self.scalars = bench.estimator.scalars[0]
         self.nodes = bench.estimator.nodes.astype(np.float64).reshape(N_DEGC, N_SOC, NODE)
         self.numbers = bench.config.number.astype(np.float64)
@@ -60,8 +60,13 @@ class Reference:
         load_v = (0.15 + 0.2 * (unknown - 0.15)) * ohm * most_a
         flows = abs(float(bench.state.number[y.HELD_A])) / self.numbers[y.REST_A]
         third = 2 * min(max(least / 0.03, flows), 1.0)
-        self.common_v = self.before_v + kept * (self.common_v - self.before_v)
-        load_v += max(self.before_v - self.common_v - 0.02, 0.0)
+        mean_cell_v, low_v, high_v = float(bench.seen.cell_v_mean), *self.numbers[[y.SPREAD_V_LOW, y.SPREAD_V_HIGH]]
+        self.slow_v = mean_cell_v if math.isnan(self.slow_v) else mean_cell_v + kept * (self.slow_v - mean_cell_v)
+        if not low_v <= mean_cell_v <= high_v:
+            load_v += 0.15 * abs(mean_cell_v - self.slow_v)
+        drop_v = ohm * float(bench.state.number[y.HELD_A]) * per_cell
+        empty = self.went < 0 and mean_cell_v + drop_v < low_v
+        self.empty_v = float(self.ocv(0.05)) - drop_v if empty else -math.inf
 
         compared = calm & (np.abs(innovation) < 100) & known
         mean_v, worst = math.nan, (math.nan, -1)
@@ -73,7 +78,8 @@ class Reference:
             apart_v = cell_v - float(bench.seen.cell_v_mean)
             worst = self.residual(innovation, soc, std, mean_v, common_v, low_v, apart_v, usable & known, calm, dt_s)
         explained = went, load_v, least / 0.03, third
-        return worst, self.sag(soc, std, cell_v, model_v, held & known, usable, calm, mean_v, explained, kept, bench)
+        sag_v, at = self.sag(soc, std, cell_v, model_v, held & known, usable, calm, mean_v, explained, kept, bench)
+        return worst, (sag_v * min(math.exp(self.numbers[y.OHM_PER_KELVIN] * (degc - 25.0)), 2.0), at)
 
     def low_v(self, cell_v: F8, usable: Any, mean_v: float, flows: float, dt_s: float) -> float:
         """In the first minute, at rest: where a cell lies with 10 % less charge than one that is 30 mV below the mean."""
@@ -112,13 +118,16 @@ class Reference:
         first = taken & np.isinf(self.sunk_soc)
         self.residual_v = np.where(first, off_v, self.residual_v)
         self.usual_v = np.where(first, np.minimum(off_v, 5e-3), self.usual_v)
+        self.own_v = np.where(first, innovation, self.own_v)
         self.apart_v = np.where(first, apart_v, self.apart_v)
         self.sunk_soc[first] = np.nan
         change = gain * (off_v - self.residual_v) - slow * (mean_v - common_v)
         self.residual_v = np.where(taken, self.residual_v + change, self.residual_v)
         follow = np.where(np.isnan(self.sunk_soc), slow, slow / 6)
         self.usual_v += np.where(taken, follow * (np.minimum(self.residual_v, 5e-3) - self.usual_v), 0.0)
+        self.own_v += np.where(taken, follow * (innovation - self.own_v), 0.0)
         self.apart_v += np.where(taken, follow * (apart_v - self.apart_v), 0.0)
+        self.own_v = np.where(taken & (low_v > 0), np.maximum(self.own_v, innovation + low_v), self.own_v)
         lifted = np.maximum(self.apart_v, apart_v + low_v)
         self.apart_v = np.where(taken & (low_v > 0), lifted, self.apart_v)
         raised = np.maximum(self.usual_v, self.residual_v + low_v)
@@ -168,11 +177,13 @@ class Reference:
                 sag_v = np.nanmax([sag_v, now_v + bled_v - 0.02, now_v + mean_v - 0.1])
             if not judged[k]:
                 continue
-            sunk = math.isfinite(self.sunk_soc[k])
+            sunk, learnt_v = math.isfinite(self.sunk_soc[k]), 0.0
             if sunk:
                 learnt = (self.sunk_soc[k] - (soc[k] - mean_soc)) * kept
                 self.sunk_soc[k] = soc[k] - mean_soc + learnt
-                sag_v += self.ocv(soc[k] + max(learnt, 0.0)) - self.ocv(soc[k])
+                learnt_v = self.ocv(soc[k] + max(learnt, 0.0)) - self.ocv(soc[k])
+                sag_v += learnt_v
+            sag_v = min(sag_v, self.own_v[k] - off_v[k] + learnt_v + (5e-3 if calm[k] else 0.02))
             if not sunk and not (sag_v > 5e-3 and sag_v > told[2]):
                 continue
             sag_v = self.unexplained(k, float(sag_v), soc[k], std[k], cell_v[k], explained, bench)
@@ -197,7 +208,7 @@ class Reference:
     ) -> float:
         went, load_v, end_v, _ = explained
         off = min(3 * std, 0.1)
-        if soc < off or soc + off > 1:
+        if soc < off or soc + off > 1 or cell_v < self.empty_v:
             sag_v -= end_v
         bent = [
             abs(self.ocv(soc + o) - self.ocv(soc) - self.ocv(soc - went + o) + self.ocv(soc - went))
@@ -260,7 +271,6 @@ def test_cells_are_compared_as_the_reference_does(make_signals: Any, seed: int) 
         dt_s = float(rng.choice([0.1, 1.0, 5.0]))
         disturb(bench, rng)
         bench.look(dt_s)
-        reference.before_v = float(bench.state.number[y.COMMON_V])  # what all have done until now
         bench.judge(dt_s)
         (residual_v, at), (sag_v, sunk_at) = reference.step(bench, dt_s)
         text = f"seed {seed}, step {k}"
@@ -349,9 +359,10 @@ def test_beyond_the_end_of_a_curve_more_is_explained(bench: Any, soc: float) -> 
     row = int(p.row_of(bench.estimator, f4(25.0)))
     here, std = np.full(24, soc, np.float32), np.ones(24, np.float32)
     sag = bench.state, bench.estimator.nodes, row, f4(5.0)
-    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(9.0)) == 5.0
+    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0)) == 5.0
     out = here + np.float32(0.001 if soc > 0.5 else -0.001)
-    assert p._unexplained(*sag, out, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(9.0)) == 4.25
+    assert p._unexplained(*sag, out, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0)) == 4.25
+    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(0.1), f4(9.0)) == 4.25
 
 
 def test_of_two_that_are_alike_the_first_is_told(bench: Any) -> None:
