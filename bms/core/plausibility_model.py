@@ -51,7 +51,7 @@ _MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
 _MOST_SOC_OF_ALL = f4(0.15)
 _FLOWS_SOC = f4(3e-3)
 _PUT_BACK_V = f4(0.02)
-_EMPTY_SOC, _INFINITE = f4(0.05), f4(np.inf)
+_EMPTY_SOC, _FULL_SOC, _INFINITE = f4(0.05), f4(0.97), f4(np.inf)
 _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
 # of the resistance of a cell, by so much it may be above the others': for its temperature, and while it is not known
@@ -221,6 +221,7 @@ def _residual(
     mean_v: f4,
     common_v: f4,
     cell_mean_v: f4,
+    drop_v: f4,
     dt_s: f4,
 ) -> tuple[f4, int]:
     """(largest residual, its cell), beyond what the uncertainty of the SoC explains of it; and its average of minutes.
@@ -228,7 +229,9 @@ def _residual(
     Three deviations explain: of hundreds of cells one lies almost that far off, and a rack whose capacity is not known
     yet comes to the end of its curve with cells that are full where they are taken for 0.9.
 
-    What a third cell does too is a wrong model, as near the ends of its curve, and is taken off twice.
+    What a third cell does too is a wrong model, as near the ends of its curve, and is taken off twice. A cell that
+    reads more than a full one where the mean cell, too, is above the flat of its curve is full before the others;
+    `drop_v` is what the current takes off.
 
     The residual is the filtered innovation less `common_v`, which does not depend on the cells that can be compared
     just now; over minutes it is centred on `mean_v`. What is smaller than the errors of sensors and model is 0: the
@@ -260,9 +263,11 @@ def _residual(
             usual[k] = max(usual[k], residual[k] + lowest_v - state.cell_v[k])
             state.own_v[k] = max(state.own_v[k], innovation[k] + lowest_v - state.cell_v[k])
             state.apart_v[k] = max(state.apart_v[k], lowest_v - cell_mean_v)
+    filled = cell_mean_v + drop_v > config.number[SPREAD_V_HIGH]
+    full_v = ocv(nodes, row, _FULL_SOC) - drop_v if filled else _INFINITE
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(residual.shape[0]):
-        size_v = abs(residual[k])
+        size_v = abs(residual[k]) if residual[k] < _ZERO or state.cell_v[k] < full_v else _ZERO
         known = abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC
         # of a cell that is bled now, what was seen before still holds
         if size_v > _USUAL_V and size_v > third_v and known and use[k] & USABLE != 0:
@@ -524,9 +529,10 @@ def judge(
             load_v += LOAD_SHARE * abs(seen.cell_v_mean - number[MEAN_SLOW_V])
     end_v = _END_V * least / _LEAST_SOC
     nodes = estimator.nodes
+    drop_v = ohm * number[HELD_A] * c[PER_CELL]
     if count > 0:
         residual_v, at = _residual(
-            config, state, nodes, row, innovation, soc, soc_std, mean_v, common_v, seen.cell_v_mean, dt_s
+            config, state, nodes, row, innovation, soc, soc_std, mean_v, common_v, seen.cell_v_mean, drop_v, dt_s
         )
     all_v, all_soc, all_std = common_response(config, state, model_v, soc, soc_std, common_v, mean_soc, mean_std, count)
     if all_v == all_v and not np.isnan(seen.current_a):
@@ -569,7 +575,7 @@ def judge(
         went,
         load_v,
         end_v,
-        empty_v(config, nodes, row, seen.cell_v_mean, number[WENT_SOC], ohm * number[HELD_A] * c[PER_CELL]),
+        empty_v(config, nodes, row, seen.cell_v_mean, number[WENT_SOC], drop_v),
         kept,
         third_share,
         seen.cell_v_mean,

@@ -117,6 +117,31 @@ def test_one_cells_own_response_is_its_residual(bench: Any) -> None:
     assert bench.where(F.MODEL_RESIDUAL) == 13
 
 
+@pytest.mark.parametrize(
+    ("mean_v", "cell_v", "own_v", "told"),
+    [
+        (3.40, 3.60, 0.2, False),  # full before the others
+        (3.40, 3.20, -0.2, True),  # it lies below what it should
+        (3.40, 3.35, 0.2, True),  # or above, and is not full
+        (3.30, 3.60, 0.2, True),  # the others are far from it
+    ],
+)
+def test_a_cell_that_is_full_before_the_others_is_no_residual(
+    bench: Any, mean_v: float, cell_v: float, own_v: float, told: bool
+) -> None:
+    bench.head["current_a"] = 0.0
+    bench.soc_std[:] = 0.005
+    bench.m.cell_v[:] = mean_v
+    bench.m.cell_v[7] = cell_v
+    for _ in range(30):
+        bench.innovation[:] = 0.0
+        bench.innovation[7] = own_v
+        bench.look()
+        bench.judge()
+    assert (bench.value(F.MODEL_RESIDUAL) > 0.1) == told
+    assert (bench.where(F.MODEL_RESIDUAL) == 7) == told
+
+
 @pytest.mark.parametrize(("own_v", "told"), [(0.004, False), (0.005, False), (0.006, True), (-0.006, True)])
 def test_what_is_less_than_usual_is_no_residual(bench: Any, own_v: float, told: bool) -> None:
     """5 mV are the errors of sensors and model."""

@@ -44,6 +44,7 @@ class Reference:
         self.row = int(np.clip(np.floor(row + 0.5), 0, N_DEGC - 1))
         innovation, soc, std = (x[: self.n].astype(np.float64) for x in (bench.innovation, bench.soc, bench.soc_std))
         cell_v, model_v = bench.state.cell_v.astype(np.float64), bench.model_v[: self.n].astype(np.float64)
+        self.cell_v = cell_v
         usable, calm, held = (bench.state.cell_use & bit != 0 for bit in (y.USABLE, y.CALM, y.HELD))
         known = (np.abs(soc) < 10) & (np.abs(std) < 10)
         per_cell, rate = self.numbers[y.PER_CELL], float(self.scalars.rate)
@@ -67,6 +68,7 @@ class Reference:
         drop_v = ohm * float(bench.state.number[y.HELD_A]) * per_cell
         empty = self.went < 0 and mean_cell_v + drop_v < low_v
         self.empty_v = float(self.ocv(0.05)) - drop_v if empty else -math.inf
+        self.full_v = float(self.ocv(0.97)) - drop_v if mean_cell_v + drop_v > high_v else math.inf
 
         compared = calm & (np.abs(innovation) < 100) & known
         mean_v, worst = math.nan, (math.nan, -1)
@@ -132,7 +134,7 @@ class Reference:
         self.apart_v = np.where(taken & (low_v > 0), lifted, self.apart_v)
         raised = np.maximum(self.usual_v, self.residual_v + low_v)
         self.usual_v = np.where(taken & (low_v > 0), raised, self.usual_v)
-        size_v = np.abs(self.residual_v)
+        size_v = np.where((self.residual_v < 0) | (self.cell_v < self.full_v), np.abs(self.residual_v), 0.0)
         left_v = size_v - self.anywhere(soc, 3.0 * std)
         left_v = np.maximum(np.where(judged & (size_v > 5e-3), left_v, 0.0), 0.0)
         first_v, _, third_v = np.sort(left_v)[-1:-4:-1]
