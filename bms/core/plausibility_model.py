@@ -333,7 +333,9 @@ def _unexplained(
     where it may lie beyond the end of the curve by up to `end_v` more.
     """
     off = min(_FAR * soc_std[k], _MOST_SOC)
-    if not (soc[k] >= off and soc[k] + off <= f4(1)) or state.cell_v[k] < low_end_v:
+    if state.cell_v[k] < low_end_v:
+        sag_v -= _END_V
+    elif not (soc[k] >= off and soc[k] + off <= f4(1)):
         sag_v -= end_v
     sag_v -= max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went)) + load_v
     sag_v -= _risen(state.residual_v, state.usual_v, k)

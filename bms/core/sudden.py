@@ -186,7 +186,7 @@ def _follow(
 @kernel
 def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k: int, load_v: f4, is_empty: bool) -> f4:
     """What load, curve and a broken sense wire explain of the drop of cell `k`, V."""
-    went, moved = state.number[WENT_SOC], min(state.number[MOVED_SOC], _END_SOC)
+    went, moved = state.number[WENT_SOC], _END_SOC if is_empty else min(state.number[MOVED_SOC], _END_SOC)
     off = min(_FAR * soc_std[k], _MOST_SOC)
     explained_v = load_v + max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went))
     if is_empty or (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):

@@ -210,7 +210,9 @@ class Reference:
     ) -> float:
         went, load_v, end_v, _ = explained
         off = min(3 * std, 0.1)
-        if soc < off or soc + off > 1 or cell_v < self.empty_v:
+        if cell_v < self.empty_v:
+            sag_v -= 1.0
+        elif soc < off or soc + off > 1:
             sag_v -= end_v
         bent = [
             abs(self.ocv(soc + o) - self.ocv(soc) - self.ocv(soc - went + o) + self.ocv(soc - went))
@@ -364,7 +366,7 @@ def test_beyond_the_end_of_a_curve_more_is_explained(bench: Any, soc: float) -> 
     assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0)) == 5.0
     out = here + np.float32(0.001 if soc > 0.5 else -0.001)
     assert p._unexplained(*sag, out, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0)) == 4.25
-    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(0.1), f4(9.0)) == 4.25
+    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(0.1), f4(9.0)) == 4.0
 
 
 def test_of_two_that_are_alike_the_first_is_told(bench: Any) -> None:

@@ -259,6 +259,19 @@ def test_cells_that_lag_behind_as_the_others_are_full_do_not_sink(rack: Rack) ->
     assert most_v < 0.011
 
 
+@pytest.mark.parametrize(("mean_v", "told"), [(2.99, False), (3.3, True)])
+def test_the_first_cell_that_is_empty_does_not_sink(rack: Rack, mean_v: float, told: bool) -> None:
+    """A rack has been discharged until one cell was empty, whose SoC is believed to be a half; it rests for minutes."""
+    bench = rack.bench
+    bench.model_v[:] = bench.m.cell_v[:] = mean_v
+    for _ in range(300):
+        rack.step()
+    bench.head["current_a"] = 0.0
+    bench.m.cell_v[CELL] -= 0.45
+    assert (max(rack.step() for _ in range(300)) > 0.3) == told
+    assert (rack.bench.value(F.CELL_SAG) > 0.0) == told
+
+
 def test_a_short_takes_more_off_its_cell_in_the_cold(make_signals: Any) -> None:
     """The threshold means a current through the short: in V as at 25 degC, and at most twice what is measured."""
     told = {}
