@@ -107,8 +107,9 @@ def repeat(raw_config, raw_state, raw_measurement, raw_command, what, times, dt_
             runaway_step(c.runaway, s.runaway, c.signal, s.signal, seen, factor, soc, value, where, dt_s)
         elif what == 12:
             soc = out[SOC * lanes : SOC * lanes + n]
+            model_v = out[MODEL_V * lanes : (MODEL_V + 1) * lanes]
             thermometer_step(
-                c.thermometer, s.thermometer, c.signal, s.signal, seen, soc, f4(1.0), value, where, dt_s,
+                c.thermometer, s.thermometer, c.signal, s.signal, seen, soc, model_v, f4(1.0), value, where, dt_s,
             )  # fmt: skip
         else:
             _publish(c, s, seen, 0, 0, command)
