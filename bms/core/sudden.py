@@ -167,7 +167,7 @@ def _follow(
             continue
         if np.isnan(state.off_v[k]):
             state.load_a[k], state.mean_v[k] = current_a, cell_mean_v
-        if turned:
+        elif turned:
             # all that changes in this step is taken for what bleeding does
             state.load_a[k] += current_a - state.number[LAST_A]
             state.mean_v[k] += cell_mean_v - state.number[LAST_MEAN_V]
@@ -235,8 +235,8 @@ def sudden_step(
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
     more_share = load_share(resistance, resistance_std)
     row = row_of(estimator, seen.degc_mean)
-    load_v = ohm * current_a * c[PER_CELL]
-    low_end_v = empty_v(config, estimator.nodes, row, seen.cell_v_mean, number[WENT_SOC], load_v)
+    now_v = ohm * current_a * c[PER_CELL]
+    low_end_v = empty_v(config, estimator.nodes, row, seen.cell_v_mean, number[WENT_SOC], now_v)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(state.drop_v.shape[0]):
         drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)

@@ -144,6 +144,15 @@ def test_a_quiet_channel_among_louder_ones_is_not_told() -> None:
         assert max(rack.step()[0] for _ in range(4000)) == 0.0
 
 
+def test_a_reading_in_the_middle_of_a_coarse_step_is_not_told() -> None:
+    """With so little noise it never leaves the step, while cells near an edge change all the time."""
+    rack = Channels(0.12)
+    rack.true[7] = 33000
+    assert max(rack.step()[0] for _ in range(20000)) == 0.0
+    assert 0.5 < rack.number[y.SAME_SHARE] < 0.9
+    assert rack.still_s[7] > 10000
+
+
 def test_boards_that_are_read_in_turns_are_not_told() -> None:
     rack = Channels(3.0)
     assert max(rack.step(awake=np.arange(N) // 8 == k % 3)[0] for k in range(2000)) == 0.0

@@ -79,6 +79,14 @@ def test_it_starts_where_each_cell_is(make_signals: Any) -> None:
     assert Rack(make_signals()).run(60, 0.2) == 0.0
 
 
+def test_a_rack_that_is_bled_as_it_starts_has_the_load_of_now(make_signals: Any) -> None:
+    rack = Rack(make_signals())
+    rack.bench.asked[5] = 1
+    rack.run(1)
+    assert rack.state.load_a == pytest.approx(280.0)
+    assert rack.state.mean_v == pytest.approx(3.3, abs=0.01)
+
+
 def test_the_larger_of_both_ways_of_looking_counts(rack: Rack) -> None:
     rack.bench.m.cell_v[CELL] -= 0.05
     assert rack.step(before_v=0.1) == pytest.approx(0.1)
