@@ -198,7 +198,9 @@ def all_still(longest_s: float, cell: int = 7) -> Any:
 @pytest.mark.parametrize(("same", "look_s"), [(0.1, 1.0), (0.3, 1.0), (0.5, 1.0), (0.3, 0.1), (0.5, 4.0)])
 def test_one_in_a_million_billions_is_ruled_out(same: float, look_s: float) -> None:
     chance_s = look_s * 35 / -math.log(1 - (1 - same) ** 3)
-    assert look(known(same, look_s=look_s), all_still(chance_s + 20.0)) == (pytest.approx(0.1, abs=1e-3), 7)
+    value, at = look(known(same, look_s=look_s), all_still(chance_s + 20.0))
+    assert value == pytest.approx(0.1, abs=1e-3)
+    assert at == 7
     assert look(known(same, look_s=look_s), all_still(chance_s - 0.1)) == (0.0, -1)
 
 
