@@ -176,11 +176,12 @@ def test_the_lowest_is_a_tenth_of_the_charge_and_30_mv_below_the_mean(make_signa
 
 
 def test_three_lower_than_that_are_shorted_and_four_are_not(start: Start) -> None:
-    lowest_v = f4(start.lowest_v)
-    start.place(np.nextafter(lowest_v, f4(0)), 0, 9, 23)
+    lowest_v = start.lowest_v
+    lower_v = float(np.nextafter(f4(lowest_v), f4(0)))
+    start.place(lower_v, 0, 9, 23)
     start.place(lowest_v, 4)
     assert start.lowest_v == lowest_v
-    start.place(np.nextafter(lowest_v, f4(0)), 4)
+    start.place(lower_v, 4)
     assert start.lowest_v == -math.inf
     start.state.cell_use[4] = 0  # it is not measured
     assert start.lowest_v == lowest_v
