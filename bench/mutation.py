@@ -60,7 +60,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/string_sag.py": ("test_string_sag.py", "test_signals_held.py"),
     "bms/core/missing_current.py": ("test_plausibility*.py", "test_missing_current.py"),
     "bms/core/stillness.py": ("test_stillness.py",),
-    "bms/core/current_gain.py": ("test_current_gain.py",),
+    "bms/core/current_gain.py": ("test_current_gain*.py",),
     "bms/core/thermometer.py": ("test_thermometer.py",),
     "bms/core/first_look.py": ("test_first_look.py",),
     "bms/core/precharge.py": ("test_precharge.py", "test_machine_bounds.py", "test_machine_precharge.py"),
