@@ -401,7 +401,7 @@ def trials(wanted: list[Mutant], jobs: int) -> dict[str, bool]:
 
 
 def report(tried: list[Mutant], alive: dict[str, bool], whole: bool) -> bool:
-    """Print what survived, and why; True if that is good enough. `whole`: all changes of these files have been tried."""
+    """Print what survived, and why; True if that is good enough. `whole`: all changes of these files were tried."""
     reasons: dict[str, str] = tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
     good = True
     for path in dict.fromkeys(m.path for m in tried):
