@@ -179,12 +179,14 @@ def test_it_is_what_the_description_says(make_signals: Any, seed: int) -> None:
         if rng.random() < 0.05:
             bench.asked[:] = rng.random(N) < rng.choice([0.0, 0.2])
             bench.m.cell_v_quality[:] = np.where(rng.random(N) < 0.05, Quality.MISSING, 0)
-            bench.soc[:] = rng.choice([0.03, 0.3, 0.5, 0.97])
+            if rng.random() < 0.1:  # a single one is left
+                bench.m.cell_v_quality[1:] = Quality.MISSING
+            bench.soc[:] = rng.choice([0.02, 0.3, 0.5, 0.98])
             bench.soc_std[:] = rng.choice([0.001, 0.01, 0.05])
         bench.head["current_a"] = current_a
         mean_v = rng.choice([3.3, 3.3, 3.31, 3.0]) - 1e-4 * current_a / bench.info.n_parallel
         bench.m.cell_v[:] = mean_v - sunk_v + rng.normal(0.0, 2e-4, N) - 0.005 * bench.asked
-        bench.model_v[:] = mean_v + (rng.random(N) < 0.01) * rng.choice([0.03, 7.0])
+        bench.model_v[:] = mean_v + (rng.random(N) < 0.01) * rng.choice([0.03, 5.5])
         at = rack.compare(dt_s, rng.choice([0.0, 0.0, 0.0, 0.02, math.nan]))
         told += at >= 0
         places.add(at)
