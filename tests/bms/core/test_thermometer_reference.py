@@ -218,3 +218,168 @@ def test_it_is_what_the_description_says(make_signals: Any, seed: int) -> None:
         places.add(at)
     assert told > 30
     assert 9 in places
+
+
+# each part at its bounds
+
+
+def test_what_is_inside_an_end_of_the_curve_is_between_both() -> None:
+    low, high = f4(0.12), f4(0.92)
+    soc = np.array([low, np.nextafter(low, f4(1)), 0.5, np.nextafter(high, f4(0)), high, np.nan], f4)
+    assert t._n_inside(soc, 6, low, high) == 3
+
+
+def test_a_cell_that_is_exactly_so_far_from_its_model_is_not_astray(make_signals: Any) -> None:
+    state = make_signals(2, 1).state
+    state.cell_v[:] = 3.25, 3.75  # 0.25 V from their mean
+    model_v = np.full(2, 3.25, f4)
+    assert t._n_astray(state, model_v, f4(0.25)) == 0
+    assert t._n_astray(state, model_v, np.nextafter(f4(0.25), f4(0))) == 2
+
+
+def regular(make_signals: Any) -> Rack:
+    """Two cells that have been measured for long, at 3.25 V, by numbers that are exact."""
+    rack = Rack(make_signals())
+    rack.bench.m.cell_v[:] = 3.25
+    rack.bench.head["current_a"] = 0.0
+    rack.step()
+    rack.state.since_s[:] = 10.0
+    return rack
+
+
+def test_a_cell_that_jumps_by_as_much_as_is_explained_is_measured_as_before(make_signals: Any) -> None:
+    rack = regular(make_signals)
+    signal, state = rack.bench.state, rack.state
+    signal.cell_v[4] = 3.25 + 0.125
+    assert t._n_otherwise(state, signal, f4(3.25), f4(0.125)) == 0
+    assert t._n_otherwise(state, signal, f4(3.25), np.nextafter(f4(0.125), f4(0))) == 1
+    for most_v, since_s in ((f4(0.125), 10.0), (np.nextafter(f4(0.125), f4(0)), 1.0)):
+        state.since_s[4], state.apart_v[4] = 10.0, 0.0
+        rest = (f4(0), f4(1), f4(0.03), False, f4(1))
+        t._add_otherwise(rack.config, state, signal, f4(3.25), f4(0), most_v, *rest)
+        assert state.since_s[4] == since_s
+
+
+def test_a_cell_settles_for_ten_seconds_or_until_the_current_jumps(make_signals: Any) -> None:
+    rack = regular(make_signals)
+    for since_s, jumped, otherwise in ((9.5, False, 1), (10.0, False, 0), (9.5, True, 0)):
+        rack.state.since_s[4] = since_s
+        rest = (f4(1), f4(0), f4(1), f4(0.03), jumped, f4(0.25))
+        found = t._add_otherwise(rack.config, rack.state, rack.bench.state, f4(3.25), f4(0), *rest)
+        assert found == otherwise
+        assert rack.state.since_s[4] == (9.75 if otherwise else 10.0)
+
+
+def test_a_reading_stands_still_while_the_mean_moves_by_more_than_ten_times_the_noise(make_signals: Any) -> None:
+    rack = regular(make_signals)
+    noise_v = f4(2.0**-11)
+    rack.config.setting[t.NOISE_V] = noise_v
+    for moved_v, use in ((10 * noise_v, y.USABLE | y.CALM), (np.nextafter(10 * noise_v, f4(1)), 0)):
+        rack.bench.state.cell_mean_v[4] = f4(0)
+        rest = (f4(0), f4(1), f4(0), f4(1), f4(0.03), False, f4(1))
+        rack.bench.state.cell_v[:] = moved_v
+        t._add_otherwise(rack.config, rack.state, rack.bench.state, moved_v, *rest)
+        assert rack.state.use[4] == use
+
+
+class Memory:
+    """What is remembered of cells of 1 ohm each, and what is told of it."""
+
+    def __init__(self, bench: Any) -> None:
+        self.rack = Rack(bench)
+        self.rack.step()
+        self.number, self.state = self.rack.state.number, self.rack.state
+        self.number[[t.A2S, t.VAS, t.V2S, t.SUM_S, t.KNOWN_S]] = 2.0**20, -(2.0**20), 2.0**20, 128.0, 120.0
+        self.state.use[:] = y.USABLE
+        self.state.usual[:] = self.state.answer[:] = self.state.v2s[:] = 0.0
+
+    def answer(self, less: float, cell: int = 9) -> None:
+        """Let a cell answer so much less than the mean one does, and nothing else."""
+        self.state.answer[cell] = less * 2.0**20
+        self.state.v2s[cell] = less * less * 2.0**20
+
+    def told(self, ohm: float = 1.0, dt_s: float = 0.0) -> tuple[Any, int]:
+        b = self.rack.bench
+        args = (self.rack.config, self.state, b.config, b.state, b.seen, f4(ohm), f4(dt_s))
+        hotter_k, at = t._hottest(*args)
+        return float(hotter_k), int(at)
+
+    def exact_k(self, less: float, usual: float = 1.0) -> float:
+        unsure = 6.0 * 5e-4 / 2.0**10
+        return -math.log((usual - less + unsure) / usual) / float(self.rack.bench.config.number[y.OHM_PER_KELVIN])
+
+
+@pytest.fixture
+def memory(bench: Any) -> Memory:
+    return Memory(bench)
+
+
+def test_what_is_answered_is_a_resistance(memory: Memory) -> None:
+    """Between 0.85 and 4 times the expected one."""
+    memory.answer(0.5)
+    for share, told in ((0.85, False), (0.8501, True), (3.999, True), (4.0, False)):
+        memory.number[t.VAS] = -(2.0**20) * (f4(0.85) if share == 0.85 else share)
+        memory.answer(0.5 * share)
+        assert math.isnan(memory.told()[0]) != told, share
+
+
+def test_a_resistance_must_fall_with_temperature_to_tell(memory: Memory) -> None:
+    memory.answer(0.5)
+    assert memory.told() == (pytest.approx(memory.exact_k(0.5), rel=1e-4), 9)
+    memory.rack.bench.config.number[y.OHM_PER_KELVIN] = 0.0
+    assert math.isnan(memory.told()[0])
+
+
+def test_the_noise_may_leave_less_than_half_open(memory: Memory) -> None:
+    memory.answer(0.5)
+    for noise_v, told in ((2.0**9 / 6.0, False), (2.0**9 / 6.01, True)):
+        memory.rack.config.setting[t.NOISE_V] = noise_v
+        assert math.isnan(memory.told()[0]) != told
+
+
+@pytest.mark.parametrize(("known_s", "told"), [(119.9, False), (120.0, True)])
+def test_in_the_first_two_minutes_nothing_is_told(memory: Memory, known_s: float, told: bool) -> None:
+    memory.number[t.KNOWN_S] = known_s
+    memory.answer(0.5)
+    assert (memory.told()[1] == 9) == told
+    assert memory.number[t.KNOWN_S] == (f4(known_s) if told else f4(known_s) + f4(1e-3))
+
+
+def test_a_tenth_less_is_nothing(memory: Memory) -> None:
+    memory.answer(float(f4(0.1)))
+    assert memory.told() == (0.0, -1)
+    memory.answer(float(np.nextafter(f4(0.1), f4(1))))
+    assert memory.told() == (pytest.approx(memory.exact_k(0.1), rel=1e-3), 9)
+
+
+def test_of_two_that_are_as_hot_the_first_is_told(memory: Memory) -> None:
+    memory.answer(0.5, 11)
+    memory.answer(0.5, 4)
+    assert memory.told()[1] == 4
+    memory.answer(0.51, 20)
+    assert memory.told()[1] == 20
+    memory.state.use[20] = y.CALM  # it is not usable
+    assert memory.told()[1] == 4
+
+
+def test_what_hardly_answers_is_not_measured(memory: Memory) -> None:
+    """15 % of the mean cell's answer, to the last bit; a cell that usually answers little counts as one of half."""
+    for answers, told in ((f4(0.15), False), (np.nextafter(f4(0.15), f4(1)), True)):
+        memory.state.usual[9] = 0.0
+        memory.answer(float(f4(1) - answers))
+        if f4(1) - (f4(1) - answers) == answers:
+            assert (memory.told()[1] == 9) == told
+    memory.answer(0.80)
+    assert memory.told()[1] == 9
+    memory.state.usual[9] = -0.6
+    memory.answer(0.9)
+    assert memory.told() == (pytest.approx(memory.exact_k(0.3, 0.5), rel=1e-3), 9)
+
+
+def test_a_cell_of_which_the_noise_leaves_half_open_is_not_told(memory: Memory) -> None:
+    memory.answer(0.5)
+    for unsure, told in ((0.5, False), (0.49, True)):
+        noise_v = unsure / 6.0 * 2.0**10
+        memory.state.v2s[9] = 0.25 * 2.0**20 + noise_v**2 * 128.0
+        memory.number[t.V2S] = 2.0**20
+        assert (memory.told()[1] == 9) == told
