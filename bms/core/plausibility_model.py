@@ -192,11 +192,16 @@ def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tupl
 
 @kernel
 def _rise(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4:
-    """How far cell `k` has suddenly risen, V; while it is bled, against the others that are, or those that are not."""
+    """How far cell `k` has suddenly risen, V; while it is bled, 5 mV less, against those that are bled and that are not.
+
+    Against the higher of both means: of few cells one that sinks takes the mean along.
+    """
     rise_v: f4 = state.residual_v[k] - state.usual_v[k]
-    others_v = bled_v if bled_v == bled_v else mean_v
-    if state.cell_use[k] & (USABLE | CALM) == USABLE and others_v == others_v:
-        rise_v = max(rise_v, state.cell_v[k] - model_v[k] - others_v - state.usual_v[k])
+    if state.cell_use[k] & (USABLE | CALM) == USABLE:
+        others_v = bled_v if not bled_v < mean_v else mean_v
+        others_v = others_v if others_v == others_v else mean_v
+        now_v = state.cell_v[k] - model_v[k] - others_v - state.usual_v[k] - _USUAL_V
+        rise_v = now_v if now_v > rise_v else rise_v
     return rise_v
 
 

@@ -261,7 +261,7 @@ def sudden_step(
     row = row_of(estimator, seen.degc_mean)
     now_v = ohm * current_a * c[PER_CELL]
     low_end_v = empty_v(config, signal, estimator.nodes, row, seen.cell_v_mean, number[WENT_SOC], now_v)
-    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
+    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, 0
     for k in range(state.drop_v.shape[0]):
         drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)
         if drop_v > _LITTLE_V and drop_v > third_v and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
@@ -277,7 +277,7 @@ def sudden_step(
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
     flows = min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
     worst_v = first_v - _TWO * flows * third_v
-    if at >= 0 and c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
+    if c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
         flows = min(
             abs(current_a - state.load_a[at]) / (_STEADY * c[REST_A]), flows
         )  # a steady load is as good as rest

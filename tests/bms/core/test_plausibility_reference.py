@@ -172,9 +172,9 @@ class Reference:
         mean_soc = soc[soc_known].sum() / max(soc_known.sum(), 1)
         told: list[float] = [0.0, 0.0, 0.0]
         at = -1
-        others_v = mean_v if math.isnan(bled_v) else bled_v
+        others_v = np.fmax(mean_v, bled_v)
         rise_v = self.residual_v - self.usual_v
-        rise_v = np.where(usable & ~calm, np.fmax(rise_v, off_v - others_v - self.usual_v), rise_v)
+        rise_v = np.where(usable & ~calm, np.fmax(rise_v, off_v - others_v - self.usual_v - 5e-3), rise_v)
         for k in range(self.n):
             sag_v = self.usual_v[k] - self.residual_v[k]
             if not calm[k]:
