@@ -192,7 +192,7 @@ def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tupl
 
 @kernel
 def _rise(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4:
-    """How far cell `k` has suddenly risen, V; while it is bled, 5 mV less, against those that are bled and that are not.
+    """How far cell `k` has suddenly risen, V; while it is bled, 5 mV less, against the bled and those that are not.
 
     Against the higher of both means: of few cells one that sinks takes the mean along.
     """
@@ -622,6 +622,6 @@ def judge(
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)
     rise_k = still_rise(config, state, seen, factor, dt_s)
-    if rise_k > c[SENSORS_STILL_K]:
+    if rise_k > c[SENSORS_STILL_K] and not rise_k <= value[_DEGC_FROZEN]:
         put(value, where, _DEGC_FROZEN, rise_k, -1)
     _estimates(soc, soc_std, state.residual_v.shape[0], value, where)

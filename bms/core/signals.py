@@ -44,6 +44,7 @@ from bms.core.signals_layout import (
     HELD,
     HELD_A,
     HOLD_S,
+    LOOKED_A,
     MAX_AGE_S,
     MOVED,
     PACK_LOST_S,
@@ -84,6 +85,9 @@ _NAN = f4(np.nan)
 _ZERO = f4(0)
 _ONE = f4(1)
 _JUMP_K_PER_S = f4(10)  # no heat makes a sensor rise so fast; nor at once, however short a step is
+# what may go unseen behind a reading without noise: a hard short; a cell at full power without its cooling, 0.6 K/min
+_UNSEEN_V_PER_S, _MOST_UNSEEN_V = f4(5e-3), f4(1)
+_UNSEEN_K_PER_S, _MOST_UNSEEN_K = f4(0.01), f4(10)
 _STALE = np.uint8(Quality.STALE)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _STILL_SHARE = f4(0.2)  # a few equal samples are chance, however far apart they are
@@ -115,6 +119,8 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_read_v[:] = _NAN
     state.cell_lost_s[:] = _ZERO
     state.cell_still_s[:] = _ZERO
+    state.cell_doubt[:] = _ZERO
+    state.cell_looks[:] = _ZERO
     state.cell_missed_s[:] = _ZERO
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
@@ -125,6 +131,9 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_degc[:] = config.number[START_DEGC]
     state.degc[:] = config.number[START_DEGC]
     state.degc_lost_s[:] = _ZERO
+    state.degc_still_s[:] = _ZERO
+    state.degc_doubt[:] = _ZERO
+    state.degc_looks[:] = _ZERO
     state.degc_missed_s[:] = _ZERO
     state.degc_mean[:] = _NAN
     state.degc_fast[:] = _NAN
@@ -254,6 +263,7 @@ def _read_sensors(
     quality: U1,
     held: F4,
     lost_s: F4,
+    still_s: F4,
     fast: F4,
     slow: F4,
     then: F4,
@@ -278,8 +288,10 @@ def _read_sensors(
         usable = inside & fresh
         outside += int((fresh & (not inside)) | (quality[k] & _OUT_OF_RANGE != 0))
         n_usable += int(usable)
-        moved += int(usable & (t != held[k]))
-        then[k] = then[k] if usable & (t == held[k]) else _NAN
+        same = usable & (t == held[k])
+        moved += int(usable & (not same))
+        still_s[k] = still_s[k] + dt_s if same else _ZERO
+        then[k] = then[k] if same else _NAN
         since_s = lost_s[k] + dt_s
         most_k = _JUMP_K_PER_S * (since_s if since_s > _ONE else _ONE)
         jump_k = t - held[k] if usable & (abs(t - held[k]) > most_k) else _ZERO
@@ -324,6 +336,7 @@ def _temperatures(
         m.sensor_degc_quality,
         state.degc,
         state.degc_lost_s,
+        state.degc_still_s,
         state.degc_fast,
         state.degc_slow,
         state.degc_mean,
@@ -347,6 +360,18 @@ def _temperatures(
         state.degc_missed_s[k] = faded_s if usable else state.degc_missed_s[k] + dt_s
     lost_s, lost_at = _longest(state.degc_missed_s)
     still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean)
+    unseen_k, unseen_at = lifeless(
+        state.degc_looks,
+        state.degc_doubt,
+        state.degc_still_s,
+        state.sensor_use,
+        True,
+        _UNSEEN_K_PER_S,
+        _MOST_UNSEEN_K,
+        dt_s,
+    )
+    if unseen_k > _ZERO and not unseen_k <= still:
+        still, still_at = unseen_k, unseen_at
     apart, apart_at = neighbours(state.degc, state.sensor_use)
     put(value, where, _CHARGE_HOT, high, high_at)
     put(value, where, _DISCHARGE_HOT, high, high_at)
@@ -360,6 +385,14 @@ def _temperatures(
     for k in range(state.cell_degc.shape[0]):
         state.cell_degc[k] = state.degc[config.sensor_of_cell[k]]
     return low, high, mean, low_at, high_at, n_usable, outside
+
+
+@kernel
+def _is_steady(config: SignalConfig, state: SignalState) -> bool:
+    """Whether the load is that of the step before, within what counts as none."""
+    changed_a = abs(state.number[HELD_A] - state.number[LOOKED_A])
+    state.number[LOOKED_A] = state.number[HELD_A]
+    return changed_a < config.number[REST_A]
 
 
 @kernel
@@ -419,7 +452,16 @@ def _cells(
         total = _NAN
     # of all cells, bled or not: a mean over fewer would move when bleeding begins
     still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
-    unseen_v, unseen_at = lifeless(state.number, state.cell_still_s, state.cell_use, dt_s)
+    unseen_v, unseen_at = lifeless(
+        state.cell_looks,
+        state.cell_doubt,
+        state.cell_still_s,
+        state.cell_use,
+        _is_steady(config, state),
+        _UNSEEN_V_PER_S,
+        _MOST_UNSEEN_V,
+        dt_s,
+    )
     if unseen_v > _ZERO and not unseen_v <= still_v:
         still_v, still_at = unseen_v, unseen_at
     apart_v, apart_at = open_wire(state.cell_v, state.cell_use, mean_v)
