@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from bms.runtime import engine
-from bms.trial import campaign_pool
+from bms.trial import campaign_pool, pool
 from bms.trial.campaign import Campaign, load, shipped
 from hal.errors import ConfigError, DataError
 from hal.registry import programs
@@ -83,12 +83,14 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _all(args: argparse.Namespace, campaign: Campaign) -> int:
+    from bms.trial.campaign_sample import SampleError
     from bms.trial.campaign_store import Store
     from bms.trial.command import made_with
 
     begun_s = time.perf_counter()
     folder = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{campaign.name}"
     made = {**made_with(args.engine), **_twins(campaign)}
+    pool.check((campaign.trial(k) for k in campaign.first), args.engine, quiet=args.quiet)
     store = Store(folder, campaign, made, resume=args.resume)
     missing = [k for k in range(campaign.total) if k not in store.rows]
     interrupted, lost = False, list[int]()
@@ -108,6 +110,9 @@ def _all(args: argparse.Namespace, campaign: Campaign) -> int:
                 lost = campaign_pool.run_local(campaign, missing, args.jobs, args.engine, done)
     except KeyboardInterrupt:
         interrupted = True
+    except SampleError:  # whoever mends the file must not be kept from the folder
+        store.give_up()
+        raise
     finally:
         store.flush()
     if interrupted:
