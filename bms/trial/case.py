@@ -355,12 +355,14 @@ def _check_times(
                 check_ramp(entry, entry.get("at_s", 0.0), scenario.duration_s, f"{where}: [[{table}]] number {number}")
 
 
-def check_ramp(entry: Mapping[str, Any], at_s: float, end_s: float, where: str) -> None:
-    """Raise `ConfigError` for a ramp from `at_s` on whose value is not reached before `end_s`."""
+def check_ramp(
+    entry: Mapping[str, Any], at_s: float, end_s: float, where: str, end: str = "the end of the run"
+) -> None:
+    """Raise `ConfigError` for a ramp from `at_s` on whose value is not reached before `end_s`, which is `end`."""
     ramp_s = entry.get("ramp_s", 0.0)
     if at_s + ramp_s > end_s:
         raise ConfigError(
-            f"{where}: ramp_s = {ramp_s:g}: its value is reached at {at_s + ramp_s:g} s, after the end, {end_s:g} s; "
+            f"{where}: ramp_s = {ramp_s:g}: its value is reached at {at_s + ramp_s:g} s, after {end}, {end_s:g} s; "
             "shorten the ramp, or let the end come later"
         )
 
@@ -405,7 +407,7 @@ def _injected(table: str, entry: Mapping[str, Any], number: int, where: str) -> 
             entry[key] = scenarios.seconds(entry[key], f"{where}: {key}", zero=True)
     if "until_s" in entry and entry["until_s"] <= entry.get("at_s", 0.0):
         raise ConfigError(f"{where}: until_s = {entry['until_s']:g}: must be later than at_s")
-    check_ramp(entry, entry.get("at_s", 0.0), entry.get("until_s", math.inf), where)
+    check_ramp(entry, entry.get("at_s", 0.0), entry.get("until_s", math.inf), where, "its until_s")
     if "at_state" in entry and entry["at_state"] not in STATES:
         state = entry["at_state"]
         raise ConfigError(f"{where}: at_state = {state!r}: no such state{nearest(str(state), STATES)}")

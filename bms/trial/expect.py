@@ -141,7 +141,7 @@ def _check_contradictions(expect: Expect, where: str) -> None:
         if (fault, severity) in expected:
             raise ConfigError(f"{where} forbid = '{name}.{tier}': [[expect.row]] expects it; remove one of them")
     if expect.never_closed and expect.contactors == "closed":
-        raise ConfigError(f"{where} contactors = 'closed': with never_closed = true; remove one of them")
+        raise ConfigError(f"{where} contactors = 'closed': contradicts never_closed = true; remove one of them")
     told = expect.allow | {fault for fault, severity in expected if severity == Severity.FATAL}
     for row in expect.rows:
         if expect.quiet and row.severity == Severity.WARNING and row.fault not in told:

@@ -81,6 +81,32 @@ def test_a_folder_without_results_can_be_used(plan, rows, tmp_path: Path) -> Non
     assert list(Store(tmp_path / "a", plan(), MADE, resume=True).rows) == [0]
 
 
+def test_a_campaign_that_was_given_up_leaves_the_folder_to_another(plan, rows, tmp_path: Path) -> None:
+    folder, other = tmp_path / "a", plan(campaign={"n": 4, "seed": 8})
+    filled(folder, plan, rows, range(4)).give_up()
+    assert sorted(Store(folder, plan(), MADE, resume=True).rows) == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="is not empty"):  # it was taken up again
+        Store(folder, other, MADE, resume=False)
+    again = Store(folder, plan(), MADE, resume=True)
+    again.give_up()
+    (folder / "part-00007.parquet.tmp").write_bytes(b"half")
+    assert Store(folder, other, MADE, resume=False).rows == {}
+    assert [path.name for path in folder.iterdir()] == [ABOUT]
+    assert Store(folder, other, MADE, resume=True).rows == {}
+
+
+def test_results_are_never_given_up(plan, rows, tmp_path: Path) -> None:
+    filled(tmp_path / "a", plan, rows).finish()
+    Store(tmp_path / "a", plan(campaign={"n": 9, "seed": 7}), MADE, resume=True).give_up()
+    with pytest.raises(DataError, match="is not empty"):
+        Store(tmp_path / "a", plan(), MADE, resume=False)
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    (tmp_path / "a" / TABLE).unlink()
+    Store(tmp_path / "a", plan(), MADE, resume=True).give_up()
+    with pytest.raises(DataError, match="is not empty"):
+        Store(tmp_path / "a", plan(), MADE, resume=False)
+
+
 def test_what_is_refused(plan, rows, tmp_path: Path) -> None:
     folder = tmp_path / "a"
     filled(folder, plan, rows)

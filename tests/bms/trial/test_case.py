@@ -251,8 +251,14 @@ def test_racks_that_no_trial_can_have(rack: str, complaint: str) -> None:
             '[[expect.row]]\nfault = "gas_alarm"\nsince = 200',
             r"\[expect\]: row fault = 'gas_alarm': since = 200: after the last step, 119 s",
         ),
-        (f"{RAMP}at_s = 100\nramp_s = 21", r"\[\[fault\]\] number 1: ramp_s = 21: .* at 121 s, after the end, 120 s"),
-        (f"{RAMP}at_s = 1\nramp_s = 40\nuntil_s = 10", r"ramp_s = 40: its value is reached at 41 s, .* end, 10 s"),
+        (
+            f"{RAMP}at_s = 100\nramp_s = 21",
+            r"\[\[fault\]\] number 1: ramp_s = 21: .* at 121 s, after the end of the run, 120 s",
+        ),
+        (
+            f"{RAMP}at_s = 1\nramp_s = 40\nuntil_s = 10",
+            r"ramp_s = 40: its value is reached at 41 s, after its until_s, 10 s",
+        ),
         (f"{RAMP}at_state = 'connected'\nramp_s = 40\nuntil_s = 10", r"ramp_s = 40: its value is reached at 40 s"),
     ],
 )

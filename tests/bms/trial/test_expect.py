@@ -94,7 +94,10 @@ def test_a_warning_may_be_forbidden_where_the_fatal_row_is_allowed() -> None:
             {"forbid": "gas_alarm", "row": [{"fault": "gas_alarm"}]},
             r"forbid = 'gas_alarm.fatal': \[\[expect.row\]\] exp",
         ),
-        ({"never_closed": True, "contactors": "closed"}, "contactors = 'closed': with never_closed = true"),
+        (
+            {"never_closed": True, "contactors": "closed"},
+            "contactors = 'closed': contradicts never_closed = true; remove one",
+        ),
         (
             {"quiet": True, "row": [{"fault": "cell_sag", "tiers": ["warning"]}]},
             r"quiet = true: \[\[expect.row\]\] expects a warning of cell_sag; remove quiet, or allow 'cell_sag'",
