@@ -121,6 +121,22 @@ def test_one_sample_that_differs_is_told(
     assert "NOT the same as in the results" in capsys.readouterr().out
 
 
+def test_one_sample_of_another_seed_has_no_place_there(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert campaign(file, "--out", out, "--jobs", 1, "--quiet") == 0
+    before = sorted(out.rglob("*"))
+    capsys.readouterr()
+    assert campaign(file, "--seed", 9, "--only", 3, "--out", out) == 2
+    error = capsys.readouterr().err
+    assert f"--out {out}: holds samples of another campaign, or of another --seed (digest = " in error
+    assert error.count("\n") == 1
+    assert sorted(out.rglob("*")) == before
+    assert campaign(file, "--only", 3, "--out", out) == 0
+    assert "the same as in the results" in capsys.readouterr().out
+
+
 def test_a_campaign_that_misses_what_it_requires(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path(file).write_text(FILE.replace('allow = ["interlock_open"]', "quiet = true"))
     assert campaign(file, "--out", tmp_path / "out", "--jobs", 1, "--quiet") == 1
