@@ -158,6 +158,7 @@ class Context(IntFlag):
     WINDOW = 64  # the cells should be inside their voltage window: not in transport
     ALWAYS = 128
     TRANSPORT = 256
+    DRAINING = 512  # in transport, and the cells have a fifth of their charge yet: they behave as inside their window
 
 
 class Place(IntEnum):
@@ -295,7 +296,7 @@ ABOUT: dict[Fault, About] = {
     _F.CELL_SAG: About(
         "how far a cell has suddenly sunk against the others, beyond what the doubt of its SoC explains; as at 25 degC",
         "V",
-        gate=_C.WINDOW,
+        gate=_C.WINDOW | _C.DRAINING,
         place=_P.CELL,
     ),
     _F.STRING_SAG: About(

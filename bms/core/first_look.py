@@ -24,8 +24,8 @@ def ocv(nodes: F4, row: int, soc: f4) -> f4:
     x = soc if soc > _ZERO else _ZERO
     x = (x if x < f4(1) else f4(1)) * f4(N_SOC - 1)
     k = min(int(x), N_SOC - 2)
-    below, above = nodes[row + k * NODE + OCV], nodes[row + (k + 1) * NODE + OCV]
-    volt: f4 = below + (x - f4(k)) * (above - below)
+    at = row + k * NODE + OCV
+    volt: f4 = nodes[at] + (x - f4(k)) * (nodes[at + NODE] - nodes[at])
     return volt
 
 
@@ -56,10 +56,10 @@ def lowest_at_start(config: SignalConfig, state: SignalState, nodes: F4, row: in
     low_soc = soc_of(nodes, row, cell_mean_v - _START_V) - _START_SOC
     low_v = ocv(nodes, row, low_soc)
     high_v = ocv(nodes, row, soc_of(nodes, row, cell_mean_v + _START_V) + _START_SOC)
-    low, high = 0, 0
+    low, any_high = 0, False
     for k in range(state.cell_v.shape[0]):
         usable = state.cell_use[k] & USABLE != 0
         low += int(state.cell_v[k] < low_v and usable)
-        high += int(state.cell_v[k] > high_v + _START_V and usable)
-    lowest_v: f4 = low_v if low_soc > _ZERO and low <= _FEW and high == 0 else -_INF
+        any_high |= state.cell_v[k] > high_v + _START_V and usable
+    lowest_v: f4 = low_v if low_soc > _ZERO and low <= _FEW and not any_high else -_INF
     return lowest_v

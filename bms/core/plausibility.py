@@ -14,7 +14,6 @@ from bms.core.jit import f4, kernel
 from bms.core.mathf import expf
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
-    CALM,
     CELL_OHM,
     COOLANT_W_PER_K,
     HEAT_CAPACITY_J_PER_K,
@@ -36,11 +35,10 @@ _NAN = f4(np.nan)
 _ZERO = f4(0)
 _REFERENCE_DEGC = f4(25)
 _COLDEST_DEGC, _HOTTEST_DEGC = f4(-40), f4(80)
-_MOST_WARMER = f4(2)
+_MOST_WARMER, _MOST_PARALLEL = f4(2), f4(4)
 _S_PER_MIN = f4(60)
 _DT_MAX_S = f4(1e6)
 _FACTOR_LOW, _FACTOR_HIGH = f4(0.5), f4(5)
-_DISTURBED_V = f4(0.1)  # bleeding moves no voltage by more
 
 
 @kernel
@@ -105,30 +103,6 @@ def frozen(then: F4, use: U1, mask: int, mean: f4) -> tuple[f4, int]:
         moved = abs(mean - then[k])
         if moved > worst and use[k] & mask != 0:
             worst = moved
-            at = k
-    return worst, at
-
-
-@kernel
-def open_wire(cell_v: F4, use: U1, mean_v: f4) -> tuple[f4, int]:
-    """How far two neighbours are apart from the mean in opposite directions; nowhere if none are.
-
-    A sense wire is shared by two neighbours: where it is open their sum is still right, but the border between them
-    drifts. What the two do not have in opposite directions is their own and is taken off, and `_DISTURBED_V` where
-    either is bled, or beside one that is; the cell with the lower number is named.
-    """
-    worst, at, count = _ZERO, -1, 0
-    for k in range(cell_v.shape[0] - 1):
-        count += int(use[k] & use[k + 1] & USABLE != 0)
-    if count == 0 or np.isnan(mean_v):
-        return _NAN, -1
-    for k in range(cell_v.shape[0] - 1):
-        this_v = cell_v[k] - mean_v
-        next_v = cell_v[k + 1] - mean_v
-        apart_v = min(abs(this_v), abs(next_v)) - abs(this_v + next_v)
-        apart_v -= _ZERO if use[k] & use[k + 1] & CALM != 0 else _DISTURBED_V
-        if apart_v > worst and use[k] & use[k + 1] & USABLE != 0:
-            worst = apart_v
             at = k
     return worst, at
 
@@ -202,13 +176,16 @@ def warmth(config: SignalConfig, degc: f4) -> f4:
 
 
 @kernel
-def as_at_25(config: SignalConfig, sag_v: f4, degc: f4) -> f4:
-    """What the sag of a shorted cell at `degc` would be at 25 degC, V: one current, and more resistance in the cold.
+def of_one_cell(config: SignalConfig, sag_v: f4, degc: f4, flows: f4) -> f4:
+    """What the sag of a group at `degc` with a short in one cell would be of that cell alone, at 25 degC, V.
 
-    At most `_MOST_WARMER` times as much, so that the noise of a hot rack is no sag.
+    One current, and more resistance in the cold: at most `_MOST_WARMER` times as much in the heat, so that the noise of
+    a hot rack is no sag. Cells in parallel share it: as many times as much, at most `_MOST_PARALLEL`, but less the
+    more `flows` (0: the rack rests, 1: charge flows), for of what a load makes of a group they have no less.
     """
-    at_25_v: f4 = sag_v * min(f4(1) / warmth(config, degc), _MOST_WARMER)
-    return at_25_v
+    more: f4 = (min(f4(1) / config.number[PER_CELL], _MOST_PARALLEL) - f4(1)) * (f4(1) - flows)
+    one_v: f4 = sag_v * (f4(1) + more) * min(f4(1) / warmth(config, degc), _MOST_WARMER)
+    return one_v
 
 
 @kernel

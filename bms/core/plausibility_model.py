@@ -16,7 +16,8 @@ from bms.core.faults import Fault
 from bms.core.first_look import lowest_at_start, ocv
 from bms.core.jit import f4, kernel
 from bms.core.missing_current import DOUBT_LESS, common_response, missing_current, remembered_doubt
-from bms.core.plausibility import as_at_25, elapsed, mean_factor, put, still_rise, thermal, warmth
+from bms.core.open_wire import open_wire_beyond
+from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, still_rise, thermal, warmth
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,
@@ -75,6 +76,7 @@ _CURRENT_IMPLAUSIBLE, _CURRENT_GAIN, _CURRENT_OFFSET, _MODEL_RESIDUAL, _CELL_SAG
         Fault.TEMPERATURE_MODEL,
     )
 )
+_OPEN_WIRE = int(Fault.OPEN_SENSE_WIRE)
 _SOC_LOW, _SOC_HIGH, _SOC_UNCERTAIN, _ESTIMATE_INVALID = (
     int(f)
     for f in (
@@ -189,14 +191,29 @@ def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tupl
 
 
 @kernel
-def _risen(residual: F4, usual: F4, k: int) -> f4:
+def _rise(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4:
+    """How far cell `k` has suddenly risen, V; while it is bled, 5 mV less, against those that are bled and that are not.
+
+    Against the higher of both means: of few cells one that sinks takes the mean along.
+    """
+    rise_v: f4 = state.residual_v[k] - state.usual_v[k]
+    if state.cell_use[k] & (USABLE | CALM) == USABLE:
+        others_v = bled_v if not bled_v < mean_v else mean_v
+        others_v = others_v if others_v == others_v else mean_v
+        now_v = state.cell_v[k] - model_v[k] - others_v - state.usual_v[k] - _USUAL_V
+        rise_v = now_v if now_v > rise_v else rise_v
+    return rise_v
+
+
+@kernel
+def _risen(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4:
     """How far a neighbour of cell `k` has suddenly risen, V: where both part, the wire between them is broken."""
-    risen = _ZERO
+    risen_v = _ZERO
     if k > 0:
-        risen = max(risen, residual[k - 1] - usual[k - 1])
-    if k + 1 < residual.shape[0]:
-        risen = max(risen, residual[k + 1] - usual[k + 1])
-    return risen
+        risen_v = max(risen_v, _rise(state, model_v, mean_v, bled_v, k - 1))
+    if k + 1 < state.residual_v.shape[0]:
+        risen_v = max(risen_v, _rise(state, model_v, mean_v, bled_v, k + 1))
+    return risen_v
 
 
 @kernel
@@ -300,13 +317,25 @@ def _bled_mean(state: SignalState, model_v: F4) -> f4:
 
 
 @kernel
-def empty_v(config: SignalConfig, nodes: F4, row: int, mean_v: f4, went: f4, drop_v: f4) -> f4:
+def _most_below(state: SignalState, low_v: f4) -> bool:
+    """Whether more than half of the usable cells are below `low_v`."""
+    below, count = 0, 0
+    for k in range(state.cell_v.shape[0]):
+        if state.cell_use[k] & USABLE != 0:
+            count += 1
+            below += int(state.cell_v[k] < low_v)
+    return 2 * below > count
+
+
+@kernel
+def empty_v(config: SignalConfig, state: SignalState, nodes: F4, row: int, mean_v: f4, went: f4, drop_v: f4) -> f4:
     """Below which voltage a cell may be at the end of its charge, though its SoC is believed to be above; or -infinite.
 
-    Only of a rack that has been discharged (`went` is negative) and whose mean cell is low as well. `drop_v` is what
-    the current takes off.
+    Only of a rack that has been discharged (`went` is negative) and whose cells are low, the mean one and most of them:
+    in a small rack a single cell that sinks takes the mean along. `drop_v` is what the current takes off.
     """
-    if went < _ZERO and mean_v + drop_v < config.number[SPREAD_V_LOW]:
+    low_v = config.number[SPREAD_V_LOW] - drop_v
+    if went < _ZERO and mean_v < low_v and _most_below(state, low_v):
         end_v: f4 = ocv(nodes, row, _EMPTY_SOC) - drop_v
         return end_v
     return -_INFINITE
@@ -326,11 +355,12 @@ def _unexplained(
     end_v: f4,
     low_end_v: f4,
     cell_mean_v: f4,
+    risen_v: f4,
 ) -> f4:
     """What remains of the sag of cell `k`, less what SoC, load, a broken wire and a misled filter explain; 0: nothing.
 
     On a straight curve an error of SoC shifts a cell once and for all; where it bends, as charge flows (`went`); and
-    where it may lie beyond the end of the curve by up to `end_v` more.
+    where it may lie beyond the end of the curve by up to `end_v` more. `risen_v`: of a neighbour.
     """
     off = min(_FAR * soc_std[k], _MOST_SOC)
     if state.cell_v[k] < low_end_v:
@@ -338,7 +368,7 @@ def _unexplained(
     elif not (soc[k] >= off and soc[k] + off <= f4(1)):
         sag_v -= end_v
     sag_v -= max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went)) + load_v
-    sag_v -= _risen(state.residual_v, state.usual_v, k)
+    sag_v -= risen_v
     # a filter that believed a reading that was too high errs as well, but the cell is no lower than the others
     low_v = cell_mean_v - state.cell_v[k]
     if state.cell_use[k] & CALM != 0:
@@ -361,14 +391,14 @@ def _sag(
     end_v: f4,
     low_end_v: f4,
     kept: f4,
-    third_share: f4,
+    flows: f4,
     cell_mean_v: f4,
 ) -> tuple[f4, int]:
     """(largest sag, its cell): how far one cell has sunk below its average of minutes, less what explains it.
 
     A short inside draws current from its own cell alone. What a third cell does too is a wrong temperature, or the knee
-    of a curve that the estimates have not foreseen, where the weaker cells go first: it is taken off twice
-    (`third_share`), but less at rest, where neither shows.
+    of a curve that the estimates have not foreseen, where the weaker cells go first: it is taken off twice, but less
+    at rest (`flows` from 0 to 1), where neither shows.
 
     A hard short cannot wait until a cell is measured in peace: while it is bled, what is measured counts less
     `_PUT_BACK_V` against the others that are, or less `_FAR_V` against `mean_v` of those that are not (NaN where there
@@ -409,14 +439,17 @@ def _sag(
         sunk_v = state.own_v[k] - (state.cell_v[k] - model_v[k]) + learnt_v
         sag_v = min(sag_v, sunk_v + (_USUAL_V if state.cell_use[k] & CALM != 0 else _PUT_BACK_V))
         if known and (sunk or (sag_v > _USUAL_V and sag_v > third_v)):
-            sag_v = _unexplained(state, nodes, row, sag_v, soc, soc_std, k, went, load_v, end_v, low_end_v, cell_mean_v)
+            risen_v = _risen(state, model_v, mean_v, bled_v, k)
+            sag_v = _unexplained(
+                state, nodes, row, sag_v, soc, soc_std, k, went, load_v, end_v, low_end_v, cell_mean_v, risen_v
+            )
             if not sunk and sag_v > _SUNK_V:
                 state.sunk_soc[k] = soc[k] - mean_soc
             elif sag_v < _RISEN_AGAIN_V:
                 state.sunk_soc[k] = _NAN
             at = k if sag_v > first_v else at
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, sag_v)
-    return max(first_v - third_v * third_share, _ZERO), at
+    return max(first_v - third_v * flows * f4(2), _ZERO), at
 
 
 @kernel
@@ -448,7 +481,7 @@ def _estimates(soc: F4, soc_std: F4, n: int, value: F4, where: U2) -> None:
 
 
 @kernel
-def _mean(values: F4, n: int) -> f4:
+def mean_of(values: F4, n: int) -> f4:
     """Mean of the first `n`."""
     total = _ZERO
     for k in range(n):
@@ -553,7 +586,7 @@ def judge(
             row,
             seen.degc_mean,
             seen.current_a,
-            all_v + _mean(model_v, state.residual_v.shape[0]),
+            all_v + mean_of(model_v, state.residual_v.shape[0]),
             all_soc,
             all_std,
             factor,
@@ -565,7 +598,10 @@ def judge(
     put(value, where, _CURRENT_GAIN, wrong, -1)
     put(value, where, _CURRENT_OFFSET, abs(bias_a) / c[PER_CELL], -1)
     put(value, where, _MODEL_RESIDUAL, residual_v, at)
-    third_share = f4(2) * min(max(least / _LEAST_SOC, abs(number[HELD_A]) / c[REST_A]), f4(1))
+    if value[_OPEN_WIRE] > _FAR_V:
+        apart_v, at = open_wire_beyond(state.cell_v, state.cell_use, seen.cell_v_mean, nodes, row, model_v, mean_soc)
+        put(value, where, _OPEN_WIRE, apart_v, at)
+    flows = min(max(least / _LEAST_SOC, abs(number[HELD_A]) / c[REST_A]), f4(1))
     sag_v, sunk_at = _sag(
         state,
         nodes,
@@ -577,12 +613,12 @@ def judge(
         went,
         load_v,
         end_v,
-        empty_v(config, nodes, row, seen.cell_v_mean, number[WENT_SOC], drop_v),
+        empty_v(config, state, nodes, row, seen.cell_v_mean, number[WENT_SOC], drop_v),
         kept,
-        third_share,
+        flows,
         seen.cell_v_mean,
     )
-    put(value, where, _CELL_SAG, as_at_25(config, sag_v, seen.degc_mean), sunk_at)
+    put(value, where, _CELL_SAG, of_one_cell(config, sag_v, seen.degc_mean, flows), sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)
     rise_k = still_rise(config, state, seen, factor, dt_s)

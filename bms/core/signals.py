@@ -20,7 +20,8 @@ import numpy as np
 
 from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
-from bms.core.plausibility import elapsed, extremes, frozen, neighbours, open_wire, put, rise
+from bms.core.open_wire import open_wire
+from bms.core.plausibility import elapsed, extremes, frozen, neighbours, put, rise
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     BUS_LOST_S,

@@ -39,7 +39,7 @@ from bms.core.diagnosis import (
 )
 from bms.core.estimator import estimator_init, estimator_step
 from bms.core.estimator_layout import INNOVATION, MODEL_V, SOC, SOC_STD
-from bms.core.faults import N_TIERS, Fault, Reaction
+from bms.core.faults import N_TIERS, Context, Fault, Reaction
 from bms.core.guard import guard_init, guard_step
 from bms.core.health import health_init, health_step
 from bms.core.jit import carve, f4, i4, kernel
@@ -56,7 +56,7 @@ from bms.core.machine import (
 )
 from bms.core.machine_table import Request
 from bms.core.plausibility import mean_factor
-from bms.core.plausibility_model import judge
+from bms.core.plausibility_model import judge, mean_of
 from bms.core.power import CHARGE_A, CHARGE_W, DISCHARGE_A, DISCHARGE_W, power_init, power_limits
 from bms.core.records import floats, halves, octets, places, words
 from bms.core.runaway import runaway_init, runaway_step
@@ -99,6 +99,8 @@ _C_INFO, _C_WARNING, _C_FATAL, _C_INDEX, _C_REASON, _C_BALANCE, _C_SHUTTLE = (
 _RESET = int(Request.RESET)
 _STANDBY, _CONNECTED, _MAINTENANCE = (int(s) for s in (RackState.STANDBY, RackState.CONNECTED, RackState.MAINTENANCE))
 _NO_BALANCING = int(Reaction.NO_BALANCING)
+_TRANSPORT, _DRAINING = int(Context.TRANSPORT), int(Context.DRAINING)
+_DRAINED_SOC = f4(0.2)
 _LIMITING = int(Reaction.DERATE | Reaction.NO_CHARGE | Reaction.NO_DISCHARGE)
 _DISCHARGE_I2T, _CHARGE_I2T = int(Fault.DISCHARGE_I2T), int(Fault.CHARGE_I2T)
 _IDLE, _DISCHARGING, _CHARGING = (int(f) for f in (Flow.IDLE, Flow.DISCHARGE, Flow.CHARGE))
@@ -306,6 +308,8 @@ def _step(
     guard_step(s.guard, c.words, c.estimator.scalars[0].digest, request == _RESET, value, where)
 
     context = machine_context(s.machine, seen.flow)
+    if context & _TRANSPORT != 0 and mean_of(soc, n) > _DRAINED_SOC:
+        context |= _DRAINING
     service = s.machine.word[MODE] == _MAINTENANCE
     reaction = diagnose(c.diagnosis, s.diagnosis, context, request == _RESET, bool(service), dt_s)
     n_faults = fault_bits(s.diagnosis, command.fault_info, command.fault_warning, command.fault_fatal)

@@ -50,7 +50,7 @@ def lifeless(number: F4, still_s: F4, use: U1, dt_s: f4) -> tuple[f4, int]:
     `still_s` f4[n_cells] since each one's last change, `use` u1[n_cells], `number` the memory of the signals.
     """
     suspect_s = _SUSPECT * _by_chance_s(number)
-    alive, changed, longest_s, at = 0, 0, _ZERO, -1
+    alive, changed, longest_s, at = 0, 0, _ZERO, 0
     for k in range(still_s.shape[0]):
         seen = use[k] & USABLE != 0
         alive += int(seen and still_s[k] <= suspect_s)
@@ -64,7 +64,7 @@ def lifeless(number: F4, still_s: F4, use: U1, dt_s: f4) -> tuple[f4, int]:
         number[LOOK_S] += (number[SINCE_LOOK_S] - number[LOOK_S]) / number[LOOKS]
         number[SAME_SHARE] += (_ONE - f4(changed) / f4(alive) - number[SAME_SHARE]) / number[LOOKS]
         number[SINCE_LOOK_S] = _ZERO
-    if number[SAME_SHARE] > _MOST_SAME or at < 0:
+    chance_s = _by_chance_s(number)
+    if number[SAME_SHARE] > _MOST_SAME or not longest_s > chance_s:
         return _ZERO, -1
-    unseen_v = min((longest_s - _by_chance_s(number)) * _UNSEEN_V_PER_S, _MOST_V)
-    return (unseen_v, at) if unseen_v > _ZERO else (_ZERO, -1)
+    return min((longest_s - chance_s) * _UNSEEN_V_PER_S, _MOST_V), at

@@ -14,6 +14,7 @@ alone, for it is no sinking to be left behind where the others rise;
     less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
+    less  1 V * charge / 1 %           of a cell that may be empty: the charge discharged since it has begun to sink
     less  what a neighbour has risen by, and twice what a third cell drops by
 
 A cell that has moved so is followed six times as slowly, until it is back.
@@ -28,10 +29,21 @@ import numpy as np
 from bms.core.estimator_layout import EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
-from bms.core.plausibility import as_at_25, elapsed, mean_factor, put, warmth
+from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, warmth
 from bms.core.plausibility_model import LOAD_SHARE, bent, empty_v, load_share, ranked, row_of
 from bms.core.seen import Seen
-from bms.core.signals_layout import CALM, FAST_OHM, HELD_A, PER_CELL, REST_A, USABLE, SignalConfig, SignalState
+from bms.core.signals_layout import (
+    CALM,
+    FAST_OHM,
+    HELD_A,
+    PER_CELL,
+    REST_A,
+    SPREAD_V_HIGH,
+    SPREAD_V_LOW,
+    USABLE,
+    SignalConfig,
+    SignalState,
+)
 from hal.contract import F4, U1, U2, Field
 
 # sudden_number
@@ -47,6 +59,7 @@ STATE_FIELDS = (
     Field("sudden_sunk_v", "f4", "how far it is below that", "cells"),
     Field("sudden_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
     Field("sudden_fall_v", "f4", "how far it is below that", "cells"),
+    Field("sudden_end_v", "f4", "what the end of its curve may have taken off since it has begun to sink", "cells"),
     Field("sudden_bled", "u1", "1 = it was last measured while it or a neighbour was bled", "cells"),
 )
 
@@ -63,19 +76,21 @@ class SuddenState(NamedTuple):
     sunk_v: F4
     apart_v: F4
     fall_v: F4
+    end_v: F4
     bled: U1
 
 
 _ZERO, _ONE, _TWO = f4(0), f4(1), f4(2)
 _NAN = f4(np.nan)
 _CELL_SAG = int(Fault.CELL_SAG)
-_WINDOW_S, _SLOWER = f4(60), f4(6)
+_WINDOW_S, _SLOWER, _BORNE_S = f4(60), f4(6), f4(15)
 _DROPPED_V, _LITTLE_V = f4(0.018), f4(5e-3)
 _BLED_V = f4(0.1)  # so much a cell may jump when bleeding begins or ends
 _FAR_V, _ABSURD_V, _ABSURD_SOC = f4(0.1), f4(5), f4(10)
 _ROUNDS = 4
+_STEADY = f4(10)  # of a current that is rest, a change of so many times that much is no steady load any more
 _FAR, _MOST_SOC = f4(3), f4(0.1)  # deviations of SoC, and at most
-_END_V, _END_SOC = f4(1), f4(0.03)
+_END_V, _END_SOC, _STEEP_SOC = f4(1), f4(0.03), f4(0.01)
 
 
 @kernel
@@ -90,6 +105,7 @@ def sudden_init(state: SuddenState) -> None:
     state.sunk_v[:] = _ZERO
     state.apart_v[:] = _NAN
     state.fall_v[:] = _ZERO
+    state.end_v[:] = _ZERO
     state.bled[:] = np.uint8(0)
 
 
@@ -156,9 +172,14 @@ def _follow(
     cell_mean_v: f4,
     current_a: f4,
     turned: bool,
+    gone: f4,
     dt_s: f4,
 ) -> None:
-    """Take each cell's drop against its model, with and without the others, and against them; averages follow."""
+    """Take each cell's drop against its model, with and without the others, and against them; averages follow.
+
+    `gone`: SoC that has been discharged in this step, negative where it has been charged.
+    """
+    spent_v = max(gone, _ZERO) * _END_V / _STEEP_SOC
     gain = dt_s / (_WINDOW_S + dt_s)
     for k in range(state.off_v.shape[0]):
         own_v = signal.cell_v[k] - model_v[k]
@@ -173,9 +194,12 @@ def _follow(
             state.mean_v[k] += cell_mean_v - state.number[LAST_MEAN_V]
         pace = _pace(state.off_v[k], off_v, gain)
         state.off_v[k], state.drop_v[k] = _followed(state.off_v[k], state.drop_v[k], off_v, turned, pace)
-        state.load_a[k] += pace * (current_a - state.load_a[k])
-        state.mean_v[k] += pace * (cell_mean_v - state.mean_v[k])
+        # a load that the cell has borne like the others explains nothing that comes later
+        load_pace = dt_s / (_BORNE_S + dt_s) if abs(state.drop_v[k]) < _LITTLE_V else pace
+        state.load_a[k] += load_pace * (current_a - state.load_a[k])
+        state.mean_v[k] += load_pace * (cell_mean_v - state.mean_v[k])
         low = state.drop_v[k] > _DROPPED_V
+        state.end_v[k] = min(state.end_v[k] + spent_v, _END_V) if low else spent_v
         own_pace = _pace(state.own_v[k], own_v, gain) if low else gain
         state.own_v[k], state.sunk_v[k] = _followed(state.own_v[k], state.sunk_v[k], own_v, turned, own_pace)
         pace = _pace(state.apart_v[k], apart_v, gain)
@@ -186,17 +210,17 @@ def _follow(
 @kernel
 def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k: int, load_v: f4, is_empty: bool) -> f4:
     """What load, curve and a broken sense wire explain of the drop of cell `k`, V."""
-    went, moved = state.number[WENT_SOC], _END_SOC if is_empty else min(state.number[MOVED_SOC], _END_SOC)
+    went, end_v = state.number[WENT_SOC], state.end_v[k] if is_empty else _ZERO
     off = min(_FAR * soc_std[k], _MOST_SOC)
     explained_v = load_v + max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went))
-    if is_empty or (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):
-        explained_v += _END_V * moved / _END_SOC
+    if (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):
+        end_v = max(end_v, _END_V * min(state.number[MOVED_SOC] / _END_SOC, _ONE))
     risen_v = _ZERO
     if k > 0:
         risen_v = max(risen_v, -state.drop_v[k - 1])
     if k + 1 < state.drop_v.shape[0]:
         risen_v = max(risen_v, -state.drop_v[k + 1])
-    total_v: f4 = explained_v + risen_v
+    total_v: f4 = explained_v + end_v + risen_v
     return total_v
 
 
@@ -231,13 +255,13 @@ def sudden_step(
     mean_v = _mean_off(state, signal, model_v)
     if np.isnan(mean_v):
         return
-    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, current_a, _turned(state, signal), dt_s)
+    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, current_a, _turned(state, signal), -gone, dt_s)
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
     more_share = load_share(resistance, resistance_std)
     row = row_of(estimator, seen.degc_mean)
     now_v = ohm * current_a * c[PER_CELL]
-    low_end_v = empty_v(config, estimator.nodes, row, seen.cell_v_mean, number[WENT_SOC], now_v)
-    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
+    low_end_v = empty_v(config, signal, estimator.nodes, row, seen.cell_v_mean, number[WENT_SOC], now_v)
+    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, 0
     for k in range(state.drop_v.shape[0]):
         drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)
         if drop_v > _LITTLE_V and drop_v > third_v and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
@@ -251,7 +275,12 @@ def sudden_step(
             drop_v = min(drop_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
             at = k if drop_v > first_v else at
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
-    third = _TWO * min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
-    worst_v = as_at_25(config, first_v - third * third_v, seen.degc_mean)
+    flows = min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
+    worst_v = first_v - _TWO * flows * third_v
+    if c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
+        flows = min(
+            abs(current_a - state.load_a[at]) / (_STEADY * c[REST_A]), flows
+        )  # a steady load is as good as rest
+    worst_v = of_one_cell(config, worst_v, seen.degc_mean, flows)
     if worst_v > _ZERO and not worst_v <= value[_CELL_SAG]:
         put(value, where, _CELL_SAG, worst_v, at)

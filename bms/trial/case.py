@@ -27,7 +27,7 @@ from bms.runtime.scenario import BACKEND_TABLES, Scenario
 from bms.trial import internal
 from bms.trial.expect import LIMITS, OPENING, STATES, Expect, ExpectRow
 from bms.trial.expect import parse as parse_expect
-from bms.trial.quantity import check
+from bms.trial.quantity import check, is_number
 from hal.backends.chaos import Change
 from hal.contract import Severity
 from hal.errors import ConfigError, nearest
@@ -260,8 +260,8 @@ def _expanded(
 def _filled(value: Any, words: Mapping[str, str]) -> Any:
     """`value` with the words for their `{NAME}` in all texts; a text that is nothing but one becomes its number."""
     if isinstance(value, str):
-        if value[:1] == "{" and words.get(value[1:-1], "x")[0].isdigit():
-            return tomllib.loads(f"x = {words[value[1:-1]]}")["x"]
+        if value[:1] == "{" and is_number(word := words.get(value[1:-1], "")):
+            return float(word) if set(word) & set(".eE") else int(word)
         for name, word in words.items():
             value = value.replace(f"{{{name}}}", word)
         return value

@@ -56,6 +56,11 @@ def quantities(config: RackConfig) -> dict[str, float]:
     return values
 
 
+def is_number(text: str) -> bool:
+    """True if `text` is a number by itself."""
+    return re.fullmatch(_NUMBER, text, re.IGNORECASE) is not None
+
+
 def check(value: object, where: str) -> None:
     """Raise `ConfigError` unless `value` is a number, or text of the grammar with a name that some rack could have."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):

@@ -241,7 +241,7 @@ def test_the_slope_of_the_curve_is_no_answer(bench: Any) -> None:
     assert cells.of(SLOPE) * 200.0 * cells.rate * 20.0 > 0.1 * cells.of(R0) * 200.0 * 0.1
 
 
-@pytest.mark.parametrize(("soc", "soc_std"), [(0.5, 0.01), (0.88, 0.05), (0.3, 0.02)])
+@pytest.mark.parametrize(("soc", "soc_std"), [(0.5, 0.01), (0.88, 0.05), (0.3, 0.02), (0.25, 0.08)])
 def test_a_wrong_soc_makes_of_the_curve_what_it_does_elsewhere(bench: Any, soc: float, soc_std: float) -> None:
     row = 9 * N_SOC * NODE
     curve = bench.estimator.nodes[row : row + N_SOC * NODE].reshape(N_SOC, NODE)[:, OCV]
@@ -327,6 +327,7 @@ def test_an_estimate_that_is_none_is_no_jump_of_the_mean_cell(bench: Any, bad: f
         (0.4, 0.05, 1.0, 1.0, 0.15, 0.85),
         (0.87, 0.0, 1.0, 1.0, 0.15, 0.0),
         (0.01, 0.0, 1.0, 1.0, 0.15, 8.85),  # no more, however little is answered
+        (0.0, 0.0, 1.0, 1.0, 0.15, 0.85),  # nothing is answered: what it reads may be anything
         (-1.0, 0.0, 1.0, 1.0, 0.15, 1.85),
         (-1.0, 0.6, 1.0, 1.0, 0.15, 3.85),  # it may be 0.2
     ],

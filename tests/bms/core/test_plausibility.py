@@ -48,62 +48,6 @@ def test_equal_values_name_the_first() -> None:
     assert p.extremes(np.ones(4, np.float32), use_of(4), CALM)[4:] == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("deviation", "value"),
-    [
-        ((0.5, -0.5), 0.5),  # the border between the two has drifted
-        ((0.5, -0.3), 0.3 - 0.2),  # 0.2 V are not common
-        ((0.5, 0.5), 0.0),  # both high is no open wire
-        ((0.5, 0.0), 0.0),
-        ((-0.4, 0.4), 0.4),
-    ],
-)
-def test_an_open_wire_sets_neighbours_apart_in_opposite_directions(
-    deviation: tuple[float, float], value: float
-) -> None:
-    v = np.full(10, 3.3, np.float32)
-    v[4:6] += deviation
-    seen, at = p.open_wire(v, use_of(10), f4(3.3))
-    assert float(seen) == pytest.approx(value, abs=1e-5)
-    assert at == (4 if value > 0 else at)
-
-
-def test_of_equally_open_wires_the_first_is_named() -> None:
-    v = np.full(10, 3.25, np.float32)
-    v[[2, 7]] += f4(0.5)
-    v[[3, 8]] -= f4(0.5)
-    assert p.open_wire(v, use_of(10), f4(3.25)) == (0.5, 2)
-
-
-@pytest.mark.parametrize("pair", range(9))
-def test_every_pair_of_neighbours_is_looked_at(pair: int) -> None:
-    v = np.full(10, 3.25, np.float32)
-    v[pair : pair + 2] += np.float32([0.25, -0.25])
-    assert p.open_wire(v, use_of(10), f4(3.25)) == (0.25, pair)
-
-
-def test_of_a_wire_between_cells_that_are_bled_less_is_told() -> None:
-    v = np.array([3.25, 3.75, 2.75, 3.25], np.float32)
-    for bled in ([1], [2], [0, 1, 2, 3]):
-        use = use_of(4)
-        use[bled] = USABLE
-        seen, at = p.open_wire(v, use, f4(3.25))
-        assert (float(seen), at) == (pytest.approx(0.4), 1)
-    use = use_of(4)
-    use[0] = USABLE
-    assert p.open_wire(v, use, f4(3.25)) == (0.5, 1)
-
-
-def test_an_open_wire_next_to_a_lost_cell_is_not_judged() -> None:
-    v = np.array([3.3, 3.8, 2.8, 3.3], np.float32)
-    assert p.open_wire(v, use_of(4, 2), f4(3.3))[0] == 0.0
-    seen, at = p.open_wire(v, use_of(4, 1, 3), f4(3.3))
-    assert math.isnan(seen)
-    assert at == -1
-    assert math.isnan(p.open_wire(v, use_of(4), f4(math.nan))[0])
-    assert p.open_wire(v, use_of(4, 0, 1), f4(3.3)) == (0.0, -1)  # the last two can be judged
-
-
 def test_a_sensor_is_compared_with_the_mean_of_its_neighbours() -> None:
     degc = np.array([20.0, 21.0, 30.0, 23.0, 24.0], np.float32)
     assert p.neighbours(degc, use_of(5)) == (8.0, 2)

@@ -66,7 +66,7 @@ class Reference:
         if not low_v <= mean_cell_v <= high_v:
             load_v += 0.15 * abs(mean_cell_v - self.slow_v)
         drop_v = ohm * float(bench.state.number[y.HELD_A]) * per_cell
-        empty = self.went < 0 and mean_cell_v + drop_v < low_v
+        empty = self.went < 0 and mean_cell_v < low_v - drop_v and np.median(cell_v[usable]) < low_v - drop_v
         self.empty_v = float(self.ocv(0.05)) - drop_v if empty else -math.inf
         self.full_v = float(self.ocv(0.97)) - drop_v if mean_cell_v + drop_v > high_v else math.inf
 
@@ -172,6 +172,9 @@ class Reference:
         mean_soc = soc[soc_known].sum() / max(soc_known.sum(), 1)
         told: list[float] = [0.0, 0.0, 0.0]
         at = -1
+        others_v = np.fmax(mean_v, bled_v)
+        rise_v = self.residual_v - self.usual_v
+        rise_v = np.where(usable & ~calm, np.fmax(rise_v, off_v - others_v - self.usual_v - 5e-3), rise_v)
         for k in range(self.n):
             sag_v = self.usual_v[k] - self.residual_v[k]
             if not calm[k]:
@@ -188,7 +191,8 @@ class Reference:
             sag_v = min(sag_v, self.own_v[k] - off_v[k] + learnt_v + (5e-3 if calm[k] else 0.02))
             if not sunk and not (sag_v > 5e-3 and sag_v > told[2]):
                 continue
-            sag_v = self.unexplained(k, float(sag_v), soc[k], std[k], cell_v[k], explained, bench)
+            risen_v = max([0.0, *(rise_v[j] for j in (k - 1, k + 1) if 0 <= j < self.n)])
+            sag_v = self.unexplained(k, float(sag_v - risen_v), soc[k], std[k], cell_v[k], explained, bench)
             if not sunk and sag_v > 0.018:
                 self.sunk_soc[k] = soc[k] - mean_soc
             elif sag_v < 0.012:
@@ -218,9 +222,7 @@ class Reference:
             abs(self.ocv(soc + o) - self.ocv(soc) - self.ocv(soc - went + o) + self.ocv(soc - went))
             for o in (off, -off)
         ]
-        risen = self.residual_v - self.usual_v
-        beside = [risen[j] for j in (k - 1, k + 1) if 0 <= j < self.n]
-        sag_v -= max(bent) + load_v + max(0.0, *beside)
+        sag_v -= max(bent) + load_v
         low_v = float(bench.seen.cell_v_mean) - cell_v
         if bench.state.cell_use[k] & y.CALM:
             low_v = min(low_v, low_v + self.apart_v[k])
@@ -363,10 +365,11 @@ def test_beyond_the_end_of_a_curve_more_is_explained(bench: Any, soc: float) -> 
     row = int(p.row_of(bench.estimator, f4(25.0)))
     here, std = np.full(24, soc, np.float32), np.ones(24, np.float32)
     sag = bench.state, bench.estimator.nodes, row, f4(5.0)
-    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0)) == 5.0
+    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0), f4(0.0)) == 5.0
     out = here + np.float32(0.001 if soc > 0.5 else -0.001)
-    assert p._unexplained(*sag, out, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0)) == 4.25
-    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(0.1), f4(9.0)) == 4.0
+    assert p._unexplained(*sag, out, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0), f4(0.0)) == 4.25
+    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(0.1), f4(9.0), f4(0.0)) == 4.0
+    assert p._unexplained(*sag, here, std, 3, f4(0.0), f4(0.0), f4(0.75), f4(-9.0), f4(9.0), f4(0.25)) == 4.75
 
 
 def test_of_two_that_are_alike_the_first_is_told(bench: Any) -> None:

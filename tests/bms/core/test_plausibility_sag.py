@@ -290,13 +290,13 @@ def test_a_load_explains_something_that_flows_or_has_flowed(
     """A share of the drop over the resistance that answers within seconds, the larger the less that is known."""
     told = {}
     for then_a, now_a in ((0.0, 0.0), (140.0, 0.0), (0.0, 140.0)):
-        bench = make_signals(n_parallel=2)
+        bench = make_signals()
         bench.resistance_std[:] = resistance_std
         for k in range(120):
-            bench.head["current_a"] = 2 * then_a * (-1) ** k
+            bench.head["current_a"] = then_a * (-1) ** k
             bench.look(20.0)
             bench.judge(20.0)
-        bench.head["current_a"] = 2 * now_a
+        bench.head["current_a"] = now_a
         told[then_a, now_a] = run(bench, 20, -0.09, 0.09)
     drop_v = share * 140.0 * float(bench.config.number[y.FAST_OHM])
     assert told[0.0, 0.0] - told[140.0, 0.0] == pytest.approx(drop_v, rel=0.15)

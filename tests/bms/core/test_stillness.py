@@ -169,3 +169,96 @@ def test_a_cell_that_is_not_usable_is_not_told() -> None:
     for _ in range(500):
         last = rack.step(7)
     assert last == (0.0, -1)
+
+
+# at exact bounds
+
+
+def known(same: float = 0.0, looks: int = 100, look_s: float = 1.0) -> Any:
+    """The memory of a rack of which so large a share of readings is the same as before, after so many samples."""
+    number = np.zeros(y.N_STATE_NUMBERS, f4)
+    number[[y.SAME_SHARE, y.LOOKS, y.LOOK_S]] = same, looks, look_s
+    return number
+
+
+def look(number: Any, still_s: Any, dt_s: float = 1.0) -> tuple[float, int]:
+    """What is told of readings that have stood still for `still_s`; all cells are usable."""
+    still_s = np.asarray(still_s, f4)
+    value, at = d.lifeless(number, still_s, np.full(still_s.size, y.USABLE, np.uint8), f4(dt_s))
+    return float(value), int(at)
+
+
+def all_still(longest_s: float, cell: int = 7) -> Any:
+    """Times of `N` readings, none of which has just changed."""
+    still_s = np.ones(N)
+    still_s[cell] = longest_s
+    return still_s
+
+
+@pytest.mark.parametrize(("same", "look_s"), [(0.1, 1.0), (0.3, 1.0), (0.5, 1.0), (0.3, 0.1), (0.5, 4.0)])
+def test_one_in_a_million_billions_is_ruled_out(same: float, look_s: float) -> None:
+    chance_s = look_s * 35 / -math.log(1 - (1 - same) ** 3)
+    value, at = look(known(same, look_s=look_s), all_still(chance_s + 20.0))
+    assert value == pytest.approx(0.1, abs=1e-3)
+    assert at == 7
+    assert look(known(same, look_s=look_s), all_still(chance_s - 0.1)) == (0.0, -1)
+
+
+def test_what_chance_may_just_do_is_not_told() -> None:
+    number = known(0.3)
+    chance_s = d._by_chance_s(number)
+    assert look(number, all_still(chance_s)) == (0.0, -1)
+    assert look(number, all_still(np.nextafter(chance_s, f4(np.inf))))[1] == 7
+
+
+def test_half_of_the_readings_may_be_the_same_as_before_and_no_more() -> None:
+    assert look(known(0.5), all_still(1000.0)) == (1.0, 7)
+    assert look(known(float(np.nextafter(f4(0.5), f4(1)))), all_still(1000.0)) == (0.0, -1)
+
+
+def test_thirty_samples_are_enough() -> None:
+    assert look(known(looks=29), all_still(1000.0)) == (0.0, -1)
+    assert look(known(looks=30), all_still(1000.0)) == (1.0, 7)
+
+
+def test_averages_are_of_an_hour_of_samples() -> None:
+    number = known(0.4, looks=3600, look_s=2.0)
+    look(number, np.zeros(N))
+    assert number[y.SAME_SHARE] == pytest.approx(0.4 - 0.4 / 3600, rel=1e-7)
+    assert number[y.LOOK_S] == pytest.approx(2.0 - 1.0 / 3600, rel=1e-7)
+    assert number[y.LOOKS] == 3600
+
+
+def test_a_pause_counts_as_ten_seconds() -> None:
+    number = known(looks=3)
+    look(number, all_still(2.0), dt_s=3600.0)
+    look(number, np.zeros(N))
+    assert number[y.LOOK_S] == pytest.approx((3 * 1.0 + 10.0) / 4)
+
+
+def test_a_single_reading_that_changes_is_a_sample_and_a_step_of_no_length_is_none() -> None:
+    still_s = np.full(N, 2.0)
+    still_s[3] = 0.0
+    number = known(looks=9)
+    look(number, still_s, dt_s=0.0)
+    assert number[y.LOOKS] == 9
+    look(number, still_s)
+    assert number[y.LOOKS] == 10
+    assert number[y.SAME_SHARE] == pytest.approx(23 / 24 / 10)
+
+
+def test_what_stands_still_for_a_third_of_the_time_teaches_nothing() -> None:
+    """Half of the readings; the others have changed."""
+    for longer, share in ((False, 0.5), (True, 0.0)):
+        number = known(0.4)
+        suspect_s = f4(1 / 3) * d._by_chance_s(number)
+        look(number, np.where(np.arange(N) < 12, np.nextafter(suspect_s, f4(np.inf)) if longer else suspect_s, 0.0))
+        assert number[y.SAME_SHARE] == pytest.approx((100 * 0.4 + share) / 101)
+
+
+def test_of_two_that_have_stood_still_for_as_long_the_first_is_named() -> None:
+    still_s = all_still(1000.0)
+    still_s[11] = 1000.0
+    assert look(known(), still_s) == (1.0, 7)
+    still_s[12] = 1001.0
+    assert look(known(), still_s) == (1.0, 12)

@@ -101,6 +101,19 @@ def test_axes_multiply_and_the_nearer_table_wins() -> None:
     assert all(trial.scenario.duration_s == 10 for trial in trials)
 
 
+def test_a_word_of_an_axis_that_is_a_number_becomes_one() -> None:
+    trials = parse("""
+        [[trial]]
+        name = "one"
+        axis.x = ["7", "-5.0", "1e3", "20min"]
+        rack.seed = "{x}"
+        duty.name = "x{x}"
+    """)
+    found = [(trial.scenario.tables["rack"]["seed"], trial.scenario.tables["duty"]["name"]) for trial in trials]
+    assert found == [(7, "x7"), (-5.0, "x-5.0"), (1000.0, "x1e3"), ("20min", "x20min")]
+    assert [type(seed) for seed, _ in found] == [int, float, float, str]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

@@ -1,0 +1,77 @@
+"""Sense wires that are broken: two neighbours share a wire, so that it moves them apart and leaves their sum right.
+
+`open_wire` compares voltages alone; `open_wire_beyond` takes off what the cells' charge explains.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bms.core.first_look import ocv
+from bms.core.jit import f4, kernel
+from bms.core.signals_layout import CALM, USABLE
+from hal.contract import F4, U1
+
+_NAN, _ZERO = f4(np.nan), f4(0)
+_DISTURBED_V = f4(0.1)  # bleeding moves no voltage by more
+_MOST_SOC = f4(0.1)
+_ABSURD_V = f4(100)
+
+
+@kernel
+def _apart_v(this_v: f4, next_v: f4, use: int) -> f4:
+    """How far two neighbours are off in opposite directions; `use` has the bits that both have."""
+    apart_v: f4 = min(abs(this_v), abs(next_v)) - abs(this_v + next_v) if use & USABLE != 0 else _ZERO
+    return apart_v if use & CALM != 0 else apart_v - _DISTURBED_V
+
+
+@kernel
+def open_wire(cell_v: F4, use: U1, mean_v: f4) -> tuple[f4, int]:
+    """How far two neighbours are apart from the mean in opposite directions; nowhere if none are.
+
+    A sense wire is shared by two neighbours: where it is open their sum is still right, but the border between them
+    drifts. What the two do not have in opposite directions is their own and is taken off, and `_DISTURBED_V` where
+    either is bled, or beside one that is; the cell with the lower number is named.
+    """
+    worst, at, count = _ZERO, -1, 0
+    for k in range(cell_v.shape[0] - 1):
+        count += int(use[k] & use[k + 1] & USABLE != 0)
+    if count == 0 or np.isnan(mean_v):
+        return _NAN, -1
+    for k in range(cell_v.shape[0] - 1):
+        apart_v = _apart_v(cell_v[k] - mean_v, cell_v[k + 1] - mean_v, int(use[k] & use[k + 1]))
+        if apart_v > worst:
+            worst = apart_v
+            at = k
+    return worst, at
+
+
+@kernel
+def open_wire_beyond(cell_v: F4, use: U1, mean_v: f4, nodes: F4, row: int, model_v: F4, mean_soc: f4) -> tuple[f4, int]:
+    """`open_wire` beyond what is expected of the cells for their charge, `model_v` f4[n], each against the mean of it.
+
+    Near an end of the curve two neighbours of different charge are hundreds of millivolts apart. But a filter makes
+    charge of a broken wire as well: of a cell no more is believed than the OCV of `_MOST_SOC` more or less than the
+    mean cell has, and as much more as the load takes off that one.
+    """
+    worst, at, before_v = _ZERO, -1, _ZERO
+    mean_model_v, count = _ZERO, 0
+    for k in range(cell_v.shape[0]):
+        if abs(model_v[k]) < _ABSURD_V:
+            mean_model_v += model_v[k]
+            count += 1
+    mean_model_v /= f4(max(count, 1))
+    mean_ocv_v = ocv(nodes, row, mean_soc)
+    load_v = abs(mean_v - mean_ocv_v)
+    least_v = ocv(nodes, row, mean_soc - _MOST_SOC) - mean_ocv_v - load_v
+    most_v = ocv(nodes, row, mean_soc + _MOST_SOC) - mean_ocv_v + load_v
+    for k in range(cell_v.shape[0]):
+        expected_v = model_v[k] - mean_model_v if abs(model_v[k]) < _ABSURD_V else _ZERO
+        here_v = cell_v[k] - mean_v - min(max(expected_v, least_v), most_v)
+        if k > 0:
+            apart_v = _apart_v(before_v, here_v, int(use[k - 1] & use[k]))
+            if apart_v > worst:
+                worst = apart_v
+                at = k - 1
+        before_v = here_v
+    return worst, at
