@@ -142,7 +142,7 @@ def load(name_or_path: str | Path) -> Scenario:
         data, source, name = _folder().joinpath(f"{text}.toml").read_bytes(), f"'{text}'", text
     try:
         tables = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         raise ConfigError(f"scenario {source}: not valid TOML: {error}") from error
     return parse(tables, name, source)
 

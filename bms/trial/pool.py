@@ -97,7 +97,7 @@ def run_each(
 ) -> list[Outcome]:
     """`work` for each of `items`, in as many processes; `trials` are those that they are of. See `run_all`."""
     urls = sorted({trial.scenario.rack for trial in trials})
-    prepare(urls, engine_text, quiet=False)
+    prepare(urls, engine_text, quiet=True)  # `check` has told of what takes long
     if processes <= 1 or len(items) <= 1:
         outcomes = []
         for item in items:

@@ -165,9 +165,10 @@ def test_what_is_wrong_is_told_in_one_line(text: str, complaint: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         case.load(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("[")
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        case.load(tmp_path / "bad.toml")
+    for content in (b"[", b"\xff", b"x = 1" + 5000 * b"0"):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(ConfigError, match="not valid TOML"):
+            case.load(tmp_path / "bad.toml")
 
 
 def test_an_id_is_given_once(tmp_path: Path) -> None:
