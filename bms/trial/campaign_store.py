@@ -55,10 +55,8 @@ class Store:
 
     def _open(self, about: dict[str, str], resume: bool) -> None:
         path = self.folder / ABOUT
-        if not resume and _given_up(path):
-            for part in (*self.folder.glob("part-*.parquet"), *self.folder.glob("*.tmp")):
-                part.unlink()
-        if self.folder.is_dir() and any(not self._is_ours(entry) for entry in self.folder.iterdir()):
+        parts = self._parts() if not resume and _given_up(path) else []
+        if self.folder.is_dir() and any(not (self._is_ours(e) or e in parts) for e in self.folder.iterdir()):
             if not resume:
                 raise DataError(f"--out {self.folder}: is not empty; go on with --resume, or name another folder")
             if not path.exists():
@@ -69,12 +67,18 @@ class Store:
                 raise DataError(f"{path}: is no description of a campaign; name another folder") from None
             _compare(before, about, self.folder)
             self._load()
+        for part in parts:
+            part.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_with(path, json.dumps(about, indent=1).encode() + b"\n")
 
     def _is_ours(self, entry: Path) -> bool:
         """Whether it is in nobody's way: a campaign that ended before its first sample, or a sample played alone."""
         return entry.name == ABOUT or (entry.is_dir() and entry.name.startswith(f"{self.campaign.name}-"))
+
+    def _parts(self) -> list[Path]:
+        """What was written of a campaign that is not done."""
+        return [*self.folder.glob("part-*.parquet"), *self.folder.glob("*.tmp")]
 
     def _load(self) -> None:
         from pyarrow import ArrowException
@@ -100,8 +104,6 @@ class Store:
 
     def give_up(self) -> None:
         """Note that a sample cannot be played: until it is resumed, another campaign may have the folder."""
-        if (self.folder / TABLE).exists():
-            return  # of this campaign with fewer samples, which is worth keeping
         with suppress(OSError):  # then the folder is not free, and that is all
             replace_with(self.folder / ABOUT, json.dumps({**self._about, GIVEN_UP: True}, indent=1).encode() + b"\n")
 

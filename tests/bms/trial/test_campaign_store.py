@@ -95,16 +95,14 @@ def test_a_campaign_that_was_given_up_leaves_the_folder_to_another(plan, rows, t
     assert Store(folder, other, MADE, resume=True).rows == {}
 
 
-def test_results_are_never_given_up(plan, rows, tmp_path: Path) -> None:
-    filled(tmp_path / "a", plan, rows).finish()
-    Store(tmp_path / "a", plan(campaign={"n": 9, "seed": 7}), MADE, resume=True).give_up()
+@pytest.mark.parametrize("name", [TABLE, "notes.txt", "part-00001.parquet.torn"])
+def test_what_else_is_in_the_folder_is_never_given_up(plan, rows, tmp_path: Path, name: str) -> None:
+    filled(tmp_path / "a", plan, rows, range(4)).give_up()
+    (tmp_path / "a" / name).write_bytes(b"worth keeping")
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError, match="is not empty"):
         Store(tmp_path / "a", plan(), MADE, resume=False)
-    (tmp_path / "a" / "notes.txt").write_text("mine")
-    (tmp_path / "a" / TABLE).unlink()
-    Store(tmp_path / "a", plan(), MADE, resume=True).give_up()
-    with pytest.raises(DataError, match="is not empty"):
-        Store(tmp_path / "a", plan(), MADE, resume=False)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_is_refused(plan, rows, tmp_path: Path) -> None:
