@@ -44,7 +44,6 @@ from bms.core.signals_layout import (
     HELD,
     HELD_A,
     HOLD_S,
-    LOOKED_A,
     MAX_AGE_S,
     MOVED,
     PACK_LOST_S,
@@ -76,7 +75,7 @@ from bms.core.sources import (
     read_insulation,
     source_state,
 )
-from bms.core.stillness import lifeless
+from bms.core.stillness import lifeless_cell, lifeless_sensor
 from bms.core.string_sag import string_sag
 from bms.core.views import MeasurementView
 from hal.contract import F4, U1, U2, Contactor, Quality
@@ -85,9 +84,6 @@ _NAN = f4(np.nan)
 _ZERO = f4(0)
 _ONE = f4(1)
 _JUMP_K_PER_S = f4(10)  # no heat makes a sensor rise so fast; nor at once, however short a step is
-# what may go unseen behind a reading without noise: a hard short; a cell at full power without its cooling, 0.6 K/min
-_UNSEEN_V_PER_S, _MOST_UNSEEN_V = f4(5e-3), f4(1)
-_UNSEEN_K_PER_S, _MOST_UNSEEN_K = f4(0.01), f4(10)
 _STALE = np.uint8(Quality.STALE)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _STILL_SHARE = f4(0.2)  # a few equal samples are chance, however far apart they are
@@ -360,16 +356,7 @@ def _temperatures(
         state.degc_missed_s[k] = faded_s if usable else state.degc_missed_s[k] + dt_s
     lost_s, lost_at = _longest(state.degc_missed_s)
     still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean)
-    unseen_k, unseen_at = lifeless(
-        state.degc_looks,
-        state.degc_doubt,
-        state.degc_still_s,
-        state.sensor_use,
-        True,
-        _UNSEEN_K_PER_S,
-        _MOST_UNSEEN_K,
-        dt_s,
-    )
+    unseen_k, unseen_at = lifeless_sensor(state, dt_s)
     if unseen_k > _ZERO and not unseen_k <= still:
         still, still_at = unseen_k, unseen_at
     apart, apart_at = neighbours(state.degc, state.sensor_use)
@@ -385,14 +372,6 @@ def _temperatures(
     for k in range(state.cell_degc.shape[0]):
         state.cell_degc[k] = state.degc[config.sensor_of_cell[k]]
     return low, high, mean, low_at, high_at, n_usable, outside
-
-
-@kernel
-def _is_steady(config: SignalConfig, state: SignalState) -> bool:
-    """Whether the load is that of the step before, within what counts as none."""
-    changed_a = abs(state.number[HELD_A] - state.number[LOOKED_A])
-    state.number[LOOKED_A] = state.number[HELD_A]
-    return changed_a < config.number[REST_A]
 
 
 @kernel
@@ -452,16 +431,7 @@ def _cells(
         total = _NAN
     # of all cells, bled or not: a mean over fewer would move when bleeding begins
     still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
-    unseen_v, unseen_at = lifeless(
-        state.cell_looks,
-        state.cell_doubt,
-        state.cell_still_s,
-        state.cell_use,
-        _is_steady(config, state),
-        _UNSEEN_V_PER_S,
-        _MOST_UNSEEN_V,
-        dt_s,
-    )
+    unseen_v, unseen_at = lifeless_cell(config, state, dt_s)
     if unseen_v > _ZERO and not unseen_v <= still_v:
         still_v, still_at = unseen_v, unseen_at
     apart_v, apart_at = open_wire(state.cell_v, state.cell_use, mean_v)

@@ -19,7 +19,18 @@ from __future__ import annotations
 
 from bms.core.jit import f4, kernel
 from bms.core.mathf import logf
-from bms.core.signals_layout import LOOK_S, LOOKS, N_LOOK_NUMBERS, SAME_SHARE, USABLE
+from bms.core.signals_layout import (
+    HELD_A,
+    LOOK_S,
+    LOOKED_A,
+    LOOKS,
+    N_LOOK_NUMBERS,
+    REST_A,
+    SAME_SHARE,
+    USABLE,
+    SignalConfig,
+    SignalState,
+)
 from hal.contract import F4, U1
 
 _ZERO, _ONE = f4(0), f4(1)
@@ -29,6 +40,9 @@ _MOST_SAME = f4(0.6)
 _SURE = f4(35)  # -ln of the chance that is ruled out: one in 1e15
 _SUSPECT = f4(35 / 3)  # from then on a reading is none of those that teach what is usual
 _LONGEST_LOOK_S = f4(10)
+# what may go unseen behind a reading without noise: a hard short; a cell at full power without its cooling, 0.6 K/min
+_UNSEEN_V_PER_S, _MOST_UNSEEN_V = f4(5e-3), f4(1)
+_UNSEEN_K_PER_S, _MOST_UNSEEN_K = f4(0.01), f4(10)
 
 
 @kernel
@@ -79,3 +93,26 @@ def lifeless(looks: F4, doubt: F4, still_s: F4, use: U1, steady: bool, per_s: f4
             longest = doubt[k]
             at = k
     return min((longest - _SURE) * per_s, most), at
+
+
+@kernel
+def _is_steady(config: SignalConfig, state: SignalState) -> bool:
+    """Whether the load is that of the step before, within what counts as none."""
+    changed_a = abs(state.number[HELD_A] - state.number[LOOKED_A])
+    state.number[LOOKED_A] = state.number[HELD_A]
+    return changed_a < config.number[REST_A]
+
+
+@kernel
+def lifeless_cell(config: SignalConfig, state: SignalState, dt_s: f4) -> tuple[f4, int]:
+    """`lifeless` of the cell voltages, V."""
+    steady = _is_steady(config, state)
+    looks, doubt, still_s, use = state.cell_looks, state.cell_doubt, state.cell_still_s, state.cell_use
+    return lifeless(looks, doubt, still_s, use, steady, _UNSEEN_V_PER_S, _MOST_UNSEEN_V, dt_s)
+
+
+@kernel
+def lifeless_sensor(state: SignalState, dt_s: f4) -> tuple[f4, int]:
+    """`lifeless` of the temperatures, K: sensors follow a load too slowly for it to matter."""
+    looks, doubt, still_s, use = state.degc_looks, state.degc_doubt, state.degc_still_s, state.sensor_use
+    return lifeless(looks, doubt, still_s, use, True, _UNSEEN_K_PER_S, _MOST_UNSEEN_K, dt_s)

@@ -26,11 +26,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bms.core.empty import empty_v
 from bms.core.estimator_layout import EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
 from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, warmth
-from bms.core.plausibility_model import LOAD_SHARE, bent, empty_v, load_share, ranked, row_of
+from bms.core.plausibility_model import LOAD_SHARE, bent, load_share, ranked, row_of
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,

@@ -10,9 +10,10 @@ import pytest
 
 from bms.core import signals_layout as y
 from bms.core import sudden as d
+from bms.core.empty import empty_v
 from bms.core.faults import Fault
 from bms.core.plausibility import mean_factor, of_one_cell, warmth
-from bms.core.plausibility_model import bent, empty_v, load_share, row_of
+from bms.core.plausibility_model import bent, load_share, row_of
 from hal.contract import NO_INDEX, Quality
 
 F = Fault
