@@ -50,6 +50,7 @@ class MachineSettings:
     precharge_ratio: float = 0.02  # the link is charged within this share of the string voltage
     precharge_floor_v: float = 5.0  # or within this much of it: a difference that no contactor minds
     precharge_done_c: float = 0.01  # and the current is below this C-rate
+    precharge_zero_c: float = 0.03  # so much of what the sensor reads while all is open is taken off that current
     precharge_sum_ratio: float = 0.05  # string voltage and sum of the cells must agree this well for it
     precharge_time_out_s: float = 30.0  # longest time for the link; the fault table is quicker
     precharge_attempts: int = 3  # failed in a row, then LOCKOUT, and a reset before the next
@@ -110,7 +111,14 @@ class MachineSettings:
             raise ValueError(f"precharge_attempts = {self.precharge_attempts}: must be a whole number, 1 or more")
 
 
-_MAY_BE_ZERO = ("self_test_s", "contactor_settle_s", "contactor_actuation_s", "lockout_s", "transport_filled_s")
+_MAY_BE_ZERO = (
+    "self_test_s",
+    "contactor_settle_s",
+    "contactor_actuation_s",
+    "lockout_s",
+    "transport_filled_s",
+    "precharge_zero_c",
+)
 _SHARES = ("precharge_ratio", "precharge_sum_ratio", "resistor_restart", "weld_drop", "weld_match", "weld_low")
 _HOLDS = ("self_test_s", "contactor_settle_s", "lockout_s", "transport_settle_s", "transport_filled_s")
 
@@ -166,6 +174,7 @@ def machine_config(
         m.FILLED_V: cell.v_min + s.transport_margin_v,
         m.WINDOW_V: cell.v_min,
         m.BEHIND_V: s.transport_behind_v,
+        m.ZERO_A: s.precharge_zero_c * info.capacity_ah,
     }.items():
         setting[index] = value
     time = np.full((len(NODES), m.TIME_COLUMNS), np.inf, np.float32)

@@ -86,7 +86,8 @@ def test_fresh_memory(machine: Machine) -> None:
         array[:] = 77
     m.machine_init(machine.config, state)
     numbers = np.zeros(m.N_NUMBERS)
-    numbers[m.HOLD_S], numbers[m.BUS_V] = -1.0, math.nan  # nothing has held yet, and no link has been measured
+    numbers[m.HOLD_S] = -1.0  # nothing has held yet, and nothing has been measured
+    numbers[m.BUS_V], numbers[m.LEAST_GAP_V], numbers[m.READ_OPEN_A] = math.nan, math.nan, math.nan
     np.testing.assert_array_equal(state.number, numbers)
     words = np.zeros(m.N_WORDS)
     words[m.ROW] = m.NO_ROW
@@ -132,8 +133,9 @@ def test_the_resistor_at_the_heat_to_start_at(machine: Machine) -> None:
     ],
 )
 def test_a_link_is_charged_up_to_its_bounds(machine: Machine, fine: dict[str, float], wrong: dict[str, float]) -> None:
-    assert m.link_charged(machine.config, machine.seen(**fine))
-    assert not m.link_charged(machine.config, machine.seen(**wrong))
+    for measured, charged in ((fine, True), (wrong, False)):
+        seen = machine.seen(**measured)
+        assert m.link_charged(machine.config, seen, f4(seen.current_a)) == charged
 
 
 def test_a_hold_time_is_over_when_it_is_reached() -> None:
