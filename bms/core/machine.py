@@ -55,8 +55,8 @@ RESISTOR_J, RESISTOR_TAU_S, RESISTOR_RESTART, PACK_MAX_V = range(10, 14)
 WELD_FALL, WELD_MATCH, WELD_LOW = range(14, 17)
 RATED_A, LOAD_OPERATIONS, MECHANICAL_OPERATIONS = range(17, 20)
 TRANSPORT_V, FILLED_V, WINDOW_V, BEHIND_V = range(20, 24)
-ZERO_A = 24
-N_SETTINGS = 25
+ZERO_A, CLOSE_V = 24, 25
+N_SETTINGS = 26
 
 # MachineConfig.time, for each node
 TIME_OUT_S, HOLD_TIME_S = 0, 1
@@ -257,7 +257,7 @@ def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> N
 
 @kernel
 def _link_near_v(config: MachineConfig, pack_v: f4) -> f4:
-    """How far a link may be from the string and still count as charged, V."""
+    """How far a link may be from the string and still stand at its voltage, V."""
     return max(config.setting[PRECHARGE_RATIO] * pack_v, config.setting[PRECHARGE_FLOOR_V])
 
 
@@ -434,7 +434,7 @@ def link_charged(config: MachineConfig, seen: Seen, flowing_a: f4) -> bool:
     pack_v = f4(seen.pack_v)
     sum_v = f4(seen.cell_v_mean) * f4(config.flag[N_CELLS])
     return bool(
-        abs(pack_v - f4(seen.bus_v)) <= _link_near_v(config, pack_v)
+        abs(pack_v - f4(seen.bus_v)) <= max(c[PRECHARGE_RATIO] * pack_v, c[CLOSE_V])
         and abs(pack_v - sum_v) <= c[SUM_RATIO] * abs(sum_v) + c[PRECHARGE_FLOOR_V]
         and abs(flowing_a) <= c[PRECHARGE_A]
     )

@@ -138,6 +138,16 @@ def test_a_link_is_charged_up_to_its_bounds(machine: Machine, fine: dict[str, fl
         assert m.link_charged(machine.config, seen, f4(seen.current_a)) == charged
 
 
+@pytest.mark.parametrize(("pack_v", "near_v"), [(32.0, 0.75), (64.0, 1.0)])
+def test_contactors_of_a_short_string_close_onto_what_they_bear(machine: Machine, pack_v: float, near_v: float) -> None:
+    """0.75 V, or 1/64 of the string where that is more; the floor of 4 V is the sensors'."""
+    machine.config.setting[m.CLOSE_V] = 0.75
+    measured = {"pack_v": pack_v, "cell_v_mean": pack_v / N_CELLS}
+    for bus_v, charged in ((pack_v - near_v, True), (beyond(pack_v - near_v, False), False)):
+        seen = machine.seen(bus_v=bus_v, **measured)
+        assert m.link_charged(machine.config, seen, f4(0)) == charged
+
+
 def test_a_hold_time_is_over_when_it_is_reached() -> None:
     """The hold begins with the step that first sees everything in order: 1 s of self-test are four steps more."""
     machine = Machine(self_test_s=1.0)
