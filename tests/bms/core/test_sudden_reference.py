@@ -195,6 +195,7 @@ def test_it_is_what_the_description_says(make_signals: Any, seed: int) -> None:
         dt_s = float(rng.choice([0.5, 1.0, 2.0, 10.0]))
         if rng.random() < 0.05:
             current_a = rng.choice([0.0, 5.0, -5.0, 150.0, -280.0, 280.0]) * bench.info.n_parallel
+            bench.state.number[y.WENT_SOC] = rng.choice([-0.05, 0.05])
             bench.m.sensor_degc[:] = rng.choice([0.0, 25.0, 40.0])
         if rng.random() < 0.1:
             sunk_v = np.where(rng.random(N) < rng.choice([0.03, 0.15]), rng.uniform(-0.02, 0.1, N), 0.0)
