@@ -105,6 +105,8 @@ N_NUMBERS = FADE_S + N_FADES
     READ_A,
     CURRENT_STILL_S,
     MOST_MISSING_A,
+    RESPONSE_SEEN,
+    START_RESPONSE_V,
     STILL_RISE_K,
     DOUBT_V,
     COMPARE_S,
@@ -158,7 +160,7 @@ N_NUMBERS = FADE_S + N_FADES
     USUAL_S,
     MEAN_SLOW_V,
     N_STATE_NUMBERS,
-) = range(75)
+) = range(77)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
