@@ -16,7 +16,8 @@ from bms.core.guard import guard_step
 from bms.core.health import health_step
 from bms.core.layout import config_of, state_of
 from bms.core.leak import leak_step
-from bms.core.machine import machine_advance, machine_context, machine_signals
+from bms.core.machine import machine_advance, machine_signals
+from bms.core.machine_context import machine_context
 from bms.core.plausibility import mean_factor
 from bms.core.plausibility_model import judge
 from bms.core.power import power_limits

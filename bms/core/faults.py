@@ -281,7 +281,11 @@ ABOUT: dict[Fault, About] = {
         "1",
         gate=_C.WINDOW,
     ),
-    _F.CURRENT_OFFSET: About("size of the current sensor's offset, as the estimator finds it", "A", gate=_C.WINDOW),
+    _F.CURRENT_OFFSET: About(
+        "size of the current sensor's offset, as the estimator finds it, or as it reads while nothing can flow",
+        "A",
+        gate=_C.WINDOW,
+    ),
     _F.SUM_IMPLAUSIBLE: About("sum of the cells less string voltage, share of it", "1", gate=_C.WINDOW),
     _F.TEMPERATURE_NEIGHBOUR: About(
         "a sensor less the mean of its neighbours; at an end, the better of the nearest two", "K", place=_P.SENSOR

@@ -2,8 +2,7 @@
 
 `machine_signals` writes the values of the faults about contactors, precharge, weld test and transport, ahead of the
 diagnosis; `machine_advance` makes one transition at most, by the table of `bms.core.machine_table`, and returns the
-contactors to ask for. Both are called once a step, in this order. `machine_context` tells the diagnosis which faults
-to look at.
+contactors to ask for. Both are called once a step, in this order.
 
 Nothing here decides by name of a state: what a node asks for, waits for and leads to travels in the configuration.
 A word that no table knows (damaged memory) leads to FAULT with open contactors.
@@ -17,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bms.core.faults import Context, Fault, Reaction
+from bms.core.current_zero import apart, least_gap, less_zero, zero_followed
+from bms.core.faults import Fault, Reaction
 from bms.core.jit import f4, i4, kernel
 from bms.core.machine_table import (
     BOTH_MAINS,
@@ -55,7 +55,8 @@ RESISTOR_J, RESISTOR_TAU_S, RESISTOR_RESTART, PACK_MAX_V = range(10, 14)
 WELD_FALL, WELD_MATCH, WELD_LOW = range(14, 17)
 RATED_A, LOAD_OPERATIONS, MECHANICAL_OPERATIONS = range(17, 20)
 TRANSPORT_V, FILLED_V, WINDOW_V, BEHIND_V = range(20, 24)
-N_SETTINGS = 24
+ZERO_A, CLOSE_V = 24, 25
+N_SETTINGS = 26
 
 # MachineConfig.time, for each node
 TIME_OUT_S, HOLD_TIME_S = 0, 1
@@ -67,12 +68,13 @@ N_FLAGS = 5
 
 # MachineState.number
 MODE_FRACTION_S, HOLD_S, RESISTOR_HEAT_J, BUS_V, LINK_FROM_V, WELD_FROM_V, LAST_A, PRECHARGE_S, OPERATED_S = range(9)
-N_NUMBERS = 9
+LEAST_GAP_V, READ_OPEN_A = 9, 10
+N_NUMBERS = 11
 
 # MachineState.word: OPERATIONS counts openings of MAIN_POSITIVE, MAIN_NEGATIVE, PRECHARGE; LEFT: see `left_alone`,
-# DOUBTED: see `doubted`
-NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW, LEFT, DOUBTED = range(13)
-OPERATIONS = 13
+# DOUBTED: see `doubted`, APART: samples in a row, up to 2, in which the link was `apart`
+NODE, MODE, ASKED, LIMITS, DRAIN, ATTEMPTS, TRANSPORTED, MODE_SECONDS, WELD, FROM, ROW, LEFT, DOUBTED, APART = range(14)
+OPERATIONS = 14
 N_CONTACTORS = 3
 N_WORDS = OPERATIONS + N_CONTACTORS
 
@@ -101,8 +103,8 @@ _MAIN_POSITIVE, _MAIN_NEGATIVE, _PRECHARGE = (
     int(c) for c in (Contactor.MAIN_POSITIVE, Contactor.MAIN_NEGATIVE, Contactor.PRECHARGE)
 )
 _MAINS = int(BOTH_MAINS)
-_R_OPEN, _R_CONNECT, _R_RESET, _R_MAINTENANCE, _R_TRANSPORT, _R_STOP = (int(r) for r in Request)
-_I_OPEN, _I_CONNECT, _I_RESET, _I_MAINTENANCE, _I_TRANSPORT, _I_STOP = (int(b) for b in list(Input)[:6])
+_R_OPEN, _R_RESET, _R_STOP = int(Request.OPEN), int(Request.RESET), int(Request.EMERGENCY_STOP)
+_I_OPEN, _I_CONNECT, _I_RESET, _I_STOP = (int(b) for b in (Input.OPEN, Input.CONNECT, Input.RESET, Input.STOP))
 _MUST_OPEN, _MUST_RAMP, _NO_CLOSE, _FATAL = (
     int(b) for b in (Input.MUST_OPEN, Input.MUST_RAMP, Input.NO_CLOSE, Input.FATAL)
 )
@@ -123,9 +125,6 @@ _LINK, _TRANSPORT_LINK = int(Node.PRECHARGE_LINK), int(Node.TRANSPORT_LINK)
 _SET, _CLEAR = SET, CLEAR
 _FULL = int(Limits.FULL)
 
-_C_CHARGING, _C_DISCHARGING, _C_RESTING = (int(c) for c in (Context.CHARGING, Context.DISCHARGING, Context.RESTING))
-_C_CLOSED, _C_OPENED, _C_PRECHARGING = (int(c) for c in (Context.CLOSED, Context.OPENED, Context.PRECHARGING))
-_C_WINDOW, _C_ALWAYS, _C_TRANSPORT = (int(c) for c in (Context.WINDOW, Context.ALWAYS, Context.TRANSPORT))
 _OPEN_REACTION, _RAMP_REACTION, _NO_CLOSE_REACTION = (
     int(r) for r in (Reaction.OPEN, Reaction.RAMP_OPEN, Reaction.NO_CLOSE)
 )
@@ -137,18 +136,11 @@ _SAMPLE_LOST, _DEADLINE = int(Fault.SAMPLE_LOST), int(Fault.DEADLINE_MISSED)
 _WELD_CURRENT, _WELD_VOLTAGE, _STUCK_OPEN_VOLTAGE, _WORN = (
     int(f) for f in (Fault.WELD_CURRENT, Fault.WELD_VOLTAGE, Fault.STUCK_OPEN_VOLTAGE, Fault.CONTACTOR_WORN)
 )
-_PRECHARGE_TIMEOUT, _PRECHARGE_VOLTAGE, _PRECHARGE_CURRENT, _PRECHARGE_RESISTOR, _PRECHARGE_ATTEMPTS = (
-    int(f)
-    for f in (
-        Fault.PRECHARGE_TIMEOUT,
-        Fault.PRECHARGE_VOLTAGE,
-        Fault.PRECHARGE_CURRENT,
-        Fault.PRECHARGE_RESISTOR,
-        Fault.PRECHARGE_ATTEMPTS,
-    )
+_PRECHARGE_TIMEOUT, _PRECHARGE_VOLTAGE, _PRECHARGE_CURRENT, _PRECHARGE_RESISTOR, _PRECHARGE_ATTEMPTS = range(
+    int(Fault.PRECHARGE_TIMEOUT), int(Fault.PRECHARGE_ATTEMPTS) + 1
 )
 _REVERSED, _TRANSPORT_HIGH = int(Fault.TRANSPORT_REVERSED), int(Fault.TRANSPORT_VOLTAGE)
-_SELF_TEST = int(Fault.SELF_TEST)
+_SELF_TEST, _CURRENT_OFFSET = int(Fault.SELF_TEST), int(Fault.CURRENT_OFFSET)
 
 _NO_PLACE = np.uint16(NO_INDEX)
 _NAN = f4(np.nan)
@@ -195,6 +187,8 @@ def machine_init(config: MachineConfig, state: MachineState) -> None:
     state.word[MODE] = config.node[_N_INIT * NODE_COLUMNS + NODE_STATE]
     state.number[HOLD_S] = f4(-1)
     state.number[BUS_V] = _NAN
+    state.number[LEAST_GAP_V] = _NAN
+    state.number[READ_OPEN_A] = _NAN
 
 
 @kernel
@@ -238,6 +232,12 @@ def _followed(config: MachineConfig, state: MachineState, seen: Seen) -> bool:
 
 
 @kernel
+def _flowing_a(config: MachineConfig, state: MachineState, seen: Seen) -> f4:
+    """The current of a precharge, A: what is read less the sensor's zero, as far as it is known."""
+    return f4(less_zero(f4(seen.current_a), state.number[READ_OPEN_A], config.setting[ZERO_A]))
+
+
+@kernel
 def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> None:
     """Follow the heat of the precharge resistor. A string voltage that is not known counts as the highest."""
     c, number = config.setting, state.number
@@ -248,7 +248,8 @@ def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> N
         pack_v = f4(seen.pack_v)
         if np.isnan(pack_v):
             pack_v = c[PACK_MAX_V]
-        heat_j = resistor_heat_j(pack_v, bus_v, number[BUS_V], f4(seen.current_a), c[PRECHARGE_OHM], c[LINK_F], dt_s)
+        flowing_a = _flowing_a(config, state, seen)
+        heat_j = resistor_heat_j(pack_v, bus_v, number[BUS_V], flowing_a, c[PRECHARGE_OHM], c[LINK_F], dt_s)
     number[BUS_V] = bus_v
     if dt_s > f4(0):
         number[RESISTOR_HEAT_J] = resistor_stored_j(number[RESISTOR_HEAT_J], heat_j, c[RESISTOR_TAU_S], dt_s)
@@ -256,7 +257,7 @@ def _warm(config: MachineConfig, state: MachineState, seen: Seen, dt_s: f4) -> N
 
 @kernel
 def _link_near_v(config: MachineConfig, pack_v: f4) -> f4:
-    """How far a link may be from the string and still count as charged, V."""
+    """How far a link may be from the string and still stand at its voltage, V."""
     return max(config.setting[PRECHARGE_RATIO] * pack_v, config.setting[PRECHARGE_FLOOR_V])
 
 
@@ -309,9 +310,33 @@ def _precharge_values(config: MachineConfig, state: MachineState, seen: Seen, no
         if np.isnan(pack_v):
             value[_PRECHARGE_CURRENT] = _NAN
         else:
-            value[_PRECHARGE_CURRENT] = abs(f4(seen.current_a)) / max(pack_v / c[PRECHARGE_OHM], c[PRECHARGE_A])
+            most_a = max(pack_v / c[PRECHARGE_OHM], c[PRECHARGE_A])
+            value[_PRECHARGE_CURRENT] = abs(_flowing_a(config, state, seen)) / most_a
     value[_PRECHARGE_RESISTOR] = state.number[RESISTOR_HEAT_J] / c[RESISTOR_J] if has_resistor else f4(0)
     value[_PRECHARGE_ATTEMPTS] = f4(state.word[ATTEMPTS])
+
+
+@kernel
+def _open_values(config: MachineConfig, state: MachineState, seen: Seen, value: F4, where: U2, dt_s: f4) -> None:
+    """A current through contactors that should be open is a weld's; or, where it is proven that they are, an offset."""
+    word, number = state.word, state.number
+    mask, asked, closed = int(i4(config.flag[CONTACTOR_MASK])), int(i4(word[ASKED])), int(i4(seen.closed))
+    pack_v, current_a = f4(seen.pack_v), f4(seen.current_a)
+    gap_v = abs(pack_v - f4(seen.bus_v))
+    number[LEAST_GAP_V] = least_gap(number[LEAST_GAP_V], gap_v) if asked == 0 else _NAN
+    shown_open = mask != 0 and asked == 0 and closed >= 0 and closed & mask == 0
+    proven = shown_open and apart(gap_v, number[LEAST_GAP_V], _link_near_v(config, pack_v), pack_v)
+    # one sample alone may hold voltages of two moments
+    word[APART] = np.uint32(min(int(i4(word[APART])) + 1, 2) if proven else 0)
+    proven = word[APART] == 2
+    if proven:
+        number[READ_OPEN_A] = zero_followed(number[READ_OPEN_A], current_a, dt_s)
+    elif asked & _MAINS == _MAINS:
+        number[READ_OPEN_A] = _NAN
+    value[_WELD_CURRENT] = f4(0) if proven or mask == 0 else abs(current_a)
+    offset_a = abs(number[READ_OPEN_A])
+    if offset_a > value[_CURRENT_OFFSET] or (np.isnan(value[_CURRENT_OFFSET]) and not np.isnan(offset_a)):
+        value[_CURRENT_OFFSET], where[_CURRENT_OFFSET] = offset_a, _NO_PLACE
 
 
 @kernel
@@ -370,7 +395,7 @@ def machine_signals(
 
     for fault in range(_WELD_CURRENT, _SELF_TEST + 1):
         where[fault] = _NO_PLACE  # these concern the rack
-    value[_WELD_CURRENT] = abs(current_a) if mask != 0 else f4(0)
+    _open_values(config, state, seen, value, where, dt_s)
     value[_WELD_VOLTAGE] = f4(1) if word[WELD] == WELD_HELD else f4(0)
     value[_STUCK_OPEN_VOLTAGE] = f4(0)
     if mask & _PRECHARGE != 0:  # without it there is no voltage of the link
@@ -392,45 +417,14 @@ def machine_signals(
 
 
 @kernel
-def machine_context(state: MachineState, flow: int) -> int:
-    """Bits of `faults.Context` for the diagnosis; `flow` is -1 charging, 0 resting, 1 discharging."""
-    asked = int(i4(state.word[ASKED]))
-    context = _C_ALWAYS
-    if flow < 0:
-        context |= _C_CHARGING
-    elif flow > 0:
-        context |= _C_DISCHARGING
-    else:
-        context |= _C_RESTING
-    if asked & _MAINS == _MAINS:
-        context |= _C_CLOSED
-    if asked == 0:
-        context |= _C_OPENED
-    if precharges(node_of(state)):
-        context |= _C_PRECHARGING
-    context |= _C_WINDOW if state.word[TRANSPORTED] == 0 else _C_TRANSPORT
-    return context
-
-
-@kernel
 def _request_bit(request: int) -> int:
-    """The input of a request; what no request is counts as OPEN."""
-    if request == _R_CONNECT:
-        return _I_CONNECT
-    if request == _R_RESET:
-        return _I_RESET
-    if request == _R_MAINTENANCE:
-        return _I_MAINTENANCE
-    if request == _R_TRANSPORT:
-        return _I_TRANSPORT
-    if request == _R_STOP:
-        return _I_STOP
-    return _I_OPEN
+    """The input of a request, which has its number; what no request is counts as OPEN."""
+    return 1 << request if _R_OPEN <= request <= _R_STOP else _I_OPEN
 
 
 @kernel
-def link_charged(config: MachineConfig, seen: Seen) -> bool:
-    """True if the link stands at the string's voltage and the precharge current has decayed.
+def link_charged(config: MachineConfig, seen: Seen, flowing_a: f4) -> bool:
+    """True if the link stands at the string's voltage and the precharge current `flowing_a` has decayed.
 
     The string voltage must agree with the cells, or a sensor that reads 0 V would call an empty link charged.
     """
@@ -440,9 +434,9 @@ def link_charged(config: MachineConfig, seen: Seen) -> bool:
     pack_v = f4(seen.pack_v)
     sum_v = f4(seen.cell_v_mean) * f4(config.flag[N_CELLS])
     return bool(
-        abs(pack_v - f4(seen.bus_v)) <= _link_near_v(config, pack_v)
+        abs(pack_v - f4(seen.bus_v)) <= max(c[PRECHARGE_RATIO] * pack_v, c[CLOSE_V])
         and abs(pack_v - sum_v) <= c[SUM_RATIO] * abs(sum_v) + c[PRECHARGE_FLOOR_V]
-        and abs(f4(seen.current_a)) <= c[PRECHARGE_A]
+        and abs(flowing_a) <= c[PRECHARGE_A]
     )
 
 
@@ -473,7 +467,7 @@ def machine_inputs(
         bits |= _FOLLOWED
     if abs(f4(seen.current_a)) <= c[OPEN_A]:
         bits |= _QUIET
-    if link_charged(config, seen) and word[DOUBTED] == 0:
+    if link_charged(config, seen, _flowing_a(config, state, seen)) and word[DOUBTED] == 0:
         bits |= _CHARGED
     if word[ATTEMPTS] < flag[ATTEMPTS_MAX]:
         bits |= _ATTEMPTS_LEFT

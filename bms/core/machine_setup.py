@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from bms.core import machine as m
 from bms.core.machine_table import NODES, arrays
@@ -32,6 +33,10 @@ class MachineLimits(Protocol):
         ...
 
 
+FLOOR_V = 5.0
+"""A difference that is lost in the errors of sensors for 1500 V."""
+
+
 @dataclass(frozen=True)
 class MachineSettings:
     """Settings of contactors, precharge, weld test and transport. Times are those after which the machine goes on by
@@ -48,8 +53,9 @@ class MachineSettings:
     link_f: float = 5e-3  # capacitance of the DC link
     link_bleed_ohm: float = 5e4  # what discharges it
     precharge_ratio: float = 0.02  # the link is charged within this share of the string voltage
-    precharge_floor_v: float = 5.0  # or within this much of it: a difference that no contactor minds
+    precharge_floor_v: float | None = None  # or within this much of it; None = 5 V. Short strings: what contactors bear
     precharge_done_c: float = 0.01  # and the current is below this C-rate
+    precharge_zero_c: float = 0.03  # so much of what the sensor reads while all is open is taken off that current
     precharge_sum_ratio: float = 0.05  # string voltage and sum of the cells must agree this well for it
     precharge_time_out_s: float = 30.0  # longest time for the link; the fault table is quicker
     precharge_attempts: int = 3  # failed in a row, then LOCKOUT, and a reset before the next
@@ -94,7 +100,7 @@ class MachineSettings:
             if f.name in ("weld_test", "transport_allowed"):
                 if not isinstance(value, bool):
                     raise ValueError(f"{f.name} = {value!r}: must be true or false")
-            elif value is None and f.name == "contactor_rated_a":
+            elif value is None and f.name in ("contactor_rated_a", "precharge_floor_v"):
                 continue
             elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"{f.name} = {value!r}: must be a number")
@@ -110,7 +116,14 @@ class MachineSettings:
             raise ValueError(f"precharge_attempts = {self.precharge_attempts}: must be a whole number, 1 or more")
 
 
-_MAY_BE_ZERO = ("self_test_s", "contactor_settle_s", "contactor_actuation_s", "lockout_s", "transport_filled_s")
+_MAY_BE_ZERO = (
+    "self_test_s",
+    "contactor_settle_s",
+    "contactor_actuation_s",
+    "lockout_s",
+    "transport_filled_s",
+    "precharge_zero_c",
+)
 _SHARES = ("precharge_ratio", "precharge_sum_ratio", "resistor_restart", "weld_drop", "weld_match", "weld_low")
 _HOLDS = ("self_test_s", "contactor_settle_s", "lockout_s", "transport_settle_s", "transport_filled_s")
 
@@ -128,23 +141,49 @@ def link_fall(settings: MachineSettings) -> float:
     return -math.expm1(-settings.weld_test_s / (settings.link_f * settings.link_bleed_ohm))
 
 
+def string_ohm(r0_ohm: npt.NDArray[np.float64], n_series: int, n_parallel: int) -> float:
+    """Resistance of a string of cells that are warm, the median over SoC; `r0_ohm` (n_degc, n_soc_r) of a cell."""
+    return float(np.median(r0_ohm, axis=1).min()) * n_series / n_parallel
+
+
+def bearable_v(rated_a: float, ohm: float) -> float:
+    """Largest difference that contactors for `rated_a` may close onto, V: the cells, `ohm`, alone limit the inrush.
+
+    They make several times the current that they are rated for: that is the margin.
+    """
+    return rated_a * ohm
+
+
+def rated_current_a(cell: MachineLimits, capacity_ah: float, settings: MachineSettings) -> float:
+    """What the contactors are made for, A."""
+    given = settings.contactor_rated_a
+    return cell.max_discharge_c * capacity_ah if given is None else given
+
+
 def machine_config(
-    cell: MachineLimits, info: RackInfo, settings: MachineSettings | None = None, chemistry: str = ""
+    cell: MachineLimits,
+    info: RackInfo,
+    settings: MachineSettings | None = None,
+    chemistry: str = "",
+    ohm: float = math.inf,
 ) -> m.MachineConfig:
     """Constants of the state machine for the limits of a `cell` of this `chemistry` in the rack `info`.
 
+    `ohm`: resistance of the string, see `string_ohm`; what is not known limits no inrush.
     Raises `ValueError` for transport of cells that are not sodium-ion (`na_...`).
     """
     s = settings or MachineSettings()
     if s.transport_allowed and not chemistry.startswith("na_"):
         raise ValueError(f"transport_allowed = True: only sodium-ion cells (na_...) bear 0 V, not {chemistry!r}")
     series_ohm = s.precharge_ohm * s.link_bleed_ohm / (s.precharge_ohm + s.link_bleed_ohm)
-    rated_a = cell.max_discharge_c * info.capacity_ah if s.contactor_rated_a is None else s.contactor_rated_a
+    rated_a = rated_current_a(cell, info.capacity_ah, s)
+    floor_v = FLOOR_V if s.precharge_floor_v is None else s.precharge_floor_v
     setting = np.zeros(m.N_SETTINGS, np.float32)
     for index, value in {
         m.OPEN_A: s.open_c * info.capacity_ah,
         m.PRECHARGE_RATIO: s.precharge_ratio,
-        m.PRECHARGE_FLOOR_V: s.precharge_floor_v,
+        m.PRECHARGE_FLOOR_V: floor_v,
+        m.CLOSE_V: min(floor_v, bearable_v(rated_a, ohm)),
         m.PRECHARGE_A: s.precharge_done_c * info.capacity_ah,
         m.SUM_RATIO: s.precharge_sum_ratio,
         m.PRECHARGE_OHM: s.precharge_ohm,
@@ -166,6 +205,7 @@ def machine_config(
         m.FILLED_V: cell.v_min + s.transport_margin_v,
         m.WINDOW_V: cell.v_min,
         m.BEHIND_V: s.transport_behind_v,
+        m.ZERO_A: s.precharge_zero_c * info.capacity_ah,
     }.items():
         setting[index] = value
     time = np.full((len(NODES), m.TIME_COLUMNS), np.inf, np.float32)

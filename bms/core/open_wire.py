@@ -1,6 +1,7 @@
 """Sense wires that are broken: two neighbours share a wire, so that it moves them apart and leaves their sum right.
 
-`open_wire` compares voltages alone; `open_wire_beyond` takes off what the cells' charge explains.
+`open_wire` compares voltages alone; `open_wire_beyond` takes off what the cells' charge explains. `risen` is for a cell
+that seems to sink: a neighbour that rises as much at once says that neither does.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import numpy as np
 
 from bms.core.first_look import ocv
 from bms.core.jit import f4, kernel
-from bms.core.signals_layout import CALM, USABLE
+from bms.core.signals_layout import CALM, USABLE, SignalState
 from hal.contract import F4, U1
 
 _NAN, _ZERO = f4(np.nan), f4(0)
 _DISTURBED_V = f4(0.1)  # bleeding moves no voltage by more
 _MOST_SOC = f4(0.1)
 _ABSURD_V = f4(100)
+_USUAL_V, _MUCH_V, _MORE = f4(5e-3), f4(0.05), f4(0.1)
 
 
 @kernel
@@ -75,3 +77,38 @@ def open_wire_beyond(cell_v: F4, use: U1, mean_v: f4, nodes: F4, row: int, model
                 at = k - 1
         before_v = here_v
     return worst, at
+
+
+@kernel
+def _rise(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4:
+    """How far cell `k` has suddenly risen, V; while it is bled, 5 mV less, against the bled and those that are not.
+
+    Against the higher of both means: of few cells one that sinks takes the mean along.
+    """
+    rise_v: f4 = state.residual_v[k] - state.usual_v[k]
+    if state.cell_use[k] & (USABLE | CALM) == USABLE:
+        others_v = bled_v if not bled_v < mean_v else mean_v
+        others_v = others_v if others_v == others_v else mean_v
+        now_v = state.cell_v[k] - model_v[k] - others_v - state.usual_v[k] - _USUAL_V
+        rise_v = now_v if now_v > rise_v else rise_v
+    return rise_v
+
+
+@kernel
+def explained_by(risen_v: f4) -> f4:
+    """What a neighbour that has risen by `risen_v` explains of a sag, V: where both part, the wire between is broken.
+
+    Beyond 50 mV a tenth more, for the filter follows the one sooner than the other.
+    """
+    return risen_v + _MORE * max(risen_v - _MUCH_V, _ZERO)
+
+
+@kernel
+def risen(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4:
+    """What the neighbours of cell `k` explain of its sag, V."""
+    risen_v = _ZERO
+    if k > 0:
+        risen_v = max(risen_v, _rise(state, model_v, mean_v, bled_v, k - 1))
+    if k + 1 < state.residual_v.shape[0]:
+        risen_v = max(risen_v, _rise(state, model_v, mean_v, bled_v, k + 1))
+    return explained_by(risen_v)

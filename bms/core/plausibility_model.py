@@ -11,12 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from bms.core.current_gain import current_gain
+from bms.core.empty import empty_v
 from bms.core.estimator_layout import N_DEGC, N_SOC, NODE, OCV, EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.first_look import lowest_at_start, ocv
 from bms.core.jit import f4, kernel
 from bms.core.missing_current import DOUBT_LESS, common_response, missing_current, remembered_doubt
-from bms.core.open_wire import open_wire_beyond
+from bms.core.open_wire import open_wire_beyond, risen
 from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, still_rise, thermal, warmth
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
@@ -52,7 +53,7 @@ _MOST_SOC = f4(0.1)  # but no more: near an end the voltage tells the SoC soon
 _MOST_SOC_OF_ALL = f4(0.15)
 _FLOWS_SOC = f4(3e-3)
 _PUT_BACK_V = f4(0.02)
-_EMPTY_SOC, _FULL_SOC, _INFINITE = f4(0.05), f4(0.97), f4(np.inf)
+_FULL_SOC, _INFINITE = f4(0.97), f4(np.inf)
 _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
 # of the resistance of a cell, by so much it may be above the others': for its temperature, and while it is not known
@@ -191,32 +192,6 @@ def _common(innovation: F4, residual: F4, soc: F4, soc_std: F4, use: U1) -> tupl
 
 
 @kernel
-def _rise(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4:
-    """How far cell `k` has suddenly risen, V; while it is bled, 5 mV less, against those that are bled and that are not.
-
-    Against the higher of both means: of few cells one that sinks takes the mean along.
-    """
-    rise_v: f4 = state.residual_v[k] - state.usual_v[k]
-    if state.cell_use[k] & (USABLE | CALM) == USABLE:
-        others_v = bled_v if not bled_v < mean_v else mean_v
-        others_v = others_v if others_v == others_v else mean_v
-        now_v = state.cell_v[k] - model_v[k] - others_v - state.usual_v[k] - _USUAL_V
-        rise_v = now_v if now_v > rise_v else rise_v
-    return rise_v
-
-
-@kernel
-def _risen(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4:
-    """How far a neighbour of cell `k` has suddenly risen, V: where both part, the wire between them is broken."""
-    risen_v = _ZERO
-    if k > 0:
-        risen_v = max(risen_v, _rise(state, model_v, mean_v, bled_v, k - 1))
-    if k + 1 < state.residual_v.shape[0]:
-        risen_v = max(risen_v, _rise(state, model_v, mean_v, bled_v, k + 1))
-    return risen_v
-
-
-@kernel
 def ranked(first_v: f4, second_v: f4, third_v: f4, volt: f4) -> tuple[f4, f4, f4]:
     """The three largest of four, of which the first three are in order."""
     if volt > first_v:
@@ -317,31 +292,6 @@ def _bled_mean(state: SignalState, model_v: F4) -> f4:
 
 
 @kernel
-def _most_below(state: SignalState, low_v: f4) -> bool:
-    """Whether more than half of the usable cells are below `low_v`."""
-    below, count = 0, 0
-    for k in range(state.cell_v.shape[0]):
-        if state.cell_use[k] & USABLE != 0:
-            count += 1
-            below += int(state.cell_v[k] < low_v)
-    return 2 * below > count
-
-
-@kernel
-def empty_v(config: SignalConfig, state: SignalState, nodes: F4, row: int, mean_v: f4, went: f4, drop_v: f4) -> f4:
-    """Below which voltage a cell may be at the end of its charge, though its SoC is believed to be above; or -infinite.
-
-    Only of a rack that has been discharged (`went` is negative) and whose cells are low, the mean one and most of them:
-    in a small rack a single cell that sinks takes the mean along. `drop_v` is what the current takes off.
-    """
-    low_v = config.number[SPREAD_V_LOW] - drop_v
-    if went < _ZERO and mean_v < low_v and _most_below(state, low_v):
-        end_v: f4 = ocv(nodes, row, _EMPTY_SOC) - drop_v
-        return end_v
-    return -_INFINITE
-
-
-@kernel
 def _unexplained(
     state: SignalState,
     nodes: F4,
@@ -439,7 +389,7 @@ def _sag(
         sunk_v = state.own_v[k] - (state.cell_v[k] - model_v[k]) + learnt_v
         sag_v = min(sag_v, sunk_v + (_USUAL_V if state.cell_use[k] & CALM != 0 else _PUT_BACK_V))
         if known and (sunk or (sag_v > _USUAL_V and sag_v > third_v)):
-            risen_v = _risen(state, model_v, mean_v, bled_v, k)
+            risen_v = risen(state, model_v, mean_v, bled_v, k)
             sag_v = _unexplained(
                 state, nodes, row, sag_v, soc, soc_std, k, went, load_v, end_v, low_end_v, cell_mean_v, risen_v
             )
@@ -622,6 +572,6 @@ def judge(
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)
     rise_k = still_rise(config, state, seen, factor, dt_s)
-    if rise_k > c[SENSORS_STILL_K]:
+    if rise_k > c[SENSORS_STILL_K] and not rise_k <= value[_DEGC_FROZEN]:
         put(value, where, _DEGC_FROZEN, rise_k, -1)
     _estimates(soc, soc_std, state.residual_v.shape[0], value, where)

@@ -75,7 +75,7 @@ from bms.core.sources import (
     read_insulation,
     source_state,
 )
-from bms.core.stillness import lifeless
+from bms.core.stillness import lifeless_cell, lifeless_sensor
 from bms.core.string_sag import string_sag
 from bms.core.views import MeasurementView
 from hal.contract import F4, U1, U2, Contactor, Quality
@@ -115,6 +115,8 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_read_v[:] = _NAN
     state.cell_lost_s[:] = _ZERO
     state.cell_still_s[:] = _ZERO
+    state.cell_doubt[:] = _ZERO
+    state.cell_looks[:] = _ZERO
     state.cell_missed_s[:] = _ZERO
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
@@ -125,6 +127,9 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_degc[:] = config.number[START_DEGC]
     state.degc[:] = config.number[START_DEGC]
     state.degc_lost_s[:] = _ZERO
+    state.degc_still_s[:] = _ZERO
+    state.degc_doubt[:] = _ZERO
+    state.degc_looks[:] = _ZERO
     state.degc_missed_s[:] = _ZERO
     state.degc_mean[:] = _NAN
     state.degc_fast[:] = _NAN
@@ -254,6 +259,7 @@ def _read_sensors(
     quality: U1,
     held: F4,
     lost_s: F4,
+    still_s: F4,
     fast: F4,
     slow: F4,
     then: F4,
@@ -278,8 +284,10 @@ def _read_sensors(
         usable = inside & fresh
         outside += int((fresh & (not inside)) | (quality[k] & _OUT_OF_RANGE != 0))
         n_usable += int(usable)
-        moved += int(usable & (t != held[k]))
-        then[k] = then[k] if usable & (t == held[k]) else _NAN
+        same = usable & (t == held[k])
+        moved += int(usable & (not same))
+        still_s[k] = still_s[k] + dt_s if same else _ZERO
+        then[k] = then[k] if same else _NAN
         since_s = lost_s[k] + dt_s
         most_k = _JUMP_K_PER_S * (since_s if since_s > _ONE else _ONE)
         jump_k = t - held[k] if usable & (abs(t - held[k]) > most_k) else _ZERO
@@ -324,6 +332,7 @@ def _temperatures(
         m.sensor_degc_quality,
         state.degc,
         state.degc_lost_s,
+        state.degc_still_s,
         state.degc_fast,
         state.degc_slow,
         state.degc_mean,
@@ -347,6 +356,9 @@ def _temperatures(
         state.degc_missed_s[k] = faded_s if usable else state.degc_missed_s[k] + dt_s
     lost_s, lost_at = _longest(state.degc_missed_s)
     still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean)
+    unseen_k, unseen_at = lifeless_sensor(state, dt_s)
+    if unseen_k > _ZERO and not unseen_k <= still:
+        still, still_at = unseen_k, unseen_at
     apart, apart_at = neighbours(state.degc, state.sensor_use)
     put(value, where, _CHARGE_HOT, high, high_at)
     put(value, where, _DISCHARGE_HOT, high, high_at)
@@ -419,7 +431,7 @@ def _cells(
         total = _NAN
     # of all cells, bled or not: a mean over fewer would move when bleeding begins
     still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
-    unseen_v, unseen_at = lifeless(state.number, state.cell_still_s, state.cell_use, dt_s)
+    unseen_v, unseen_at = lifeless_cell(config, state, dt_s)
     if unseen_v > _ZERO and not unseen_v <= still_v:
         still_v, still_at = unseen_v, unseen_at
     apart_v, apart_at = open_wire(state.cell_v, state.cell_use, mean_v)

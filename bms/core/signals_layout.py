@@ -134,10 +134,6 @@ N_NUMBERS = FADE_S + N_FADES
     COMPARED_V,
     WAY_V,
     BLED_WAY,
-    LOOKS,
-    LOOK_S,
-    SINCE_LOOK_S,
-    SAME_SHARE,
     GAIN_V,
     GAIN_A,
     GAIN_WENT_SOC,
@@ -159,8 +155,12 @@ N_NUMBERS = FADE_S + N_FADES
     USUAL_SHARE,
     USUAL_S,
     MEAN_SLOW_V,
+    LOOKED_A,
     N_STATE_NUMBERS,
-) = range(77)
+) = range(74)
+
+# SignalState.cell_looks, degc_looks: of samples with a steady load, of others, then the time since the last one
+LOOKS, LOOK_S, SAME_SHARE, N_LOOK_NUMBERS = 0, 1, 2, 3
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
@@ -187,6 +187,8 @@ STATE_FIELDS = (
     Field("signal_cell_read_v", "f4", "the same as it was read", "cells"),
     Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),
     Field("signal_cell_still_s", "f4", "time since its reading last changed", "cells"),
+    Field("signal_cell_doubt", "f4", "-ln of the chance that it is alive; beyond 35, s", "cells"),
+    Field("signal_cell_looks", "f4", "how often readings stand still, and since when", f"{2 * N_LOOK_NUMBERS + 1}"),
     Field("signal_cell_missed_s", "f4", "time without it, which fades while it is there", "cells"),
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
@@ -202,6 +204,9 @@ STATE_FIELDS = (
     Field("signal_cell_degc", "f4", "temperature that each cell is taken to have", "cells"),
     Field("signal_degc", "f4", "last usable value of each sensor", "sensors"),
     Field("signal_degc_lost_s", "f4", "time since it was usable", "sensors"),
+    Field("signal_degc_still_s", "f4", "time since its reading last changed", "sensors"),
+    Field("signal_degc_doubt", "f4", "-ln of the chance that it is alive; beyond 35, s", "sensors"),
+    Field("signal_degc_looks", "f4", "how often readings stand still, and since when", f"{2 * N_LOOK_NUMBERS + 1}"),
     Field("signal_degc_missed_s", "f4", "time without it, which fades while it is there", "sensors"),
     Field("signal_degc_mean", "f4", "mean sensor when this one's value last changed", "sensors"),
     Field("signal_degc_fast", "f4", "filtered once, for the rise", "sensors"),
@@ -231,6 +236,8 @@ class SignalState(NamedTuple):
     cell_read_v: F4
     cell_lost_s: F4
     cell_still_s: F4
+    cell_doubt: F4
+    cell_looks: F4
     cell_missed_s: F4
     cell_mean_v: F4
     residual_v: F4
@@ -241,6 +248,9 @@ class SignalState(NamedTuple):
     cell_degc: F4
     degc: F4
     degc_lost_s: F4
+    degc_still_s: F4
+    degc_doubt: F4
+    degc_looks: F4
     degc_missed_s: F4
     degc_mean: F4
     degc_fast: F4

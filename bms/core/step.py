@@ -50,10 +50,10 @@ from bms.core.machine import (
     LIMITS,
     MODE,
     machine_advance,
-    machine_context,
     machine_init,
     machine_signals,
 )
+from bms.core.machine_context import machine_context
 from bms.core.machine_table import Request
 from bms.core.plausibility import mean_factor
 from bms.core.plausibility_model import judge, mean_of

@@ -26,11 +26,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bms.core.empty import empty_v
 from bms.core.estimator_layout import EstimatorConfig
 from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
+from bms.core.open_wire import explained_by
 from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, warmth
-from bms.core.plausibility_model import LOAD_SHARE, bent, empty_v, load_share, ranked, row_of
+from bms.core.plausibility_model import LOAD_SHARE, bent, load_share, ranked, row_of
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,
@@ -220,7 +222,7 @@ def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k:
         risen_v = max(risen_v, -state.drop_v[k - 1])
     if k + 1 < state.drop_v.shape[0]:
         risen_v = max(risen_v, -state.drop_v[k + 1])
-    total_v: f4 = explained_v + end_v + risen_v
+    total_v: f4 = explained_v + end_v + explained_by(risen_v)
     return total_v
 
 

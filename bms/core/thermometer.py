@@ -51,7 +51,7 @@ STATE_FIELDS = (
     Field(
         "thermometer_number",
         "f4",
-        "mean cell, current, sums of their changes, cells that are measured otherwise, time of learning",
+        "mean cell, current, sums of their changes, 1 = some cell is measured otherwise, time of learning",
         f"{N_STATE_NUMBERS}",
     ),
     Field("thermometer_apart_v", "f4", "average of what each cell is above the mean cell", "cells"),
@@ -120,7 +120,6 @@ def _begin(state: ThermometerState, seen: Seen) -> None:
     number[MEAN_SLOW_V] = seen.cell_v_mean
     number[SLOW_A] = seen.current_a
     number[LAST_A] = seen.current_a
-    state.use[:] = np.uint8(0)
     state.since_s[:] = _ZERO
     number[OTHERWISE] = _ONE
 
@@ -192,9 +191,9 @@ def _add_otherwise(
     gain: f4,
     jumped: bool,
     dt_s: f4,
-) -> int:
-    """The same, where some are not. Returns how many will not be in the next step either."""
-    otherwise = 0
+) -> bool:
+    """The same, where some are not. Returns whether some will not be in the next step either."""
+    otherwise = False
     for k in range(state.use.shape[0]):
         use = signal.cell_use[k] & np.uint8(USABLE | CALM)
         if abs(mean_v - signal.cell_mean_v[k]) > _STILL * config.setting[NOISE_V]:
@@ -207,17 +206,17 @@ def _add_otherwise(
         expected_v = _expected(config, state, k) * moved_v
         if use & USABLE == 0:
             change_v = expected_v
-            otherwise += 1
+            otherwise = True
         elif state.since_s[k] == _ZERO:
             state.apart_v[k] = away_v - expected_v
             state.since_s[k] = dt_s
             change_v = expected_v
-            otherwise += 1
+            otherwise = True
         elif state.since_s[k] < _SETTLES_S and not jumped:
             state.apart_v[k] += dt_s / (state.since_s[k] + dt_s) * (change_v - expected_v)
             state.since_s[k] += dt_s
             change_v = expected_v
-            otherwise += 1
+            otherwise = True
         else:
             state.since_s[k] = _SETTLES_S
             state.apart_v[k] += gain * change_v
@@ -262,9 +261,8 @@ def _regress(
     jumped = abs(seen.current_a - number[LAST_A]) > _JUMP * rated_a
     number[LAST_A] = seen.current_a
     if otherwise or number[OTHERWISE] > _ZERO or still_v > _STILL * c[NOISE_V]:
-        number[OTHERWISE] = f4(
-            _add_otherwise(config, state, signal, mean_v, moved_v, most_v, added, keep, gain, jumped, dt_s)
-        )
+        again = _add_otherwise(config, state, signal, mean_v, moved_v, most_v, added, keep, gain, jumped, dt_s)
+        number[OTHERWISE] = _ONE if again else _ZERO
     else:
         _add(state, signal, mean_v, added, keep, gain, dt_s)
     number[A2S] = keep * (number[A2S] + added * change_a)
@@ -276,14 +274,10 @@ def _regress(
 
 
 @kernel
-def _n_less(state: ThermometerState, per_vas: f4, slow: f4) -> int:
-    """How many cells answer clearly less than they usually do, which follows slowly."""
-    count = 0
+def _follow_usual(state: ThermometerState, per_vas: f4, slow: f4) -> None:
+    """Let what each cell usually answers follow what it does. Without branches."""
     for k in range(state.usual.shape[0]):
-        less = state.answer[k] * per_vas
-        state.usual[k] += slow * (less - state.usual[k])
-        count += int(less - state.usual[k] < _LITTLE)
-    return count
+        state.usual[k] += slow * (state.answer[k] * per_vas - state.usual[k])
 
 
 @kernel
@@ -306,15 +300,13 @@ def _hottest(
     answered = -number[VAS] > _LEAST * ohm * number[A2S] and -number[VAS] < _MOST * ohm * number[A2S]
     if not (answered and per_v * least_v < _HALF and per_kelvin > _ZERO):
         return _NAN, -1
-    most_k, at = _ZERO, -1
-    first = number[KNOWN_S] < _FIRST_S
-    slow = dt_s / (config.setting[USUAL_S] + dt_s)
-    if first:
+    if number[KNOWN_S] < _FIRST_S:
         # what a cell answers otherwise when it is first seen is its usual share, too
         number[KNOWN_S] += max(dt_s, _TICK_S)
-        slow = dt_s / number[KNOWN_S]
-    if _n_less(state, per_vas, slow) == 0 or first:
-        return most_k, at
+        _follow_usual(state, per_vas, dt_s / number[KNOWN_S])
+        return _ZERO, -1
+    _follow_usual(state, per_vas, dt_s / (config.setting[USUAL_S] + dt_s))
+    most_k, at = _ZERO, -1
     for k in range(state.use.shape[0]):
         usual = max(_ONE + state.usual[k], _HALF)
         differs = state.answer[k] * per_vas

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 from bms.core.faults import ABOUT, Fault
-from bms.core.machine_setup import link_fall
+from bms.core.machine_setup import bearable_v, link_fall, rated_current_a, string_ohm
 from bms.core.power_setup import Polyline, polylines
 from bms.racks.findings import Findings
 from bms.racks.lint_rows import MARGIN
@@ -157,6 +157,7 @@ def _precharge(f: Findings) -> None:
             f"so many attempts leave {m.precharge_attempts * once_j:.3g} J in a resistor that bears {m.resistor_j:g} J",
             f"take {int(m.resistor_j / once_j)}, or a larger resistor (machine.resistor_j)",
         )  # fmt: skip
+    _inrush(f)
     if m.precharge_ratio > 0.05:
         f.warning(
             "machine.precharge_ratio", m.precharge_ratio,
@@ -168,6 +169,22 @@ def _precharge(f: Findings) -> None:
             "machine.contactor_time_out_s", m.contactor_time_out_s,
             f"over before the feedback can have come, timing.period_s = {period:g} s",
             f"take at least {3 * period:g} s",
+        )  # fmt: skip
+
+
+def _inrush(f: Findings) -> None:
+    """The floor for the link must not be more than the contactors bear, which is all that the machine lets it be."""
+    m, rack, cell = f.config.machine, f.config.rack, f.config.cell
+    ohm = string_ohm(cell.r0_ohm, rack.n_series, rack.n_parallel)
+    rated_a = rated_current_a(cell.limits, f.config.basis.capacity_ah, m)
+    most_v, floor_v = bearable_v(rated_a, ohm), m.precharge_floor_v
+    if floor_v is not None and floor_v > max(most_v, m.precharge_ratio * rack.n_series * cell.limits.v_max):
+        f.warning(
+            "machine.precharge_floor_v", floor_v,
+            f"across the {1e3 * ohm:.3g} mohm of {rack.n_series} groups this is {floor_v / ohm:.3g} A of inrush, more "
+            f"than the {rated_a:.3g} A of the contactors (machine.contactor_rated_a): the mains close within "
+            f"{most_v:.2g} V, or precharge_ratio of the string voltage, only",
+            f"take {most_v:.2g}, or leave it out",
         )  # fmt: skip
 
 

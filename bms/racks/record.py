@@ -12,7 +12,7 @@ from bms.core.estimator_setup import estimator_config
 from bms.core.health_setup import health_config
 from bms.core.layout import Config, Parts, config_record
 from bms.core.leak_setup import leak_config
-from bms.core.machine_setup import machine_config
+from bms.core.machine_setup import machine_config, string_ohm
 from bms.core.power_setup import power_config
 from bms.core.runaway_setup import entropy_v_per_k, runaway_config
 from bms.core.signals_setup import signals_config
@@ -37,7 +37,8 @@ def record(config: RackConfig, info: RackInfo) -> Config:
     with _named(config, "signals"):
         signal = signals_config(cell, info, config.signals, config.rows)
     with _named(config, "machine"):
-        machine = machine_config(cell.limits, info, config.machine, cell.chemistry)
+        ohm = string_ohm(cell.r0_ohm, info.n_cells, info.n_parallel)
+        machine = machine_config(cell.limits, info, config.machine, cell.chemistry, ohm)
     with _named(config, "limits"):
         power = power_config(cell, info, config.limits)
     with _named(config, "balancing"):

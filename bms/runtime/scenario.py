@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -80,6 +81,39 @@ def seconds(value: object, where: str, *, zero: bool = False) -> float:
     return time_s
 
 
+def finite(tables: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` if any number in `tables` is NaN, infinite or beyond all that a computer reckons with.
+
+    Whatever is compared with such a number holds always or never, so that a check with one is off, in silence.
+    """
+    for path, value in _numbers(tables):
+        if not abs(value) <= sys.float_info.max:
+            key, shown = path[-1], f"{value:g}" if isinstance(value, float) else f"{str(value)[:10]}..."
+            raise ConfigError(f"{where}: {_place(path)} = {shown}: not a finite number; give one, or leave {key} out")
+
+
+def _numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int | float]]:
+    """Every number in tables, with the keys that lead to it; entries of lists of tables by number, from 1."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, (*path, key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value, 1):
+            yield from _numbers(item, (*path, number) if isinstance(item, Mapping) else path)
+    elif isinstance(value, int | float):
+        yield path, value
+
+
+def _place(path: tuple[str | int, ...]) -> str:
+    """A key as a file has it: `[expect.bounds] cell_v_max`, `[[fault]] number 2: value`."""
+    *above, key = path
+    table = ".".join(part for part in above if isinstance(part, str))
+    numbers = [part for part in above if isinstance(part, int)]
+    if numbers:
+        return f"[[{table}]] number {numbers[-1]}: {key}"
+    return f"[{table}] {key}" if table else str(key)
+
+
 def _folder() -> Traversable:
     return resources.files("bms").joinpath("trial", "scenarios")
 
@@ -108,7 +142,7 @@ def load(name_or_path: str | Path) -> Scenario:
         data, source, name = _folder().joinpath(f"{text}.toml").read_bytes(), f"'{text}'", text
     try:
         tables = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         raise ConfigError(f"scenario {source}: not valid TOML: {error}") from error
     return parse(tables, name, source)
 
@@ -116,6 +150,7 @@ def load(name_or_path: str | Path) -> Scenario:
 def parse(tables: Mapping[str, Any], name: str, source: str) -> Scenario:
     """Check the tables of a scenario; `source` names it in messages. Raises `ConfigError`."""
     where = f"scenario {source}"
+    finite(tables, where)
     ours = ("run", "controller", "request")
     for table, content in tables.items():
         if table not in (*ours, *BACKEND_TABLES):

@@ -19,6 +19,7 @@ from typing import Any
 
 from bms.core.faults import Fault
 from bms.racks.tables import merged
+from bms.runtime import scenario as scenarios
 from bms.trial import case
 from bms.trial.campaign_vary import Vary, parse_vary
 from bms.trial.case import Trial
@@ -69,6 +70,11 @@ class Campaign:
     def total(self) -> int:
         """Number of samples."""
         return self.n * self.points
+
+    @property
+    def first(self) -> range:
+        """Samples that are looked at before any is played: every point of the grids, and a few draws."""
+        return range(min(self.total, max(self.points, 20), 200))
 
     def id_of(self, k: int) -> str:
         """Name of sample `k`."""
@@ -162,6 +168,7 @@ def parse(tables: Mapping[str, Any], name: str, source: str, folder: Path = Path
 
     Raises `ConfigError`: one line with file, field, value and remedy.
     """
+    scenarios.finite(tables, source)
     allowed = (*OWN, *case.TABLES, "change", "internal", "expect", "tags", "clause", "gap")
     for key in tables:
         if key not in allowed:
@@ -222,8 +229,8 @@ def _checked(found: Campaign) -> Campaign:
                 for url in found.racks():
                     if key in parse_url(url).query:
                         raise ConfigError(f"{where}: the rack '{url}' sets {key}, which wins; remove it from the URL")
-    # every point of the grids, and a few draws: what is wrong with a path or a range shows here, not after an hour
-    for k in range(min(found.total, max(found.points, 20), 200)):
+    # what is wrong with a path or a range shows here, not after an hour
+    for k in found.first:
         found.trial(k)
     return found
 

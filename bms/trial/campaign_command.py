@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from bms.runtime import engine
-from bms.trial import campaign_pool
+from bms.trial import campaign_pool, pool
 from bms.trial.campaign import Campaign, load, shipped
 from hal.errors import ConfigError, DataError
 from hal.registry import programs
@@ -83,12 +83,14 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _all(args: argparse.Namespace, campaign: Campaign) -> int:
+    from bms.trial.campaign_sample import SampleError
     from bms.trial.campaign_store import Store
     from bms.trial.command import made_with
 
     begun_s = time.perf_counter()
     folder = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{campaign.name}"
     made = {**made_with(args.engine), **_twins(campaign)}
+    pool.check((campaign.trial(k) for k in campaign.first), args.engine, quiet=args.quiet)
     store = Store(folder, campaign, made, resume=args.resume)
     missing = [k for k in range(campaign.total) if k not in store.rows]
     interrupted, lost = False, list[int]()
@@ -108,6 +110,9 @@ def _all(args: argparse.Namespace, campaign: Campaign) -> int:
                 lost = campaign_pool.run_local(campaign, missing, args.jobs, args.engine, done)
     except KeyboardInterrupt:
         interrupted = True
+    except SampleError:  # whoever mends the file must not be kept from the folder
+        store.give_up()
+        raise
     finally:
         store.flush()
     if interrupted:
@@ -154,7 +159,13 @@ def _only(args: argparse.Namespace, campaign: Campaign) -> int:
 
     k = campaign.number_of(args.only)
     folder = args.out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{campaign.name}"
-    pool.prepare(campaign.racks(), args.engine, quiet=args.quiet)
+    held = _digest_in(folder)
+    if held not in (None, campaign.digest):
+        raise DataError(
+            f"--out {folder}: holds samples of another campaign, or of another --seed (digest = {held}, now it is "
+            f"{campaign.digest}); give theirs, or name another folder"
+        )
+    pool.check([campaign.trial(k)], args.engine, quiet=args.quiet)
     begun_s = time.perf_counter()
     row, played = played_sample(campaign, k, folder / campaign.id_of(k))
     wall_s = time.perf_counter() - begun_s
@@ -167,22 +178,26 @@ def _only(args: argparse.Namespace, campaign: Campaign) -> int:
         command.write(target, [outcome], coverage.covered(outcome.cells), wall_s, False, command.made_with(args.engine))
         print(f"bms replay {target}")
         print(target / command.PAGE)
-    same = _same_as_before(folder, campaign, row)
+    same = None if held is None else _same_as_before(folder, row)
     if same is not None:
         print("the same as in the results, bit for bit" if same else "NOT the same as in the results")
     return FAILED if same is False or not row["passed"] else GOOD
 
 
-def _same_as_before(folder: Path, campaign: Campaign, row: dict[str, object]) -> bool | None:
-    """Whether the sample came out as it stands in the results of `folder`; None where it does not stand there."""
-    from bms.trial.campaign_store import ABOUT, read
+def _digest_in(folder: Path) -> str | None:
+    """Digest of the campaign that `folder` holds; None where it holds none."""
+    from bms.trial.campaign_store import ABOUT
 
-    about = folder / ABOUT
     try:
-        if json.loads(about.read_bytes()).get("digest") != campaign.digest:
-            return None
-    except (OSError, ValueError):
+        return str(json.loads((folder / ABOUT).read_bytes())["digest"])
+    except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _same_as_before(folder: Path, row: dict[str, object]) -> bool | None:
+    """Whether the sample came out as it stands in the results of `folder`; None where it does not stand there."""
+    from bms.trial.campaign_store import read
+
     for path in sorted(folder.glob("*.parquet")):
         with contextlib.suppress(OSError, ValueError):  # of a part that is torn; errors of pyarrow are some of these
             for before in read(path):

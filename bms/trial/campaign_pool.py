@@ -35,7 +35,7 @@ def run_local(campaign: Campaign, samples: Sequence[int], jobs: int, engine_text
     `DataError` where processes do nothing but die.
     """
     urls = tuple(campaign.racks())
-    pool.prepare(urls, engine_text, quiet=False)
+    pool.prepare(urls, engine_text, quiet=True)  # the check of the first samples has told of what takes long
     jobs = min(jobs, len(samples))
     if jobs <= 1:
         for k in samples:

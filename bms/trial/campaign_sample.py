@@ -18,7 +18,7 @@ from bms.trial.campaign_margin import margins, told
 from bms.trial.ledger import Verdict, judge
 from bms.trial.play import Log, Played, play
 from hal.contract import Severity
-from hal.errors import RackBmsError
+from hal.errors import ConfigError, RackBmsError
 
 Row = dict[str, Any]
 
@@ -43,8 +43,12 @@ def warm(urls: tuple[str, ...], engine_text: str) -> None:
     pool.prepare(urls, engine_text, quiet=True)
 
 
+class SampleError(ConfigError):
+    """A sample cannot be played: the campaign's file is wrong, though not for every sample."""
+
+
 def run_sample(campaign: Campaign, k: int, record: Path | None = None) -> Row:
-    """Play sample `k`; `record` is a folder for a recording. Raises `ConfigError`."""
+    """Play sample `k`; `record` is a folder for a recording. Raises `SampleError`."""
     row, _ = played_sample(campaign, k, record)
     return row
 
@@ -57,6 +61,8 @@ def played_sample(campaign: Campaign, k: int, record: Path | None = None) -> tup
     try:
         played = play(campaign.trial(k), record=record)
         verdict = judge(played)
+    except ConfigError as error:
+        raise SampleError(str(error)) from error
     except RackBmsError:
         raise
     except Exception as error:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from bms.trial.campaign_sample import Row, columns
 from hal.errors import DataError
 
 ABOUT, TABLE = "campaign.json", "samples.parquet"
+GIVEN_UP = "given_up"
+"""Key of `ABOUT` while a sample of the campaign cannot be played."""
 PART_ROWS = 200
 PART_S = 5.0
 
@@ -42,9 +45,9 @@ class Store:
         self._schema = _schema(self._types)
         self._waiting: list[Row] = []
         self._flushed_s = time.monotonic()
-        about = {"campaign": campaign.name, "digest": campaign.digest, **made}
+        self._about = {"campaign": campaign.name, "digest": campaign.digest, **made}
         try:
-            self._open(about, resume)
+            self._open(self._about, resume)
         except OSError as error:
             raise DataError(f"--out {folder}: cannot be used: {error.strerror}") from error
         numbers = [int(path.stem.partition("-")[2]) for path in folder.glob("part-*.parquet*") if _is_part(path)]
@@ -52,7 +55,8 @@ class Store:
 
     def _open(self, about: dict[str, str], resume: bool) -> None:
         path = self.folder / ABOUT
-        if self.folder.is_dir() and any(not self._is_ours(entry) for entry in self.folder.iterdir()):
+        parts = self._parts() if not resume and _given_up(path) else []
+        if self.folder.is_dir() and any(not (self._is_ours(e) or e in parts) for e in self.folder.iterdir()):
             if not resume:
                 raise DataError(f"--out {self.folder}: is not empty; go on with --resume, or name another folder")
             if not path.exists():
@@ -63,13 +67,18 @@ class Store:
                 raise DataError(f"{path}: is no description of a campaign; name another folder") from None
             _compare(before, about, self.folder)
             self._load()
-            return
+        for part in parts:
+            part.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_with(path, json.dumps(about, indent=1).encode() + b"\n")
 
     def _is_ours(self, entry: Path) -> bool:
         """Whether it is in nobody's way: a campaign that ended before its first sample, or a sample played alone."""
         return entry.name == ABOUT or (entry.is_dir() and entry.name.startswith(f"{self.campaign.name}-"))
+
+    def _parts(self) -> list[Path]:
+        """What was written of a campaign that is not done."""
+        return [*self.folder.glob("part-*.parquet"), *self.folder.glob("*.tmp")]
 
     def _load(self) -> None:
         from pyarrow import ArrowException
@@ -92,6 +101,11 @@ class Store:
         self._waiting.append(row)
         if len(self._waiting) >= PART_ROWS or time.monotonic() - self._flushed_s >= PART_S:
             self.flush()
+
+    def give_up(self) -> None:
+        """Note that a sample cannot be played: until it is resumed, another campaign may have the folder."""
+        with suppress(OSError):  # then the folder is not free, and that is all
+            replace_with(self.folder / ABOUT, json.dumps({**self._about, GIVEN_UP: True}, indent=1).encode() + b"\n")
 
     def flush(self) -> None:
         """Write what waits as a part of its own."""
@@ -142,6 +156,14 @@ def _schema(types: dict[str, type]) -> Any:
 
 def _is_part(path: Path) -> bool:
     return path.stem.partition("-")[2].partition(".")[0].isdigit() and path.name.count(".") == 1
+
+
+def _given_up(path: Path) -> bool:
+    """Whether the description of a campaign says that it was given up."""
+    try:
+        return GIVEN_UP in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _compare(before: dict[str, str], about: dict[str, str], folder: Path) -> None:

@@ -10,6 +10,7 @@ import difflib
 import functools
 import itertools
 import math
+import operator
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from bms import racks
+from bms.core.faults import Reaction
+from bms.racks.faults import REACTIONS
 from bms.racks.tables import merged
 from bms.runtime import scenario as scenarios
 from bms.runtime.scenario import BACKEND_TABLES, Scenario
 from bms.trial import internal
-from bms.trial.expect import STATES, Expect
+from bms.trial.expect import LIMITS, OPENING, STATES, Expect, ExpectRow
 from bms.trial.expect import parse as parse_expect
 from bms.trial.quantity import check, is_number
 from hal.backends.chaos import Change
+from hal.contract import Severity
 from hal.errors import ConfigError, nearest
 from hal.registry import is_live, is_site, unwrapped
 
@@ -104,7 +108,8 @@ def hint(name: str, trials: Iterable[Trial]) -> str:
 
 
 def check_rows(trials: Iterable[Trial]) -> None:
-    """Raise `ConfigError` for a trial that expects a row which is not in the fault table of its configuration.
+    """Raise `ConfigError` for a trial that expects a row which is not in the fault table of its configuration, or that
+    times a reaction which the row does not demand.
 
     A configuration is known by the name of its own, or of the rack's cell. Rows that the trial changes itself are.
     """
@@ -113,25 +118,40 @@ def check_rows(trials: Iterable[Trial]) -> None:
         name = scenario.config or scenario.rack.partition("?")[0].removeprefix("sim:")
         if scenario.cell or name not in racks.names():
             continue
-        own = scenario.controller.get("fault", {})
         for row in trial.expect.rows:
             fault, tier = row.fault.name.lower(), row.severity.name.lower()
-            tiers = _tiers(name).get(fault, [])
-            if tier not in (*tiers, *own.get(fault, {})):
+            where = f"{trial.source}: trial '{trial.id}': [expect]: row fault = '{fault}'"
+            tiers, own = _tiers(name).get(fault, {}), scenario.controller.get("fault", {}).get(fault, {})
+            if tier not in (*tiers, *own):
                 has = ", ".join(tiers) or "none of this fault"
                 raise ConfigError(
-                    f"{trial.source}: trial '{trial.id}': [expect]: row fault = '{fault}': tiers = '{tier}': not in "
-                    f"the fault table of {name}, which has: {has}; name one of them, or add the row with "
-                    f"[controller.fault.{fault}.{tier}]"
+                    f"{where}: tiers = '{tier}': not in the fault table of {name}, which has: {has}; name one of them, "
+                    f"or add the row with [controller.fault.{fault}.{tier}]"
                 )
+            words = own.get(tier, {}).get("reaction")
+            demanded = [tiers[tier]] if words is None and tier in tiers else [REACTIONS[word] for word in words or []]
+            _check_reaction(row, functools.reduce(operator.or_, demanded, row.reaction), where)
+
+
+def _check_reaction(row: ExpectRow, reaction: Reaction, where: str) -> None:
+    """Raise `ConfigError` if `row` times what its `reaction` does not contain."""
+    for key, most_ms, timed, wanted in (
+        ("react_ms", row.react_ms, LIMITS | OPENING, "lowers a limit or opens the contactors"),
+        ("open_ms", row.open_ms if row.severity == Severity.FATAL else None, OPENING, "opens the contactors"),
+    ):
+        if most_ms is not None and not reaction & timed:
+            raise ConfigError(
+                f"{where}: {key} = {most_ms:g}: nothing in the reaction of its {row.severity.name.lower()} row "
+                f"{wanted}; leave {key} out"
+            )
 
 
 @functools.cache
-def _tiers(name: str) -> dict[str, list[str]]:
-    """Tiers of each fault in the table of a configuration that comes with the package."""
-    found: dict[str, list[str]] = {}
+def _tiers(name: str) -> dict[str, dict[str, Reaction]]:
+    """The reaction of each tier of each fault in the table of a configuration that comes with the package."""
+    found: dict[str, dict[str, Reaction]] = {}
     for row in racks.load(name).rows:
-        found.setdefault(row.fault.name.lower(), []).append(row.severity.name.lower())
+        found.setdefault(row.fault.name.lower(), {})[row.severity.name.lower()] = row.reaction
     return found
 
 
@@ -141,7 +161,7 @@ def read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
@@ -168,9 +188,14 @@ def expanded(tables: Mapping[str, Any], name: str, source: str) -> Iterable[tupl
     if entries is None:
         if "axis" in tables:
             raise ConfigError(f"{source}: [axis] is for a file with [[trial]] tables")
+        if not any(key in tables for key in (*TABLES, "change", "internal", "expect")):
+            raise ConfigError(
+                f"{source}: holds no table of a trial; give at least [run], with what goes wrong in [[fault]], "
+                "[[change]] or [[internal]], and what must come of it in [expect]"
+            )
         yield tables, name
         return
-    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, Mapping) for entry in entries):
         raise ConfigError(f"{source}: trial = {entries!r}: expected [[trial]] tables")
     shared = {key: value for key, value in tables.items() if key not in GROUP}
     axes = _axes(tables.get("axis", {}), f"{source}: [axis]")
@@ -248,6 +273,7 @@ def _filled(value: Any, words: Mapping[str, str]) -> Any:
 def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
     """One trial from its tables."""
     where = f"{source}: trial '{name}'"
+    scenarios.finite(tables, where)
     for key in LISTS:
         content = tables.get(key, [])
         if not isinstance(content, list) or not all(isinstance(entry, Mapping) for entry in content):
@@ -271,7 +297,8 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
             f"{where}: [run] duration = {run['duration']!r}: {scenario.duration_s / scenario.period_s:,.0f} steps, at "
             f"most {MOST_STEPS:,}; shorten it, or lengthen period_s"
         )
-    _check_times(scenario, injected, run["duration"], where)
+    expect = parse_expect(tables.get("expect", {}), where)
+    _check_times(scenario, injected, expect, run["duration"], where)
     tags, clause, gap = tables.get("tags", []), tables.get("clause", ""), tables.get("gap", "")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise ConfigError(f"{where}: tags = {tags!r}: expected a list of texts")
@@ -284,7 +311,7 @@ def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
         faults=injected["fault"],
         changes=injected["change"],
         internals=injected["internal"],
-        expect=parse_expect(tables.get("expect", {}), where),
+        expect=expect,
         tags=(*tags, *(["clauses"] if clause else [])),
         clause=clause,
         gap=gap,
@@ -298,7 +325,11 @@ def last_step_s(scenario: Scenario) -> float:
 
 
 def _check_times(
-    scenario: Scenario, injected: Mapping[str, Sequence[Mapping[str, Any]]], duration: object, where: str
+    scenario: Scenario,
+    injected: Mapping[str, Sequence[Mapping[str, Any]]],
+    expect: Expect,
+    duration: object,
+    where: str,
 ) -> None:
     """Raise `ConfigError` for what would come after the end of the run: it would try nothing."""
     times = [
@@ -307,12 +338,33 @@ def _check_times(
         for number, entry in enumerate(entries, 1)
     ]
     times += [(f"[[request]] number {number}: at", at_s) for number, (at_s, _) in enumerate(scenario.requests, 1)]
+    times += [
+        (f"[expect]: row fault = '{row.fault.name.lower()}': since", row.since)
+        for row in expect.rows
+        if isinstance(row.since, float)
+    ]
     for what, at_s in times:
         if at_s > last_step_s(scenario):
             raise ConfigError(
                 f"{where}: {what} = {at_s:g}: after the last step, {last_step_s(scenario):g} s, of a run with [run] "
                 f"duration = {duration!r}; let it come earlier, or lengthen the run"
             )
+    for table, entries in injected.items():
+        for number, entry in enumerate(entries, 1):
+            if "at_state" not in entry:
+                check_ramp(entry, entry.get("at_s", 0.0), scenario.duration_s, f"{where}: [[{table}]] number {number}")
+
+
+def check_ramp(
+    entry: Mapping[str, Any], at_s: float, end_s: float, where: str, end: str = "the end of the run"
+) -> None:
+    """Raise `ConfigError` for a ramp from `at_s` on whose value is not reached before `end_s`, which is `end`."""
+    ramp_s = entry.get("ramp_s", 0.0)
+    if at_s + ramp_s > end_s:
+        raise ConfigError(
+            f"{where}: ramp_s = {ramp_s:g}: its value is reached at {at_s + ramp_s:g} s, after {end}, {end_s:g} s; "
+            "shorten the ramp, or let the end come later"
+        )
 
 
 def _check_rack(url: str, where: str) -> None:
@@ -355,6 +407,7 @@ def _injected(table: str, entry: Mapping[str, Any], number: int, where: str) -> 
             entry[key] = scenarios.seconds(entry[key], f"{where}: {key}", zero=True)
     if "until_s" in entry and entry["until_s"] <= entry.get("at_s", 0.0):
         raise ConfigError(f"{where}: until_s = {entry['until_s']:g}: must be later than at_s")
+    check_ramp(entry, entry.get("at_s", 0.0), entry.get("until_s", math.inf), where, "its until_s")
     if "at_state" in entry and entry["at_state"] not in STATES:
         state = entry["at_state"]
         raise ConfigError(f"{where}: at_state = {state!r}: no such state{nearest(str(state), STATES)}")
@@ -379,6 +432,11 @@ def _check_change(entry: Mapping[str, Any], where: str) -> None:
     places = index if isinstance(index, list) else [] if index is None else [index]
     if not all(isinstance(k, int) and not isinstance(k, bool) and k >= 0 for k in places):
         raise ConfigError(f"{where}: index = {index!r}: expected a whole number or a list of them")
+    if "channel" not in entry and entry["kind"] != "drop":
+        raise ConfigError(
+            f"{where}: kind = {entry['kind']!r}: the key 'channel' is missing; name a field of a measurement, such as "
+            "'cell_v' (only the kind 'drop' has none)"
+        )
     if not isinstance(entry.get("channel", ""), str):
         raise ConfigError(f"{where}: channel = {entry['channel']!r}: expected the name of a field of a measurement")
     try:

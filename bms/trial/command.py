@@ -160,9 +160,15 @@ def chosen(files: Sequence[str], *, whole: bool, pattern: str | None, pack: str 
         for trial in trials
         if (pack is None or pack in trial.tags) and (pattern is None or _matches(trial, pattern))
     ]
-    if not found:
-        raise ConfigError(f"--filter {pattern}: no trial has this in its id{case.hint(pattern or '', trials)}")
-    return found
+    if found or pattern is None:  # a tag is never without trials
+        return found
+    others = [trial for trial in trials if _matches(trial, pattern)]
+    if not others:
+        raise ConfigError(f"--filter {pattern}: no trial has this in its id or tags{case.hint(pattern, trials)}")
+    raise ConfigError(
+        f"--filter {pattern} --pack {pack}: {len(others)} trials have this in their id or tags, such as "
+        f"'{others[0].id}', but none of them is in this pack; leave out one of the two"
+    )
 
 
 def _matches(trial: Trial, pattern: str) -> bool:
@@ -192,7 +198,8 @@ def _run(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
         args.jobs = 1
         trials, left = board.fitting(trials, args.engine)
     jobs = [(trial, None) for trial in trials]
-    folder, ended = _folder(args.out), list[outcome.Outcome]()
+    pool.check(trials, args.engine)
+    folder, ended = pool.writable(_folder(args.out)), list[outcome.Outcome]()
     with pool.progress(len(trials), "trials", quiet=args.quiet) as show:
 
         def told(found: outcome.Outcome) -> None:

@@ -18,6 +18,9 @@ TIERS = {s.name.lower(): s for s in Severity if s}
 STATES = {state.name.lower(): state for state in RackState}
 ENDS = ("open", "closed", "welded")
 SINCE = ("injection", "threshold")
+LIMITS = Reaction.DERATE | Reaction.NO_CHARGE | Reaction.NO_DISCHARGE
+OPENING = Reaction.OPEN | Reaction.RAMP_OPEN
+"""Reactions that can be timed."""
 
 _ROW_KEYS = ("fault", "tiers", "since", "detect_ms", "react_ms", "open_ms", "at", "value", "reaction")
 _KEYS = (
@@ -103,7 +106,7 @@ def parse(table: Mapping[str, Any], where: str) -> Expect:
     rows = table.get("row", [])
     if not isinstance(rows, list):
         raise ConfigError(f"{where} row = {rows!r}: expected [[expect.row]] tables")
-    return Expect(
+    expect = Expect(
         rows=tuple(
             row for number, entry in enumerate(rows, 1) for row in _rows(entry, f"{where}: row number {number}")
         ),
@@ -124,6 +127,28 @@ def parse(table: Mapping[str, Any], where: str) -> Expect:
         cause=_faults(table, "cause", where),
         cause_at=_places(table.get("cause_at", []), f"{where} cause_at", "a cell"),
     )
+    _check_contradictions(expect, where)
+    return expect
+
+
+def _check_contradictions(expect: Expect, where: str) -> None:
+    """Raise `ConfigError` for what no run can fulfil, or where one key makes another vain."""
+    expected = {(row.fault, row.severity) for row in expect.rows}
+    for fault, severity in expect.forbid:
+        name, tier = fault.name.lower(), severity.name.lower()
+        if severity == Severity.FATAL and fault in expect.allow:
+            raise ConfigError(f"{where} forbid = '{name}': allow has it, too; remove it from one of them")
+        if (fault, severity) in expected:
+            raise ConfigError(f"{where} forbid = '{name}.{tier}': [[expect.row]] expects it; remove one of them")
+    if expect.never_closed and expect.contactors == "closed":
+        raise ConfigError(f"{where} contactors = 'closed': contradicts never_closed = true; remove one of them")
+    told = expect.allow | {fault for fault, severity in expected if severity == Severity.FATAL}
+    for row in expect.rows:
+        if expect.quiet and row.severity == Severity.WARNING and row.fault not in told:
+            name = row.fault.name.lower()
+            raise ConfigError(
+                f"{where} quiet = true: [[expect.row]] expects a warning of {name}; remove quiet, or allow '{name}'"
+            )
 
 
 def _leads(content: Any, where: str) -> tuple[ExpectLead, ...]:
@@ -138,8 +163,8 @@ def _leads(content: Any, where: str) -> tuple[ExpectLead, ...]:
         for key, known in (("before", EVENTS), ("of", tuple(OF))):
             if entry.get(key, known[-1] if key == "of" else None) not in known:
                 raise ConfigError(f"{where}: {key} = {entry.get(key)!r}: one of: {', '.join(known)}")
-        if not _is_number(entry.get("min_s", 0.0)):
-            raise ConfigError(f"{where}: min_s = {entry['min_s']!r}: expected a time in s")
+        if not (_is_number(entry.get("min_s", 0.0)) and entry.get("min_s", 0.0) >= 0):
+            raise ConfigError(f"{where}: min_s = {entry['min_s']!r}: expected a time in s, 0 or more")
     return tuple(ExpectLead(e["before"], float(e.get("min_s", 0.0)), e.get("of", "fatal")) for e in entries)
 
 
@@ -165,8 +190,10 @@ def _rows(entry: Any, where: str) -> list[ExpectRow]:
         _name(name, TIERS, f"{where}: tiers") for name in _listed(entry.get("tiers", ["fatal"]), f"{where}: tiers")
     ]
     since = entry.get("since", "injection")
-    if not (since in SINCE or _is_number(since)):
-        raise ConfigError(f"{where}: since = {since!r}: expected 'injection', 'threshold' or a time in s")
+    if not (since in SINCE or (_is_number(since) and since >= 0)):
+        raise ConfigError(
+            f"{where}: since = {since!r}: expected 'injection', 'threshold' or a time of the run in s, 0 or more"
+        )
     for key in ("detect_ms", "react_ms", "open_ms"):
         if key in entry and not (_is_number(entry[key]) and entry[key] > 0):
             raise ConfigError(f"{where}: {key} = {entry[key]!r}: expected a time in ms, larger than 0")
@@ -179,6 +206,11 @@ def _rows(entry: Any, where: str) -> list[ExpectRow]:
             check(item, f"{where}: value")
     if not tiers:
         raise ConfigError(f"{where}: tiers = []: name at least one of: {', '.join(TIERS)}")
+    if "open_ms" in entry and Severity.FATAL not in tiers:
+        raise ConfigError(
+            f"{where}: open_ms = {entry['open_ms']!r}: is of the fatal tier alone, which tiers does not name; leave "
+            "open_ms out, or add 'fatal'"
+        )
     return [
         ExpectRow(
             fault,

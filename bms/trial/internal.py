@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bms.core.estimator_setup import rows_view
 from bms.core.guard import DIGEST, RESET_CAUSE, STORE_VERDICT
 from bms.core.health_layout import PAIRS, ROWS
+from bms.core.layout import Config
 from bms.core.machine import TRANSPORTED
 from bms.core.step import Controller
 from hal.errors import ConfigError, nearest
@@ -65,11 +67,24 @@ def check(entry: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}: index = {index!r}: expected the number of a cell")
 
 
+def check_place(entry: Mapping[str, Any], config: Config) -> None:
+    """Raise `ConfigError` for a cell or a word that a controller of this `config` does not have."""
+    name, cell = entry["kind"], entry.get("index", 0)
+    if cell >= config.n_cells:
+        raise ConfigError(f"[[internal]] kind = '{name}': index = {cell}: not in 0..{config.n_cells - 1}")
+    if name == "configuration_bit" and not 0 <= int(entry["value"]) < len(words := _words(config)):
+        raise ConfigError(f"[[internal]] kind = '{name}': value = {entry['value']}: not in 0..{len(words) - 1}")
+
+
+def _words(config: Config) -> npt.NDArray[np.uint32]:
+    """The words of which `configuration_bit` flips one bit."""
+    words: npt.NDArray[np.uint32] = config.raw["power_polyline"][0].view(np.uint32)
+    return words
+
+
 def apply(entry: Mapping[str, Any], controller: Controller) -> None:
-    """Do to `controller` what an entry says. A late step is the business of who calls it."""
+    """Do to `controller` what an entry says, once `check_place` has seen it. A late step is the caller's business."""
     state, name, cell = controller.state, entry["kind"], entry.get("index", 0)
-    if cell >= controller.config.n_cells:
-        raise ConfigError(f"[[internal]] kind = '{name}': index = {cell}: not in 0..{controller.config.n_cells - 1}")
     match name:
         case "reset_cause":
             state.guard_word[RESET_CAUSE] = int(entry["value"])
@@ -78,10 +93,7 @@ def apply(entry: Mapping[str, Any], controller: Controller) -> None:
         case "other_configuration":
             state.guard_word[DIGEST] ^= 1
         case "configuration_bit":
-            words = controller.config.raw["power_polyline"][0].view(np.uint32)
-            if not 0 <= int(entry["value"]) < len(words):
-                raise ConfigError(f"[[internal]] kind = '{name}': value = {entry['value']}: not in 0..{len(words) - 1}")
-            words[int(entry["value"])] ^= 1
+            _words(controller.config)[int(entry["value"])] ^= 1
         case "estimate_lost":
             rows_view(state.blocks)[:, cell // 16, cell % 16] = np.nan
         case "capacity_share":

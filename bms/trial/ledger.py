@@ -15,7 +15,7 @@ import numpy as np
 
 from bms.core.faults import ABOUT, Fault, Place, Reaction, Row, row_of, text_of
 from bms.runtime.explain import place_text
-from bms.trial.expect import ExpectRow
+from bms.trial.expect import OPENING, ExpectRow
 from bms.trial.lead import EVENTS, HEATING, Lead, lead_of, name_of
 from bms.trial.play import MAINS, Log, Played, state_name
 from bms.trial.quantity import number
@@ -24,9 +24,6 @@ from hal.contract import RackState, Severity
 SLACK_STEPS = 4.0  # the sample before, that of the fault, and one each for a source and its age
 HOT_K = 10.0  # above the hottest temperature allowed: cells are damaged, runaway is far beyond
 FUSE_RATINGS = 3.3  # of the largest current allowed: what the fuse leaves
-
-LIMITS = Reaction.DERATE | Reaction.NO_CHARGE | Reaction.NO_DISCHARGE
-OPENING = Reaction.OPEN | Reaction.RAMP_OPEN
 
 
 @dataclass
@@ -116,7 +113,10 @@ def _entry(played: Played, wanted: ExpectRow) -> Entry:
     if entry.detect_ms < -1e-6:
         entry.failures.append(f"{name}: seen {-entry.detect_ms:.0f} ms before the injection")
     if row is not None:
-        _follow(played, replace(row, reaction=row.reaction | wanted.reaction), hit, base_s, entry)
+        row = replace(row, reaction=row.reaction | wanted.reaction)
+        _follow(played, row, hit, base_s, entry)
+        if wanted.severity == Severity.FATAL and wanted.open_ms is not None and not row.reaction & OPENING:
+            entry.failures.append(f"{name}: it does not open the contactors, {wanted.open_ms:.0f} ms allowed")
     spent, react_ms = entry.spent_ms, entry.react_ms
     if wanted.react_ms is not None and (react_ms is None or react_ms > wanted.react_ms + 1e-6):
         done = "no reaction" if react_ms is None else f"reaction after {react_ms:.0f} ms"

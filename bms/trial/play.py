@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from bms.runtime.clock import VirtualClock
 from bms.runtime.run import first_guess, prepare_folder, rack_config
 from bms.runtime.scenario import Scenario
 from bms.runtime.takedown import TakeDown
-from bms.trial import internal
-from bms.trial.case import Trial, last_step_s
+from bms.trial import fit, internal
+from bms.trial.case import Trial, check_ramp, last_step_s
 from bms.trial.expect import STATES
 from bms.trial.lead import Fire, fire_of
 from bms.trial.quantity import number, quantities, resolved
@@ -132,7 +134,71 @@ def configuration(trial: Trial) -> Config:
 
 def _info(scenario: Scenario) -> RackInfo:
     size = {k: v for k, v in scenario.tables.get("rack", {}).items() if not isinstance(v, str)}
-    return open_rack(scenario.rack, clock=VirtualClock(), options={"rack": size}).info
+    return _info_of(scenario.rack, json.dumps(size, default=str))
+
+
+@functools.lru_cache(maxsize=256)
+def _info_of(url: str, size: str) -> RackInfo:
+    return open_rack(url, clock=VirtualClock(), options={"rack": json.loads(size)}).info
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A trial with the numbers of its rack: all that is known before anything happens."""
+
+    trial: Trial
+    info: RackInfo
+    settings: RackConfig
+    config: Config
+    values: Mapping[str, float]
+    tables: Mapping[str, Any]
+    where: str
+
+    def timed(self, starts: Sequence[float]) -> tuple[list[dict[str, Any]], ...]:
+        """`[[fault]]`, `[[change]]` and `[[internal]]` with numbers and times of the run; see `_timed`."""
+        trial, found, left = self.trial, [], list(starts)
+        for name, entries in (("fault", trial.faults), ("change", trial.changes), ("internal", trial.internals)):
+            mine, left = left[: len(entries)], left[len(entries) :]
+            found.append(_timed(entries, mine, self.values, trial.scenario.period_s, f"{self.where}: [[{name}]]"))
+        return tuple(found)
+
+    def rack(self, faults: Sequence[Any], changes: Sequence[Mapping[str, Any]], clock: VirtualClock) -> Rack:
+        """The rack in which they happen, not open yet."""
+        url = self.trial.scenario.rack
+        rack: Rack = open_rack(url, clock=clock, options={**self.tables, "fault": faults})
+        return Chaos(rack, [_change(change) for change in changes]) if changes else rack
+
+
+def _planned(trial: Trial, where: str) -> _Plan:
+    info = _info(trial.scenario)
+    settings, config = _configured(trial.scenario, info)
+    values = quantities(settings)
+    fit.check(trial, info, config, values, where)
+    tables = trial.scenario.tables
+    tables = {name: resolved(table, values, f"{where}: [{name}]", WORDS) for name, table in tables.items()}
+    return _Plan(trial, info, settings, config, values, tables, where)
+
+
+@contextmanager
+def _naming(trial: Trial) -> Iterator[str]:
+    """Gives what errors of `trial` begin with, and puts it in front of those that lack it."""
+    where = f"{trial.source}: trial '{trial.id}'"
+    try:
+        yield where
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith(trial.source) else f"{where}: {text}") from error
+
+
+def check(trial: Trial) -> None:
+    """Raise `ConfigError` for what can be known to be wrong with `trial` without playing it."""
+    with _naming(trial) as where:
+        plan = _planned(trial, where)
+        faults, changes, _ = plan.timed([0.0] * len(trial.injected))
+        rack = plan.rack(faults, changes, VirtualClock())
+        if changes:  # their places are looked at once the rack is open
+            with rack:
+                pass
 
 
 def play(trial: Trial, controller: Mapping[str, Any] | None = None, record: Path | None = None) -> Played:
@@ -141,34 +207,23 @@ def play(trial: Trial, controller: Mapping[str, Any] | None = None, record: Path
     `controller` are changes of the configuration that the trial knows nothing of: its quantities, budgets and
     expectations stay those of its own. `record`: a folder for a recording, which `bms replay` opens.
     """
-    where = f"{trial.source}: trial '{trial.id}'"
-    try:
+    with _naming(trial) as where:
         return _play(trial, where, controller or {}, record)
-    except ConfigError as error:
-        text = str(error)
-        raise ConfigError(text if text.startswith(trial.source) else f"{where}: {text}") from error
 
 
 def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Path | None) -> Played:
     scenario = trial.scenario
-    info = _info(scenario)
-    settings, record_ = _configured(scenario, info)
+    plan = _planned(trial, where)
+    config = plan.config
     if controller:
         changed = replace(scenario, controller=merged(scenario.controller, controller))
-        record_ = _configured(changed, info)[1]
-    values = quantities(settings)
-    tables = {name: resolved(table, values, f"{where}: [{name}]", WORDS) for name, table in scenario.tables.items()}
+        config = _configured(changed, plan.info)[1]
     starts = _starts(trial, scenario, where, controller)
-    n_faults, n_measured = len(trial.faults), len(trial.faults) + len(trial.changes)
-    faults = _timed(trial.faults, starts[:n_faults], values, scenario.period_s, f"{where}: [[fault]]")
-    changes = _timed(trial.changes, starts[n_faults:n_measured], values, scenario.period_s, f"{where}: [[change]]")
-    internals = _timed(trial.internals, starts[n_measured:], values, scenario.period_s, f"{where}: [[internal]]")
+    faults, changes, internals = plan.timed(starts)
     clock = VirtualClock()
-    rack: Rack = open_rack(scenario.rack, clock=clock, options={**tables, "fault": faults})
-    if changes:
-        rack = Chaos(rack, [_change(change) for change in changes])
+    rack = plan.rack(faults, changes, clock)
     with rack:
-        own = _controller(scenario, rack, settings, record_)
+        own = _controller(scenario, rack, plan.settings, config)
         taken = None if record_to is None else _taken(record_to, trial, rack.info, own)
         runner = _Runner(rack, own, clock, scenario, sorted(internals, key=lambda entry: entry["at_s"]), taken)
         log = runner.run()
@@ -178,9 +233,9 @@ def _play(trial: Trial, where: str, controller: Mapping[str, Any], record_to: Pa
             taken.complain()
     injected = _told(trial, starts)
     return Played(
-        trial, log, settings, values, info, injected,
-        hashlib.sha256(record_.bytes.tobytes()).hexdigest()[:16],
-        int(tables.get("rack", {}).get("seed", _query_seed(scenario.rack))),
+        trial, log, plan.settings, plan.values, plan.info, injected,
+        hashlib.sha256(config.bytes.tobytes()).hexdigest()[:16],
+        int(plan.tables.get("rack", {}).get("seed", _query_seed(scenario.rack))),
         [str(getattr(event, "text", event)) for event in getattr(rack, "events", ())],
         runner.truth is not None,
         fire_of(rack, faults),
@@ -260,6 +315,7 @@ def _starts(trial: Trial, scenario: Scenario, where: str, controller: Mapping[st
                     f"'{entry['at_state']}' is {at_s:g} s: after the last step, {last_step_s(scenario):g} s; "
                     "lengthen [run] duration"
                 )
+            check_ramp(entry, at_s, scenario.duration_s, f"{where}: kind = '{entry['kind']}'")
     return starts
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import functools
+import logging
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bms.runtime import engine
+from bms.trial import play
 from bms.trial.case import Trial
 from bms.trial.outcome import FAILED, Outcome, run_one
+from hal.errors import DataError, RackBmsError
+
+log = logging.getLogger(__name__)
 
 PLAIN_EVERY = 20  # trials between two lines where there is no terminal
 
@@ -26,6 +33,35 @@ def prepare(urls: Sequence[str], engine_text: str, *, quiet: bool) -> None:
 
     needed = {program.prefix: program for url in sorted(set(urls)) for program in programs(url)}
     engine.ready(engine_text, (CORE, *needed.values()), quiet=quiet)
+
+
+def check(trials: Iterable[Trial], engine_text: str, *, quiet: bool = False) -> None:
+    """Raise `ConfigError` for the first of `trials` that cannot be played, before any of them is.
+
+    A trial that breaks down is none: it fails when it is played, and no other.
+    """
+    trials = list({id(trial): trial for trial in trials}.values())
+    prepare([trial.scenario.rack for trial in trials], engine_text, quiet=quiet)
+    for trial in trials:
+        try:
+            play.check(trial)
+        except RackBmsError:
+            raise
+        except Exception:
+            log.debug("trial '%s'", trial.id, exc_info=True)
+
+
+def writable(folder: Path) -> Path:
+    """Make `folder`, so that nobody works for results that have no place. Raises `DataError` if it takes no file."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"--out {folder}: cannot be written: {error.strerror}; name a folder, which is made if it is not there"
+        ) from error
+    return folder
 
 
 def run_all(
@@ -61,7 +97,7 @@ def run_each(
 ) -> list[Outcome]:
     """`work` for each of `items`, in as many processes; `trials` are those that they are of. See `run_all`."""
     urls = sorted({trial.scenario.rack for trial in trials})
-    prepare(urls, engine_text, quiet=False)
+    prepare(urls, engine_text, quiet=True)  # `check` has told of what takes long
     if processes <= 1 or len(items) <= 1:
         outcomes = []
         for item in items:

@@ -5,6 +5,7 @@ So one trial serves racks of any chemistry and size. The grammar is `[NUMBER x] 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -103,5 +104,7 @@ def _parts(text: str, where: str) -> tuple[float, str, float]:
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise ConfigError(f"{where} = {text!r}: expected a number, NAME, '1.2 x NAME' or 'NAME + 0.1'")
-    offset = float(match[4] or 0.0)
-    return float(match[1] or 1.0), match[2], -offset if match[3] == "-" else offset
+    factor, offset = float(match[1] or 1.0), float(match[4] or 0.0)
+    if not (math.isfinite(factor) and math.isfinite(offset)):
+        raise ConfigError(f"{where} = {text!r}: more than a number can be; lessen it")
+    return factor, match[2], -offset if match[3] == "-" else offset

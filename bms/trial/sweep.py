@@ -145,6 +145,9 @@ def command(args: argparse.Namespace) -> int:
     """Run `bms trial sweep`."""
     trial = find(args.scenario)
     all_ticks = ticks(trial, seconds(args.stop, "--stop"), seconds(args.end, "--end"))
+    pool.check([trial], args.engine)
+    if args.out is not None:
+        pool.writable(args.out)
     with pool.progress(len(all_ticks), "ticks", quiet=args.quiet) as told:
         outcomes = pool.run_each(run_tick, all_ticks, [tick.trial for tick in all_ticks], args.jobs, args.engine, told)
     print(f"{'tick':>8} {'detect':>9} {'react':>9} {'open':>9} {'budget':>9}  result")

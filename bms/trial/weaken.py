@@ -84,6 +84,9 @@ def command(args: argparse.Namespace, trials: Sequence[Trial]) -> int:
     jobs = jobs_of(trials, args.how)
     if not jobs:
         raise ConfigError("none of these trials expects a row of the fault table")
+    pool.check((trial for _, trial, _ in jobs), args.engine)
+    if args.out is not None:
+        pool.writable(args.out)
     with pool.progress(len(jobs), "weakened", quiet=args.quiet, failing=False) as told:
         outcomes = pool.run_all(
             [(trial, changes) for _, trial, changes in jobs],

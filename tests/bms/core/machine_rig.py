@@ -42,6 +42,7 @@ class Rig:
     shorted: bool = False  # the link cannot be charged
     held_v: float | None = None  # something else holds the link at this voltage
     load_a: float = 0.0  # while both mains are closed
+    offset_a: float = 0.0  # of the current sensor
     cell_v: float = CELL_V
     lost: frozenset[str] = frozenset()  # names of `Seen` that are not known
     complete: bool = True
@@ -88,7 +89,7 @@ class Rig:
         v = self.cell_v
         closed = self.asked if self.lying else self.asked | self.welded
         floats = {
-            "current_a": current_a, "pack_v": self.pack_v, "bus_v": self.bus_v if self.held_v is None else self.held_v,
+            "current_a": current_a + self.offset_a, "pack_v": self.pack_v, "bus_v": self.bus_v if self.held_v is None else self.held_v,
             "cell_v_low": v - 0.01, "cell_v_high": v + 0.01, "cell_v_mean": v,
             "degc_low": 25.0, "degc_high": 25.0, "degc_mean": 25.0, "coolant_in_degc": 20.0,
         }  # fmt: skip

@@ -20,7 +20,7 @@ LONG = (
     "success_forgets", "is_tried_no_more", "wrong_gain_is_told", "does_not_become_usual", "change_slowly", "usual_is_the",
     "knee_of_a_curve",
     "drifts_while_nothing", "comes_in_hours", "one_cell_sinks", "colder_coolant", "noise_of_a_hot_sensor",
-    "told_by_its_answer", "number_or_unknown",
+    "told_by_its_answer", "number_or_unknown", "what_the_description",
 )  # fmt: skip
 
 

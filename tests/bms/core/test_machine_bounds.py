@@ -86,7 +86,8 @@ def test_fresh_memory(machine: Machine) -> None:
         array[:] = 77
     m.machine_init(machine.config, state)
     numbers = np.zeros(m.N_NUMBERS)
-    numbers[m.HOLD_S], numbers[m.BUS_V] = -1.0, math.nan  # nothing has held yet, and no link has been measured
+    numbers[m.HOLD_S] = -1.0  # nothing has held yet, and nothing has been measured
+    numbers[m.BUS_V], numbers[m.LEAST_GAP_V], numbers[m.READ_OPEN_A] = math.nan, math.nan, math.nan
     np.testing.assert_array_equal(state.number, numbers)
     words = np.zeros(m.N_WORDS)
     words[m.ROW] = m.NO_ROW
@@ -132,8 +133,19 @@ def test_the_resistor_at_the_heat_to_start_at(machine: Machine) -> None:
     ],
 )
 def test_a_link_is_charged_up_to_its_bounds(machine: Machine, fine: dict[str, float], wrong: dict[str, float]) -> None:
-    assert m.link_charged(machine.config, machine.seen(**fine))
-    assert not m.link_charged(machine.config, machine.seen(**wrong))
+    for measured, charged in ((fine, True), (wrong, False)):
+        seen = machine.seen(**measured)
+        assert m.link_charged(machine.config, seen, f4(seen.current_a)) == charged
+
+
+@pytest.mark.parametrize(("pack_v", "near_v"), [(32.0, 0.75), (64.0, 1.0)])
+def test_contactors_of_a_short_string_close_onto_what_they_bear(machine: Machine, pack_v: float, near_v: float) -> None:
+    """0.75 V, or 1/64 of the string where that is more; the floor of 4 V is the sensors'."""
+    machine.config.setting[m.CLOSE_V] = 0.75
+    measured = {"pack_v": pack_v, "cell_v_mean": pack_v / N_CELLS}
+    for bus_v, charged in ((pack_v - near_v, True), (beyond(pack_v - near_v, False), False)):
+        seen = machine.seen(bus_v=bus_v, **measured)
+        assert m.link_charged(machine.config, seen, f4(0)) == charged
 
 
 def test_a_hold_time_is_over_when_it_is_reached() -> None:

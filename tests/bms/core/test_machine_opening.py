@@ -170,6 +170,55 @@ def test_electrical_evidence() -> None:
     assert math.isnan(rig.at(Fault.STUCK_OPEN_VOLTAGE))
 
 
+def test_a_current_through_contactors_that_are_proven_open_is_the_sensors() -> None:
+    """The link has fallen by 0.5 % after 1.3 s, RC = 250 s; until then the current may be a weld's."""
+    rig = connected(offset_a=6.0)
+    rig.value[Fault.CURRENT_OFFSET] = 1.0
+    rig.run(Request.OPEN, Node.OPENING)
+    rig.step(Request.OPEN)
+    assert (rig.at(Fault.WELD_CURRENT), rig.at(Fault.CURRENT_OFFSET)) == (6.0, 1.0)
+    rig.hold(Request.OPEN, 1.6)
+    assert (rig.at(Fault.WELD_CURRENT), rig.at(Fault.CURRENT_OFFSET)) == (0.0, pytest.approx(6.0))
+    assert rig.where[Fault.CURRENT_OFFSET] == NO_INDEX
+    rig.value[Fault.CURRENT_OFFSET] = 9.0  # what the estimator has found is more
+    rig.step(Request.OPEN)
+    assert rig.at(Fault.CURRENT_OFFSET) == 9.0
+    rig.run(Request.CONNECT, Node.CONNECTED)
+    rig.value[Fault.CURRENT_OFFSET] = 1.0
+    rig.step(Request.CONNECT)
+    assert rig.at(Fault.CURRENT_OFFSET) == 1.0  # under load it is the estimator's business again
+
+
+@pytest.mark.parametrize("case", ["welded", "welded, and the feedback lies", "no link", "no feedback", "held"])
+def test_a_current_counts_as_a_welds_where_nothing_proves_otherwise(case: str) -> None:
+    rig = connected(load_a=6.0)
+    rig.run(Request.OPEN, Node.RAMP_DOWN)
+    rig.welded = POSITIVE | NEGATIVE if "welded" in case else 0
+    rig.lying = "lies" in case
+    rig.offset_a = 0.0 if rig.welded else 6.0
+    rig.lost = frozenset({"no link": {"bus_v"}, "no feedback": {"closed"}}.get(case, ()))
+    rig.held_v = PACK_V if case == "held" else None
+    rig.value[Fault.CURRENT_OFFSET] = 1.0
+    rig.run(Request.OPEN, Node.OPENING)
+    for _ in range(100):
+        rig.step(Request.OPEN)
+        assert (rig.at(Fault.WELD_CURRENT), rig.at(Fault.CURRENT_OFFSET)) == (6.0, 1.0)
+
+
+def test_one_sample_of_two_moments_proves_nothing() -> None:
+    rig = connected(lying=True, load_a=6.0)
+    rig.welded = POSITIVE | NEGATIVE
+    rig.run(Request.OPEN, Node.WELD_TEST)
+    rig.held_v = 0.9 * PACK_V
+    rig.step(Request.OPEN)
+    assert rig.at(Fault.WELD_CURRENT) == 6.0
+    rig.held_v = None
+    rig.step(Request.OPEN)
+    rig.held_v = 0.9 * PACK_V
+    rig.step(Request.OPEN)
+    assert rig.at(Fault.WELD_CURRENT) == 6.0
+
+
 def test_wear_counts_the_square_of_the_interrupted_current() -> None:
     mechanical, electrical = 1e-5, 1e-3
     rig = connected(load_a=-2.0 * CAPACITY_AH)  # twice the rated current, 1 C

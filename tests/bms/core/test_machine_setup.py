@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from bms.core import machine as m
-from bms.core.machine_setup import MachineSettings, contactor_mask, link_fall, machine_config
+from bms.core.machine_setup import (
+    MachineSettings,
+    bearable_v,
+    contactor_mask,
+    link_fall,
+    machine_config,
+    rated_current_a,
+    string_ohm,
+)
 from bms.core.machine_table import NODES, Node, arrays
 from hal.contract import Capabilities, Contactor, Field, RackInfo
 
@@ -31,6 +39,21 @@ def test_numbers_come_from_cell_rack_and_settings() -> None:
     assert setting[m.LINK_TAU_S] == pytest.approx(2e-3 * 50.0 * 1e4 / 10050.0)
     assert setting[m.WELD_FALL] == pytest.approx(0.5 * (1.0 - math.exp(-10.0 / 20.0)))
     assert machine_config(LIMITS, info(), MachineSettings(contactor_rated_a=33.0)).setting[m.RATED_A] == 33.0
+
+
+def test_of_a_short_string_the_mains_close_onto_what_contactors_bear() -> None:
+    """416 groups of 0.5 mohm are 0.208 ohm: 29 V at the 140 A that they are rated for, and 5 V are less; of 16 1.12 V."""
+    r0_ohm = np.array([[0.9e-3, 0.8e-3, 0.7e-3], [0.4e-3, 0.6e-3, 0.5e-3]])  # of a cold cell and of a warm one
+    assert string_ohm(r0_ohm, 416, 1) == pytest.approx(0.208)
+    assert string_ohm(r0_ohm, 16, 2) == pytest.approx(0.004)
+    for n_series, close_v in ((416, 5.0), (16, 1.12)):
+        setting = machine_config(LIMITS, info(), ohm=string_ohm(r0_ohm, n_series, 1)).setting
+        assert setting[m.CLOSE_V] == pytest.approx(close_v)
+        assert setting[m.PRECHARGE_FLOOR_V] == 5.0  # by which voltages differ otherwise
+    wider = machine_config(LIMITS, info(), MachineSettings(precharge_floor_v=8.0, contactor_rated_a=200.0), ohm=0.008)
+    assert wider.setting[m.CLOSE_V] == pytest.approx(1.6)
+    assert machine_config(LIMITS, info(), MachineSettings(precharge_floor_v=8.0)).setting[m.CLOSE_V] == 8.0
+    assert bearable_v(140.0, 0.008) == rated_current_a(LIMITS, 280.0, MachineSettings()) * 0.008
 
 
 def test_every_setting_has_an_effect() -> None:

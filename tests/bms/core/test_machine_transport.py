@@ -9,6 +9,7 @@ import pytest
 from bms.core import machine as m
 from bms.core.faults import Context, Fault
 from bms.core.jit import f4
+from bms.core.machine_context import machine_context
 from bms.core.machine_setup import MachineSettings
 from bms.core.machine_table import Limits, Node, Request
 from hal.contract import NO_INDEX
@@ -81,7 +82,7 @@ def test_transport_is_for_cells_that_bear_it() -> None:
 def test_a_start_in_transport_looks_at_no_window() -> None:
     rig = Rig(cell_v=0.02)
     rig.state.word[m.TRANSPORTED] = 1  # from the store
-    assert m.machine_context(rig.state, 0) & Context.WINDOW == 0
+    assert machine_context(rig.state, 0) & Context.WINDOW == 0
     rig.run(Request.OPEN, Node.TRANSPORT)
     assert rig.path == [Node.INIT, Node.SELF_TEST, Node.TRANSPORT_DRAIN, Node.TRANSPORT]
 

@@ -192,6 +192,7 @@ class Reference:
             if not sunk and not (sag_v > 5e-3 and sag_v > told[2]):
                 continue
             risen_v = max([0.0, *(rise_v[j] for j in (k - 1, k + 1) if 0 <= j < self.n)])
+            risen_v += 0.1 * max(risen_v - 0.05, 0.0)
             sag_v = self.unexplained(k, float(sag_v - risen_v), soc[k], std[k], cell_v[k], explained, bench)
             if not sunk and sag_v > 0.018:
                 self.sunk_soc[k] = soc[k] - mean_soc

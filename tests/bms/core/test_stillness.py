@@ -13,6 +13,8 @@ from bms.core import stillness as d
 
 f4 = np.float32
 N = 24
+SINCE = 2 * y.N_LOOK_NUMBERS
+RATE, MOST = f4(5e-3), f4(1)
 
 
 class Channels:
@@ -23,18 +25,20 @@ class Channels:
         self.rng = np.random.default_rng(seed)
         self.true = 33000 + self.rng.uniform(-0.5, 0.5, N)
         self.read = np.rint(self.true)
-        self.number = np.zeros(y.N_STATE_NUMBERS, f4)
-        self.still_s = np.zeros(N, f4)
+        self.looks = np.zeros(SINCE + 1, f4)
+        self.still_s, self.doubt = np.zeros(N, f4), np.zeros(N, f4)
         self.use = np.full(N, y.USABLE, np.uint8)
 
-    def step(self, still: int | None = None, dt_s: float = 1.0, awake: Any = True) -> tuple[float, int]:
+    def step(
+        self, still: int | None = None, dt_s: float = 1.0, awake: Any = True, steady: bool = True
+    ) -> tuple[float, int]:
         """One sample, in which `still` and those that are not `awake` read what they did."""
         new = np.where(awake, np.rint(self.true + self.noise * self.rng.standard_normal(N)), self.read)
         if still is not None:
             new[still] = self.read[still]
         self.still_s = np.where(new == self.read, self.still_s + f4(dt_s), f4(0)).astype(f4)
         self.read = new
-        value, at = d.lifeless(self.number, self.still_s, self.use, f4(dt_s))
+        value, at = d.lifeless(self.looks, self.doubt, self.still_s, self.use, steady, RATE, MOST, f4(dt_s))
         return float(value), int(at)
 
     def until(self, still: int, value_v: float, dt_s: float = 1.0) -> float:
@@ -149,7 +153,7 @@ def test_a_reading_in_the_middle_of_a_coarse_step_is_not_told() -> None:
     rack = Channels(0.12)
     rack.true[7] = 33000
     assert max(rack.step()[0] for _ in range(20000)) == 0.0
-    assert 0.5 < rack.number[y.SAME_SHARE] < 0.9
+    assert 0.5 < rack.looks[y.SAME_SHARE] < 0.9
     assert rack.still_s[7] > 10000
 
 
@@ -171,94 +175,158 @@ def test_a_cell_that_is_not_usable_is_not_told() -> None:
     assert last == (0.0, -1)
 
 
+def test_a_reading_that_stands_still_while_the_load_changes_is_told_sooner() -> None:
+    """Where little noise moves it: a share of 0.4 is the same under a steady load, and none while it changes."""
+    rack = Channels(0.7)
+    for k in range(600):
+        rack.true += 50.0 * (k % 2 == 0) * (-1) ** (k // 2)
+        rack.step(steady=k % 2 == 1)
+    steady_s = rack.until(7, 1e-6)
+    rack.step()
+    for seconds in range(1, 1000):
+        rack.true += 50.0 * (-1) ** seconds
+        if rack.step(7, steady=False)[1] == 7:
+            break
+    assert seconds < 0.3 * steady_s
+
+
 # at exact bounds
 
 
-def known(same: float = 0.0, looks: int = 100, look_s: float = 1.0) -> Any:
+def known(same: float = 0.0, looks: int = 100, look_s: float = 1.0, kind: int = 0) -> Any:
     """The memory of a rack of which so large a share of readings is the same as before, after so many samples."""
-    number = np.zeros(y.N_STATE_NUMBERS, f4)
-    number[[y.SAME_SHARE, y.LOOKS, y.LOOK_S]] = same, looks, look_s
-    return number
+    memory = np.zeros(SINCE + 1, f4)
+    memory[[kind + y.SAME_SHARE, kind + y.LOOKS, kind + y.LOOK_S]] = same, looks, look_s
+    return memory
 
 
-def look(number: Any, still_s: Any, dt_s: float = 1.0) -> tuple[float, int]:
-    """What is told of readings that have stood still for `still_s`; all cells are usable."""
+def look(
+    memory: Any, still_s: Any, doubt: Any = 0.0, dt_s: float = 1.0, steady: bool = True
+) -> tuple[float, int, list[float]]:
+    """(what is told of readings that have stood still for `still_s`, its place, their doubt); all cells are usable."""
     still_s = np.asarray(still_s, f4)
-    value, at = d.lifeless(number, still_s, np.full(still_s.size, y.USABLE, np.uint8), f4(dt_s))
-    return float(value), int(at)
+    doubts = np.broadcast_to(np.asarray(doubt, f4), still_s.shape).copy()
+    use = np.full(still_s.size, y.USABLE, np.uint8)
+    value, at = d.lifeless(memory, doubts, still_s, use, steady, RATE, MOST, f4(dt_s))
+    return float(value), int(at), [float(x) for x in doubts]
 
 
-def all_still(longest_s: float, cell: int = 7) -> Any:
-    """Times of `N` readings, none of which has just changed."""
-    still_s = np.ones(N)
-    still_s[cell] = longest_s
-    return still_s
+def per_s(same: float, look_s: float = 1.0) -> float:
+    """-ln of the chance that a reading stands still for a second."""
+    return -math.log(1 - (1 - same) ** 3) / look_s
 
 
-@pytest.mark.parametrize(("same", "look_s"), [(0.1, 1.0), (0.3, 1.0), (0.5, 1.0), (0.3, 0.1), (0.5, 4.0)])
-def test_one_in_a_million_billions_is_ruled_out(same: float, look_s: float) -> None:
-    chance_s = look_s * 35 / -math.log(1 - (1 - same) ** 3)
-    value, at = look(known(same, look_s=look_s), all_still(chance_s + 20.0))
-    assert value == pytest.approx(0.1, abs=1e-3)
-    assert at == 7
-    assert look(known(same, look_s=look_s), all_still(chance_s - 0.1)) == (0.0, -1)
+STILL = np.ones(N)
 
 
-def test_what_chance_may_just_do_is_not_told() -> None:
-    number = known(0.3)
-    chance_s = d._by_chance_s(number)
-    assert look(number, all_still(chance_s)) == (0.0, -1)
-    assert look(number, all_still(np.nextafter(chance_s, f4(np.inf))))[1] == 7
+@pytest.mark.parametrize(("same", "look_s"), [(0.1, 1.0), (0.3, 1.0), (0.6, 1.0), (0.3, 0.1), (0.5, 4.0)])
+@pytest.mark.parametrize("steady", [True, False])
+def test_each_second_adds_its_chance(same: float, look_s: float, steady: bool) -> None:
+    memory = known(float(f4(same)), look_s=look_s, kind=0 if steady else y.N_LOOK_NUMBERS)
+    for seconds in (1.0, 3.0):
+        doubt = look(memory, STILL, 2.0, seconds, steady)[2]
+        assert doubt == pytest.approx([2.0 + seconds * per_s(same, look_s)] * N, rel=1e-5)
+    assert look(memory, STILL, 2.0, 3.0, not steady)[2] == [2.0] * N  # of the other kind nothing is known
 
 
-def test_half_of_the_readings_may_be_the_same_as_before_and_no_more() -> None:
-    assert look(known(0.5), all_still(1000.0)) == (1.0, 7)
-    assert look(known(float(np.nextafter(f4(0.5), f4(1)))), all_still(1000.0)) == (0.0, -1)
+def test_a_change_or_a_loss_begins_anew() -> None:
+    still_s = STILL.copy()
+    still_s[3] = 0.0
+    assert look(known(0.3), still_s, 5.0)[2][3] == 0.0
+    doubt = np.full(2, 5.0, f4)
+    d.lifeless(known(0.3), doubt, np.ones(2, f4), np.array([y.USABLE, 0], np.uint8), True, RATE, MOST, f4(1))
+    assert doubt[1] == 0.0
+    assert doubt[0] > 5.0
+
+
+def test_beyond_one_in_a_million_billions_seconds_count() -> None:
+    sure = float(d._SURE)
+    assert sure == pytest.approx(-math.log(1e-15), rel=0.02)
+    below = float(np.nextafter(f4(sure), f4(0)))
+    assert look(known(0.1), STILL, below) == (0.0, -1, [sure] * N)
+    assert look(known(0.1), STILL, sure) == (pytest.approx(5e-3), 0, [sure + 1.0] * N)
+    assert look(known(0.9), STILL, sure + 20.0)[0] == pytest.approx(0.1)  # what has been told stays
+    assert look(known(0.1, looks=29), STILL, sure + 20.0)[0] == pytest.approx(0.1)
+    assert look(known(0.1), STILL, sure + 500.0)[0] == 1.0
+
+
+def test_six_tenths_of_the_readings_may_be_the_same_as_before_and_no_more() -> None:
+    """With more they become suspect, and teach nothing; but nothing is told."""
+    share, suspect = f4(0.6), float(d._SUSPECT)
+    assert look(known(float(share)), STILL, suspect + 2.0)[2][0] > suspect + 2.0
+    more = known(float(np.nextafter(share, f4(1))))
+    assert look(more, STILL, suspect + 2.0)[2][0] == pytest.approx(suspect + 2.0)
+    assert look(more, STILL, suspect, 99.0)[2][0] == pytest.approx(suspect + 1.0)
 
 
 def test_thirty_samples_are_enough() -> None:
-    assert look(known(looks=29), all_still(1000.0)) == (0.0, -1)
-    assert look(known(looks=30), all_still(1000.0)) == (1.0, 7)
+    assert look(known(looks=29), STILL)[2][0] == 0.0
+    assert look(known(looks=30), STILL)[2][0] > 0.0
 
 
 def test_averages_are_of_an_hour_of_samples() -> None:
-    number = known(0.4, looks=3600, look_s=2.0)
-    look(number, np.zeros(N))
-    assert number[y.SAME_SHARE] == pytest.approx(0.4 - 0.4 / 3600, rel=1e-7)
-    assert number[y.LOOK_S] == pytest.approx(2.0 - 1.0 / 3600, rel=1e-7)
-    assert number[y.LOOKS] == 3600
+    memory = known(0.4, looks=3600, look_s=2.0)
+    look(memory, np.zeros(N))
+    assert memory[y.SAME_SHARE] == pytest.approx(0.4 - 0.4 / 3600, rel=1e-7)
+    assert memory[y.LOOK_S] == pytest.approx(2.0 - 1.0 / 3600, rel=1e-7)
+    assert memory[y.LOOKS] == 3600
 
 
 def test_a_pause_counts_as_ten_seconds() -> None:
-    number = known(looks=3)
-    look(number, all_still(2.0), dt_s=3600.0)
-    look(number, np.zeros(N))
-    assert number[y.LOOK_S] == pytest.approx((3 * 1.0 + 10.0) / 4)
+    memory = known(looks=3)
+    look(memory, STILL, dt_s=3600.0)
+    look(memory, np.zeros(N))
+    assert memory[y.LOOK_S] == pytest.approx((3 * 1.0 + 10.0) / 4)
+    assert memory[SINCE] == 0.0
+
+
+def test_each_kind_of_sample_has_its_own_averages() -> None:
+    memory = known(0.4, looks=3)
+    look(memory, np.zeros(N), steady=False)
+    assert memory[: y.N_LOOK_NUMBERS].tolist() == known(0.4, looks=3)[: y.N_LOOK_NUMBERS].tolist()
+    assert memory[y.N_LOOK_NUMBERS + y.LOOKS] == 1
 
 
 def test_a_single_reading_that_changes_is_a_sample_and_a_step_of_no_length_is_none() -> None:
     still_s = np.full(N, 2.0)
     still_s[3] = 0.0
-    number = known(looks=9)
-    look(number, still_s, dt_s=0.0)
-    assert number[y.LOOKS] == 9
-    look(number, still_s)
-    assert number[y.LOOKS] == 10
-    assert number[y.SAME_SHARE] == pytest.approx(23 / 24 / 10)
+    memory = known(looks=9)
+    look(memory, still_s, dt_s=0.0)
+    assert memory[y.LOOKS] == 9
+    look(memory, still_s)
+    assert memory[y.LOOKS] == 10
+    assert memory[y.SAME_SHARE] == pytest.approx(23 / 24 / 10)
 
 
-def test_what_stands_still_for_a_third_of_the_time_teaches_nothing() -> None:
+def test_what_stands_still_for_a_third_of_the_chance_teaches_nothing() -> None:
     """Half of the readings; the others have changed."""
-    for longer, share in ((False, 0.5), (True, 0.0)):
-        number = known(0.4)
-        suspect_s = f4(1 / 3) * d._by_chance_s(number)
-        look(number, np.where(np.arange(N) < 12, np.nextafter(suspect_s, f4(np.inf)) if longer else suspect_s, 0.0))
-        assert number[y.SAME_SHARE] == pytest.approx((100 * 0.4 + share) / 101)
+    third = f4(35 / 3)
+    for doubt, share in ((third, 0.5), (np.nextafter(third, f4(99)), 0.0)):
+        memory = known(0.4)
+        half = np.arange(N) < 12
+        look(memory, np.where(half, 9.0, 0.0), np.where(half, doubt, 0.0))
+        assert memory[y.SAME_SHARE] == pytest.approx((100 * 0.4 + share) / 101)
+
+
+def test_a_single_channel_teaches_nothing() -> None:
+    memory = known(0.4)
+    look(memory, [0.0])
+    look(memory, [0.0, 99.0], [0.0, 30.0])  # nor one beside one that is suspect
+    assert memory[y.LOOKS] == 100
+    look(memory, [0.0, 1.0])
+    assert memory[y.LOOKS] == 101
+
+
+def test_readings_that_all_wake_up_are_no_share_below_none() -> None:
+    """Suspect ones change again: more have changed than were alive."""
+    memory = known(0.4)
+    look(memory, np.zeros(N), np.where(np.arange(N) < 12, 30.0, 0.0))
+    assert memory[y.SAME_SHARE] == pytest.approx(0.4 - 0.4 / 101)
 
 
 def test_of_two_that_have_stood_still_for_as_long_the_first_is_named() -> None:
-    still_s = all_still(1000.0)
-    still_s[11] = 1000.0
-    assert look(known(), still_s) == (1.0, 7)
-    still_s[12] = 1001.0
-    assert look(known(), still_s) == (1.0, 12)
+    doubt = np.zeros(N)
+    doubt[[7, 11]] = 100.0
+    assert look(known(), STILL, doubt)[1] == 7
+    doubt[12] = 101.0
+    assert look(known(), STILL, doubt)[1] == 12

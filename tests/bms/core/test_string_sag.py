@@ -408,8 +408,8 @@ def test_the_first_cell_is_named_as_any_other(rack: Rack) -> None:
 class Reference:
     """The same as its description says it, in float64; `wide` is the deviation of the bus bars' resistance at first."""
 
-    def __init__(self, n: int, wide: float, lsb: float = LSB_V) -> None:
-        self.n, self.wide, self.lsb = n, wide, lsb
+    def __init__(self, n: int, wide: float, tau_s: float) -> None:
+        self.n, self.wide, self.tau_s = n, wide, tau_s
         self.seen = self.sag = self.path = self.noise = 0.0
 
     def begin(self, pack: float, total: float, a: float) -> None:
@@ -433,7 +433,7 @@ class Reference:
             middle = pack - total
         suspect = 1 / 6 if self.sag > 0 else 1.0
         for k, x in enumerate((middle, self.last[1], self.last[2])):
-            self.fast[k] += dt / (1 + dt) * (x - self.fast[k])
+            self.fast[k] += dt / (self.tau_s + dt) * (x - self.fast[k])
             self.slow[k] += suspect * dt / (min(self.seen, 60) + dt) * (self.fast[k] - self.slow[k])
         self.offs = [pack - total, self.offs[0]]
         self.last = [pack - total, total, a]
@@ -443,16 +443,16 @@ class Reference:
         off = y + self.path * x
         gain = 0.01 * abs(level)
         doubt = 3 * math.sqrt(self.var) * abs(x) + gain
-        least = self.lsb**2 / 16
+        least = LSB_V**2 / 16
         noise = self.noise + least + gain**2
         spread = self.var * x * x
         most = 3 * math.sqrt(spread + noise)
-        learnt = self.var * x / (spread + noise * (1 + 2 / dt))
+        learnt = self.var * x / (spread + noise * (1 + 2 * self.tau_s / dt))
         self.path -= learnt * max(min(off, most), -most)
         self.var = min((1 - learnt * x) * self.var + (0.1 * self.wide) ** 2 * dt / 3600, self.wide**2)
         odd = min(max(abs(off) - doubt, 0.0) ** 2, 9 * self.noise + least)
         self.noise += suspect * dt / (min(self.seen, 600) + dt) * (odd - self.noise)
-        own = max(self.lsb, 4 * math.sqrt(self.noise), abs(total - self.read[1]))
+        own = max(LSB_V, 4 * math.sqrt(self.noise), abs(total - self.read[1]))
         self.sag = max(-off - doubt - own, 0.0) if self.seen >= 30 else 0.0
         return self.sag if still else 0.5 * max(self.sag - 0.15 * abs(level) - 5e-4 * abs(pack), 0.0)
 
@@ -464,7 +464,8 @@ def test_it_is_what_the_description_says(make_signals: Any, seed: int) -> None:
     n_parallel = 1 + seed % 2
     bench = make_signals(n_parallel=n_parallel)
     wide = 0.1 * float(bench.config.number[y.FAST_OHM]) * N / n_parallel
-    reference = Reference(N, wide)
+    tau_s = bench.config.number[y.STRING_TAU_S] = 1.0 if seed < 5 else 2.5
+    reference = Reference(N, wide, tau_s)
     ohm, noise_v = rng.uniform(0, 3) * wide, rng.choice([0.0, 0.02, 0.1])
     falls = [(int(rng.integers(80, 360)), size) for size in (rng.choice([1.0, 2.0]), rng.choice([0.4, 1.0, 3.0, 6.0]))]
     current_a, told = 0.0, 0

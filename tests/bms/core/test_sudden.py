@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from bms.core import signals_layout as y
 from bms.core import sudden as d
+from bms.core.empty import empty_v
 from bms.core.faults import Fault
-from bms.core.plausibility_model import empty_v, row_of
+from bms.core.plausibility_model import row_of
 from hal.contract import NO_INDEX, Quality
 
 F = Fault

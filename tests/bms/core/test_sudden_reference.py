@@ -10,9 +10,10 @@ import pytest
 
 from bms.core import signals_layout as y
 from bms.core import sudden as d
+from bms.core.empty import empty_v
 from bms.core.faults import Fault
 from bms.core.plausibility import mean_factor, of_one_cell, warmth
-from bms.core.plausibility_model import bent, empty_v, load_share, row_of
+from bms.core.plausibility_model import bent, load_share, row_of
 from hal.contract import NO_INDEX, Quality
 
 F = Fault
@@ -114,7 +115,8 @@ class Reference:
             if (went < 0.0 and soc < off) or (went > 0.0 and soc + off > 1.0):
                 end_v = max(end_v, min(self.moved / 0.03, 1.0))
             drop_v -= end_v
-            drop_v -= max(rise_v[k], rise_v[k + 2])
+            risen_v = max(rise_v[k], rise_v[k + 2])
+            drop_v -= risen_v + 0.1 * max(risen_v - 0.05, 0.0)
             drops.append((min(drop_v, mean_v - volts[k] + 0.01), -k))
         drops.sort(reverse=True)
         drops += [(0.0, 0)] * 3

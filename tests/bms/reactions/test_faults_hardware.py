@@ -100,7 +100,11 @@ CASES = [
     ),
     case(
         F.WELD_CURRENT,
-        changes=[{"channel": "current_a", "kind": "stuck", "value": 10.0}],
+        # a link that is apart from the string would prove that the current is the sensor's
+        changes=[
+            {"channel": "current_a", "kind": "stuck", "value": 10.0},
+            {"channel": "bus_v", "kind": "stuck", "value": 52.7},
+        ],
         asks=[(0.0, Request.OPEN)],
         value=(10, 10),
         shut=True,
@@ -223,7 +227,7 @@ CASES = [
         wrong=[{"kind": "current_frozen"}, {"kind": "pcs_ignores_limits", "value": 270.0}],
         setup={"duty": {"current_a": -250.0}},
         value=(140, 400),
-        lingers_s=20.0,
+        lingers_s=640.0,  # what it reads through open contactors is told as an offset
     ),
     case(
         F.CURRENT_GAIN,

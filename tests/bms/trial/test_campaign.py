@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,16 @@ def test_those_that_are_shipped(name: str) -> None:
         ({"age": {"years": 5}, "run": {"rack": "sim:lfp_280?capacity_factor=0.9"}}, "sets capacity_factor, which wins"),
         ({"detect": {"tier": "loud"}}, r"\[detect\] tier = 'loud': expected info, warning, fatal"),
         ({"detect": {"faults": ["cel_leak"]}}, "no such fault .did you mean 'cell_leak'"),
+        ({"campaign": {"n": math.nan}}, r"\[campaign\] n = nan: not a finite number; give one, or leave n out"),
+        (
+            {"require": {"false_alarms_per_rack_year": math.inf}},
+            r"\[require\] false_alarms_per_rack_year = inf: not a fin",
+        ),
+        (
+            {"vary": {"a": {"path": "rack.x", "choice": [1, math.nan]}}},
+            r"\[vary\.a\] choice = nan: not a finite number",
+        ),
+        ({"expect": {"bounds": {"cell_v_max": math.nan}}}, r"\[expect\.bounds\] cell_v_max = nan: not a finite"),
         ({"require": {"passed": 2}}, r"\[require\] passed = 2: expected a share in 0..1"),
     ],
 )

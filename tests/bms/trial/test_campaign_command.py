@@ -121,10 +121,50 @@ def test_one_sample_that_differs_is_told(
     assert "NOT the same as in the results" in capsys.readouterr().out
 
 
+def test_one_sample_of_another_seed_has_no_place_there(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert campaign(file, "--out", out, "--jobs", 1, "--quiet") == 0
+    before = sorted(out.rglob("*"))
+    capsys.readouterr()
+    assert campaign(file, "--seed", 9, "--only", 3, "--out", out) == 2
+    error = capsys.readouterr().err
+    assert f"--out {out}: holds samples of another campaign, or of another --seed (digest = " in error
+    assert error.count("\n") == 1
+    assert sorted(out.rglob("*")) == before
+    assert campaign(file, "--only", 3, "--out", out) == 0
+    assert "the same as in the results" in capsys.readouterr().out
+
+
 def test_a_campaign_that_misses_what_it_requires(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path(file).write_text(FILE.replace('allow = ["interlock_open"]', "quiet = true"))
     assert campaign(file, "--out", tmp_path / "out", "--jobs", 1, "--quiet") == 1
     assert "not reached: passed: 0.00%, required are 100.00%" in capsys.readouterr().out
+
+
+def test_a_sample_that_cannot_be_played_is_told_before_any_is(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign_pool, "run_local", None)
+    Path(file).write_text(FILE + '[vary.cell]\npath = "expect.cause_at"\nintegers = [0, 30]\n')
+    assert campaign(file, "--out", tmp_path / "out", "--quiet") == 2
+    assert "[expect] cause_at = " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sample_that_cannot_be_played_leaves_the_folder_to_the_mended_campaign(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    late = FILE.replace("at_s = 39.01", 'at_s = 39.01\nat_state = "connected"')
+    Path(file).write_text(late.replace("uniform = [38.0, 50.0]", "grid = [30.0, 55.0]"))
+    assert campaign(file, "--out", out, "--jobs", 1, "--quiet") == 2
+    assert "after the last step" in capsys.readouterr().err
+    assert list(out.glob("part-*"))
+    Path(file).write_text(FILE)
+    assert campaign(file, "--out", out, "--jobs", 1, "--quiet") == 0
+    assert len(read(out / TABLE)) == 6
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,30 @@ def test_a_folder_without_results_can_be_used(plan, rows, tmp_path: Path) -> Non
     assert list(Store(tmp_path / "a", plan(), MADE, resume=True).rows) == [0]
 
 
+def test_a_campaign_that_was_given_up_leaves_the_folder_to_another(plan, rows, tmp_path: Path) -> None:
+    folder, other = tmp_path / "a", plan(campaign={"n": 4, "seed": 8})
+    filled(folder, plan, rows, range(4)).give_up()
+    assert sorted(Store(folder, plan(), MADE, resume=True).rows) == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="is not empty"):  # it was taken up again
+        Store(folder, other, MADE, resume=False)
+    again = Store(folder, plan(), MADE, resume=True)
+    again.give_up()
+    (folder / "part-00007.parquet.tmp").write_bytes(b"half")
+    assert Store(folder, other, MADE, resume=False).rows == {}
+    assert [path.name for path in folder.iterdir()] == [ABOUT]
+    assert Store(folder, other, MADE, resume=True).rows == {}
+
+
+@pytest.mark.parametrize("name", [TABLE, "notes.txt", "part-00001.parquet.torn"])
+def test_what_else_is_in_the_folder_is_never_given_up(plan, rows, tmp_path: Path, name: str) -> None:
+    filled(tmp_path / "a", plan, rows, range(4)).give_up()
+    (tmp_path / "a" / name).write_bytes(b"worth keeping")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="is not empty"):
+        Store(tmp_path / "a", plan(), MADE, resume=False)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_what_is_refused(plan, rows, tmp_path: Path) -> None:
     folder = tmp_path / "a"
     filled(folder, plan, rows)

@@ -13,12 +13,16 @@ from hypothesis import strategies as st
 
 from bms.core.machine_table import Request
 from bms.trial import case
+from bms.trial.outcome import PASSED, run_one
 from hal.contract import RackState
 from hal.errors import ConfigError
 
 
 def parse(text: str) -> list[case.Trial]:
     return case.parse(tomllib.loads(text), "mine", "mine.toml")
+
+
+RAMP = '[[fault]]\nkind = "sensor_offset"\nindex = [1]\nfrom = 0\nvalue = 9\n'
 
 
 def test_a_file_without_trials_is_one() -> None:
@@ -135,8 +139,11 @@ def test_a_word_of_an_axis_that_is_a_number_becomes_one() -> None:
         ("[run]\ndurtion = 3", r"\[run\]: unknown key 'durtion'"),
         ("[run]\nduration = 0", "must be greater than 0"),
         ("rack = 3", r"expected a table, \[rack\]"),
-        ("tags = 3", "tags = 3"),
-        ("clause = 3", "expected text"),
+        ("tags = 3\n[run]", "tags = 3"),
+        ("clause = 3\n[run]", "expected text"),
+        ("trial = []", r"trial = \[\]: expected \[\[trial\]\] tables"),
+        ("", r"holds no table of a trial; give at least \[run\], with what goes wrong in \[\[fault\]\]"),
+        ("tags = ['cut off']", "holds no table of a trial"),
         ("[axis]\na = ['x']", r"\[axis\] is for a file with \[\[trial\]\]"),
         ("[trial]\nname = 'x'", r"expected \[\[trial\]\] tables"),
         ("[[trial]]", "the key 'name' is missing"),
@@ -158,9 +165,10 @@ def test_what_is_wrong_is_told_in_one_line(text: str, complaint: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         case.load(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("[")
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        case.load(tmp_path / "bad.toml")
+    for content in (b"[", b"\xff", b"x = 1" + 5000 * b"0"):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(ConfigError, match="not valid TOML"):
+            case.load(tmp_path / "bad.toml")
 
 
 def test_an_id_is_given_once(tmp_path: Path) -> None:
@@ -212,10 +220,13 @@ def test_the_library_is_counted_in_its_page(repository: Path) -> None:
         assert f"| `{path.name}` | {len(case.load(path))} |" in text
 
 
-def test_examples_of_the_page_are_understood(repository: Path) -> None:
+def test_examples_of_the_page_pass(repository: Path) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", (repository / "docs" / "trial.md").read_text(), re.DOTALL)
     assert len(blocks) >= 2
-    assert [len(parse(block)) for block in blocks] == [1, 8]
+    trials = [parse(block) for block in blocks]
+    assert [len(found) for found in trials] == [1, 8]
+    outcomes = [run_one(trial, curves=False) for found in trials for trial in found]
+    assert {outcome.id: outcome.failures for outcome in outcomes if outcome.status != PASSED} == {}
 
 
 def test_a_hint_is_short() -> None:
@@ -254,11 +265,71 @@ def test_racks_that_no_trial_can_have(rack: str, complaint: str) -> None:
         ("[controller.timing]\nperiod_s = 0.5", r"\[controller.timing\] period_s = 0.5: .* \[run\] period_s"),
         ("[expect]\nvented = [3, 1]", r"vented = \[3, 1\]: the fewest are more than the most"),
         ("[expect]\nignited = [1, 0]", r"ignited = \[1, 0\]: the fewest"),
+        (
+            '[[expect.row]]\nfault = "gas_alarm"\nsince = 200',
+            r"\[expect\]: row fault = 'gas_alarm': since = 200: after the last step, 119 s",
+        ),
+        (
+            f"{RAMP}at_s = 100\nramp_s = 21",
+            r"\[\[fault\]\] number 1: ramp_s = 21: .* at 121 s, after the end of the run, 120 s",
+        ),
+        (
+            f"{RAMP}at_s = 1\nramp_s = 40\nuntil_s = 10",
+            r"ramp_s = 40: its value is reached at 41 s, after its until_s, 10 s",
+        ),
+        (f"{RAMP}at_state = 'connected'\nramp_s = 40\nuntil_s = 10", r"ramp_s = 40: its value is reached at 40 s"),
     ],
 )
 def test_what_would_try_nothing_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=rf"^mine\.toml: trial 'mine': .*{complaint}"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[expect.bounds]\ncell_v_max = nan", r"\[expect\.bounds\] cell_v_max = nan"),
+        ('[[expect.row]]\nfault = "gas_alarm"\ndetect_ms = nan', r"\[\[expect\.row\]\] number 1: detect_ms = nan"),
+        ('[[expect.row]]\nfault = "gas_alarm"\nvalue = [1, inf]', r"\[\[expect\.row\]\] number 1: value = inf"),
+        ('[[fault]]\nkind = "gas_alarm"\n[[fault]]\nkind = "x"\nvalue = -inf', r"\[\[fault\]\] number 2: value = -inf"),
+        ("[rack]\ninitial_soc = nan", r"\[rack\] initial_soc = nan"),
+        ("[controller.limits]\nramp_s = nan", r"\[controller\.limits\] ramp_s = nan"),
+        ("[run]\nduration = inf", r"\[run\] duration = inf"),
+        ("[rack]\nseed = 1" + 400 * "0", r"\[rack\] seed = 1000000000\.\.\."),
+        ("[rack]\nx = [[1, nan]]", r"\[rack\] x = nan"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_wherever_it_stands(text: str, place: str) -> None:
+    key = text.splitlines()[-1].partition(" =")[0]
+    with pytest.raises(ConfigError, match=rf"^mine\.toml: trial 'mine': {place}: not a finite.* or leave {key} out$"):
+        parse(text)
+
+
+def test_a_ramp_may_end_with_the_run() -> None:
+    (trial,) = parse(f"{RAMP}at_s = 100\nramp_s = 20\nuntil_s = 120")
+    assert trial.faults[0]["ramp_s"] == 20.0
+
+
+@pytest.mark.parametrize(
+    ("fault", "tier", "key", "complaint"),
+    [
+        ("voltage_spread", "info", "react_ms", "nothing in the reaction of its info row lowers a limit or opens"),
+        (
+            "gas_alarm",
+            "fatal",
+            "open_ms",
+            "nothing in the reaction of its fatal row opens the contactors; leave open_ms",
+        ),
+    ],
+)
+def test_no_reaction_is_timed_that_a_row_does_not_demand(fault: str, tier: str, key: str, complaint: str) -> None:
+    wanted = f"[[expect.row]]\nfault = '{fault}'\ntiers = '{tier}'\n{key} = 100\n"
+    changed = f"[controller.fault.{fault}.{tier}]\nreaction = ['no_close']\n"
+    where = rf"^mine\.toml: trial 'mine': \[expect\]: row fault = '{fault}': {key} = 100: "
+    with pytest.raises(ConfigError, match=where + complaint):
+        case.check_rows(parse(wanted + changed))
+    case.check_rows(parse(wanted + changed.replace("no_close", "open")))
+    case.check_rows(parse(f"{wanted}reaction = ['open']\n{changed}"))
 
 
 def test_the_last_step_is_still_tried() -> None:
@@ -279,6 +350,10 @@ def test_the_last_step_is_still_tried() -> None:
         (
             '[[change]]\nkind = "nan"\nchannel = "current_a"\nindex = [99]',
             r"index = \[99\], where there is one value only: leave it out",
+        ),
+        (
+            '[[change]]\nkind = "nan"',
+            r"number 1: kind = 'nan': the key 'channel' is missing; name a field of a measure",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bms import cli
-from bms.trial import case, command, coverage
+from bms.trial import case, command, coverage, play
 
 GOOD = """
 [run]
@@ -78,6 +78,15 @@ def test_a_trial_that_fails_ends_with_1_and_leaves_a_recording(
             "lfp_280, which has: fatal; name one of them, or add the row with [controller.fault.interlock_open.info]",
         ),
         ("[run", "not valid TOML"),
+        ("# nothing but this line was written\n", "good.toml: holds no table of a trial; give at least [run], "),
+        (
+            GOOD + "at = 3\n",
+            "good.toml: trial 'good': [expect]: row fault = 'interlock_open': at = 3: this fault is of the rack as a whole",
+        ),
+        (
+            GOOD + "[expect]\nbounds.cell_v_max = nan\n",
+            "good.toml: trial 'good': [expect.bounds] cell_v_max = nan: not a",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line_and_2(
@@ -85,6 +94,7 @@ def test_a_wrong_file_is_one_line_and_2(
 ) -> None:
     good.write_text(text)
     assert bms("run", good, "--out", tmp_path / "out", "--quiet") == 2
+    assert not (tmp_path / "out").exists()
     error = capsys.readouterr().err
     assert error.startswith("bms: error: ")
     assert complaint in error
@@ -110,7 +120,13 @@ def test_recording_is_told_after_the_summary(good: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("run", "--filter", "zzz"), "bms trial list"),
+        (("run", "--filter", "zzz"), "--filter zzz: no trial has this in its id or tags; `bms trial list` shows all"),
+        (
+            ("run", "--filter", "interlock_open*", "--pack", "clauses"),
+            "--filter interlock_open* --pack clauses: 3 trials have this in their id or tags, such as "
+            "'interlock_open-lfp', but none of them is in this pack; leave out one of the two",
+        ),
+        (("run", "--filter", "zzz", "--pack", "clauses"), "--filter zzz: no trial has this in its id or tags"),
         (("run", "--pack", "clause"), "did you mean 'clauses'"),
         (("run", "--all", "x.toml"), "--all is the library"),
         (("run", "--jobs", "0"), "at least one process"),
@@ -167,7 +183,40 @@ def test_sweep_and_weaken(good: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert json.loads((tmp_path / "weaken.json").read_text())[0]["caught_by"] == ["good"]
 
 
-def test_a_folder_that_cannot_be_written(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_written(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play, "_Runner", None)  # nothing is played
     (tmp_path / "file").write_text("")
-    assert bms("run", good, "--jobs", 1, "--quiet", "--out", tmp_path / "file" / "x") == 2
-    assert "cannot be written" in capsys.readouterr().err
+    for words in (("run",), ("sweep", "--stop", "20s", "--end", "30s"), ("weaken",)):
+        for out in (tmp_path / "file", tmp_path / "file" / "x"):
+            assert bms(*words, good, "--jobs", 1, "--quiet", "--out", out) == 2
+            error = capsys.readouterr().err
+            assert error.startswith(f"bms: error: --out {out}: cannot be written: ")
+            assert error.endswith("; name a folder, which is made if it is not there\n")
+
+
+@pytest.mark.parametrize("words", [("run",), ("weaken",)])
+def test_nothing_is_played_before_all_trials_are_looked_at(
+    words: tuple[str, ...],
+    good: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(play, "_Runner", None)
+    (tmp_path / "late.toml").write_text(GOOD + "[[change]]\nchannel = 'cell_v'\nkind = 'nan'\nindex = 99\n")
+    assert bms(*words, good, tmp_path / "late.toml", "--jobs", 1, "--quiet", "--out", tmp_path / "out") == 2
+    assert "late.toml: trial 'late': change 'nan' of 'cell_v': index = 99: not in 0..15" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_that_breaks_down_when_it_is_looked_at_fails_when_it_is_played(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(play.fit, "check", broken)
+    assert bms("run", good, "--jobs", 1, "--quiet", "--out", tmp_path / "out") == 1
+    assert "broke down: KeyError: 'x'" in capsys.readouterr().out

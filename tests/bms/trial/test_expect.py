@@ -50,6 +50,13 @@ def test_a_lead_time_may_be_one_table() -> None:
     assert parse({"lead": {"before": "ignited"}}, "here").leads == (ExpectLead("ignited"),)
 
 
+def test_a_warning_may_be_forbidden_where_the_fatal_row_is_allowed() -> None:
+    expect = parse({"forbid": ["cell_sag.warning"], "allow": ["cell_sag"]}, "here")
+    assert expect.forbid == ((Fault.CELL_SAG, Severity.WARNING),)
+    row = {"fault": "cell_sag", "tiers": ["warning", "fatal"]}
+    assert len(parse({"quiet": True, "row": [row]}, "here").rows) == 2
+
+
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
@@ -60,7 +67,12 @@ def test_a_lead_time_may_be_one_table() -> None:
         ({"row": [{"fault": "gas_alarm", "tiers": ["mild"]}]}, "tiers = 'mild'"),
         ({"row": [{"fault": "gas_alarm", "tiers": []}]}, "name at least one"),
         ({"row": [{"fault": "gas_alarm", "since": "soon"}]}, "since = 'soon'"),
+        ({"row": [{"fault": "gas_alarm", "since": -10}]}, "since = -10: .* a time of the run in s, 0 or more"),
         ({"row": [{"fault": "gas_alarm", "open_ms": -1}]}, "open_ms = -1"),
+        (
+            {"row": [{"fault": "cell_sag", "tiers": ["info", "warning"], "open_ms": 9}]},
+            "open_ms = 9: .* fatal tier alone",
+        ),
         ({"row": [{"fault": "gas_alarm", "at": "x"}]}, "at = 'x'"),
         ({"row": [{"fault": "gas_alarm", "value": [1]}]}, r"expected \[lowest, highest\]"),
         ({"row": [{"fault": "gas_alarm", "reaction": "opn"}]}, "did you mean 'open'"),
@@ -76,6 +88,20 @@ def test_a_lead_time_may_be_one_table() -> None:
         ({"lead": {"before": "vented", "of": "info"}}, "of = 'info': one of: warning, fatal"),
         ({"lead": {"before": "vented", "min": 3}}, "unknown key 'min'"),
         ({"lead": {"before": "vented", "min_s": "x"}}, "min_s = 'x'"),
+        ({"lead": {"before": "vented", "min_s": -3}}, "min_s = -3: expected a time in s, 0 or more"),
+        ({"forbid": "cell_sag", "allow": "cell_sag"}, "forbid = 'cell_sag': allow has it, too"),
+        (
+            {"forbid": "gas_alarm", "row": [{"fault": "gas_alarm"}]},
+            r"forbid = 'gas_alarm.fatal': \[\[expect.row\]\] exp",
+        ),
+        (
+            {"never_closed": True, "contactors": "closed"},
+            "contactors = 'closed': contradicts never_closed = true; remove one",
+        ),
+        (
+            {"quiet": True, "row": [{"fault": "cell_sag", "tiers": ["warning"]}]},
+            r"quiet = true: \[\[expect.row\]\] expects a warning of cell_sag; remove quiet, or allow 'cell_sag'",
+        ),
         ({"vented": 1}, r"expected \[fewest, most\] cells"),
         ({"ignited": [0, -1]}, r"expected \[fewest, most\] cells"),
         ({"cause": ["fire"]}, "cause = 'fire'"),

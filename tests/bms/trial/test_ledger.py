@@ -69,6 +69,14 @@ def test_an_expectation_that_is_not_met_is_told(row: ExpectRow, complaint: str, 
     assert not verdict.cells
 
 
+def test_a_fatal_row_that_opens_nothing_is_never_in_time(make) -> None:
+    own = {"fault": {"interlock_open": {"fatal": {"reaction": ["no_close"]}}}}
+    played = play(make(controller=own))
+    assert judge(expecting(played, ROW)).passed
+    (text,) = judge(expecting(played, replace(ROW, open_ms=500.0))).failures
+    assert text.endswith("it does not open the contactors, 500 ms allowed")
+
+
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [

@@ -131,6 +131,9 @@ def test_a_fault_after_a_state_must_come_before_the_end(make) -> None:
     fault = {"kind": "interlock_open", "at_state": "connected", "at_s": 55.0}
     with pytest.raises(ConfigError, match=r"at_s = 55 after at_state = 'connected' is .* after the last step, 59 s"):
         play(make(fault=[fault]))
+    ramp = {"kind": "sensor_offset", "index": [0], "at_state": "connected", "from": 0, "value": 9, "ramp_s": 55}
+    with pytest.raises(ConfigError, match=r"kind = 'sensor_offset': ramp_s = 55: .* s, after the end of the run, 60 s"):
+        play(make(fault=[ramp]))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def test_numbers(text: object, number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "v_max v_max", "2", "v_max x 2", "import os", "v_max +", True, None, [1], {}, "1e x v_max"]
+    "text",
+    ["", "v_max v_max", "2", "v_max x 2", "import os", "v_max +", True, None, [1], {}, "1e x v_max", "1e999 x v_max"],
 )
 def test_what_is_no_number_is_told(text: object) -> None:
     with pytest.raises(ConfigError, match="^here = "):
