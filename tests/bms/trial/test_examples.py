@@ -17,6 +17,13 @@ WHOLE = {
 }
 """The commands that take the TOML examples of each page, in order."""
 
+SAYS = {
+    "trial.md": ["1 trials: 1 passed, 0 failed", "8 trials: 8 passed, 0 failed"],
+    "campaign.md": ["9 samples in"],
+    "scenarios.md": ["72,001 steps, 02:00:00"],
+}
+"""The begin of a line that each of them prints."""
+
 
 def examples(page: Path) -> list[str]:
     return re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
@@ -35,3 +42,4 @@ def test_it_works_as_printed(
     file.write_text(examples(repository / "docs" / page)[k])
     words = [str(file) if word == "FILE" else word for word in WHOLE[page][k]]
     assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0, capsys.readouterr()
+    assert f"\n{SAYS[page][k]}" in capsys.readouterr().out
