@@ -399,7 +399,7 @@ def machine_signals(
     value[_WELD_VOLTAGE] = f4(1) if word[WELD] == WELD_HELD else f4(0)
     value[_STUCK_OPEN_VOLTAGE] = f4(0)
     if mask & _PRECHARGE != 0:  # without it there is no voltage of the link
-        value[_STUCK_OPEN_VOLTAGE] = abs(pack_v - bus_v) / _share_of(config, pack_v)
+        value[_STUCK_OPEN_VOLTAGE] = _NAN if left else abs(pack_v - bus_v) / _share_of(config, pack_v)
     value[_WORN] = max(state.wear[0], state.wear[1])
     value[_SELF_TEST] = mode_s(state) if node in (_N_INIT, _N_SELF_TEST) else f4(0)
     _precharge_values(config, state, seen, node, value)

@@ -3,6 +3,9 @@
 The response is that of the cells that are measured in peace, or, where these are too few because others are bled, of
 those that are bled. Their voltages are put back with an error that is alike in all of them and constant: of the change
 at the moment when one way of looking takes over from the other, this error is learnt, and taken off from then on.
+
+A response that is there from the first sample on is that of an SoC which is wrong: nothing has been seen to begin. It
+is taken off for as long as it lasts, while the estimator learns better.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from bms.core.signals_layout import (
     MOST_MISSING_A,
     PER_CELL,
     READ_A,
+    RESPONSE_SEEN,
     SAMPLE_AGE_S,
     SENSE_SHARE,
+    START_RESPONSE_V,
     USABLE,
     WAY_V,
     SignalConfig,
@@ -124,6 +129,22 @@ def remembered_doubt(config: SignalConfig, state: SignalState, now_v: f4, dt_s: 
 
 
 @kernel
+def _since_start(number: F4, mean_v: f4) -> f4:
+    """The response `mean_v` less what is left of the one that was there when the controller first looked, V.
+
+    What has gone of that does not come back.
+    """
+    if number[RESPONSE_SEEN] == _ZERO:
+        number[RESPONSE_SEEN] = f4(1)
+        number[START_RESPONSE_V] = mean_v
+    start_v = number[START_RESPONSE_V]
+    start_v = min(start_v, max(mean_v, _ZERO)) if start_v > _ZERO else max(start_v, min(mean_v, _ZERO))
+    number[START_RESPONSE_V] = start_v
+    since_v: f4 = mean_v - start_v
+    return since_v
+
+
+@kernel
 def missing_current(
     config: SignalConfig, state: SignalState, current_a: f4, mean_v: f4, doubt_v: f4, ohm: f4, doubt: f4, dt_s: f4
 ) -> f4:
@@ -136,7 +157,7 @@ def missing_current(
     """
     c, number = config.number, state.number
     fast, slow = dt_s / (c[CURRENT_TAU_S] + dt_s), dt_s / (c[CURRENT_SLOW_TAU_S] + dt_s)
-    number[COMMON_V] += fast * (mean_v - number[COMMON_V])
+    number[COMMON_V] += fast * (_since_start(number, mean_v) - number[COMMON_V])
     number[COMMON_SLOW_V] += slow * (number[COMMON_V] - number[COMMON_SLOW_V])
     number[BAND_A] += fast * (current_a - number[BAND_A])
     number[BAND_SLOW_A] += slow * (number[BAND_A] - number[BAND_SLOW_A])

@@ -105,6 +105,8 @@ N_NUMBERS = FADE_S + N_FADES
     READ_A,
     CURRENT_STILL_S,
     MOST_MISSING_A,
+    RESPONSE_SEEN,
+    START_RESPONSE_V,
     STILL_RISE_K,
     DOUBT_V,
     COMPARE_S,
@@ -155,7 +157,7 @@ N_NUMBERS = FADE_S + N_FADES
     MEAN_SLOW_V,
     LOOKED_A,
     N_STATE_NUMBERS,
-) = range(72)
+) = range(74)
 
 # SignalState.cell_looks, degc_looks: of samples with a steady load, of others, then the time since the last one
 LOOKS, LOOK_S, SAME_SHARE, N_LOOK_NUMBERS = 0, 1, 2, 3

@@ -10,6 +10,9 @@ A single sample that is off is none: of three the middle one counts, so that str
 other while the current steps. A string whose own reading stands still has not sunk: by so much as the sum has moved
 since it last changed, nothing is told.
 
+A reading that jumps up by itself lifts the sum, and a string that does not show it has not sunk: by so much the place
+of the difference is moved.
+
 Either a cell sinks behind a reading that stands still, or the string's sensor is wrong. So the sag counts in full where
 one cell's reading, or those of few, stand still while the others change, if only by their noise; the one that has done
 so for longest is named. Elsewhere it counts half, less what a wrong current, or a small fault of the string's sensor,
@@ -70,6 +73,7 @@ _UNMEASURED = f4(0.15)  # of a change of the sum, which a current of which nothi
 _JUMP = f4(5e-4)  # of the string voltage: such a jump of its sensor is no news
 _CELL_V = f4(1.25)  # of the mean cell's voltage: one cell cannot sink by more
 _FEW = 4  # in so many cells, one
+_ALONE_V = f4(0.1)  # such a rise of one reading within a sample is no noise
 
 
 @kernel
@@ -105,6 +109,30 @@ def fallen(number: F4, middle_v: f4) -> f4:
     doubt_v = _SURE * np.sqrt(number[PATH_VAR]) * abs(changed_a)
     fallen_v: f4 = number[OFF_SLOW_V] - middle_v - number[PATH_OHM] * changed_a - doubt_v
     return fallen_v
+
+
+@kernel
+def risen_alone(state: SignalState, mean_v: f4) -> f4:
+    """By how much the reading of one cell that has just changed lies above its usual place, the largest, V.
+
+    Its usual place is `apart_v` from the mean of all; `mean_v` is that mean now, of which the cell is a part.
+    """
+    n = state.cell_v.shape[0]
+    risen_v = _ZERO
+    for k in range(n):
+        if state.cell_still_s[k] == _ZERO:
+            risen_v = max(risen_v, state.cell_v[k] - mean_v - state.apart_v[k])
+    alone_v: f4 = risen_v * f4(n) / f4(max(n - 1, 1))
+    return alone_v
+
+
+@kernel
+def _move(number: F4, state: SignalState, off_v: f4, sum_v: f4) -> None:
+    """Move the place of the difference by what a cell's reading, and with it the sum, rises and the string does not."""
+    unseen_v = min(number[LAST_OFF_V] - off_v, sum_v - number[LAST_SUM_V])
+    if unseen_v > _ALONE_V:
+        alone_v = risen_alone(state, sum_v / f4(state.cell_v.shape[0]))
+        number[OFF_SLOW_V] -= min(alone_v, unseen_v) if alone_v > _ALONE_V else _ZERO
 
 
 @kernel
@@ -198,6 +226,7 @@ def string_sag(
     since_s = number[STRING_SINCE_S]
     if number[SAMPLE_AGE_S] == _ZERO and since_s > _ZERO:
         number[STRING_SINCE_S] = _ZERO
+        _move(number, state, pack_v - sum_v, sum_v)
         middle_v = _middle(pack_v - sum_v, number[LAST_OFF_V], number[BEFORE_OFF_V])
         n = f4(state.cell_v.shape[0])
         new = number[STRING_SEEN_S] == _ZERO or since_s > c[STRING_SLOW_TAU_S]

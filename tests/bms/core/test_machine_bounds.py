@@ -330,6 +330,7 @@ def test_what_the_rack_has_opened_while_its_controller_was_silent_is_opened_in_o
     machine.value[Fault.DEADLINE_MISSED] = 2.5
     machine.signals(2.5)
     assert math.isnan(machine.at(Fault.CONTACTOR_STUCK_OPEN))
+    assert math.isnan(machine.at(Fault.STUCK_OPEN_VOLTAGE))
     assert machine.state.word[m.LEFT] == 1
     assert machine.step(Request.CONNECT, 2.5) == Node.OPENING
     assert machine.closed == 0
@@ -338,6 +339,7 @@ def test_what_the_rack_has_opened_while_its_controller_was_silent_is_opened_in_o
     machine.signals(1.0)
     assert machine.state.word[m.LEFT] == 0
     assert machine.at(Fault.CONTACTOR_STUCK_OPEN) == 0.0
+    assert machine.at(Fault.STUCK_OPEN_VOLTAGE) == 1.0  # the link of the machine is at 0 V
 
 
 @pytest.mark.parametrize(("periods", "since_s"), [(1.4, 100.0), (3.0, 0.0)])

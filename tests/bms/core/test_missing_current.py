@@ -239,6 +239,43 @@ def test_a_current_that_appears_while_nothing_can_be_compared_is_still_seen(make
     assert step(bench, -0.08, bled) == pytest.approx(share * 0.08 / ohm_of(bench), rel=0.02)
 
 
+# what was there from the start
+
+
+@pytest.mark.parametrize("bled", [True, False])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_there_from_the_first_sample_is_no_current(make_signals: Any, sign: int, bled: bool) -> None:
+    """It fades as the estimator learns the SoC."""
+    bench = known(make_signals)
+    bench.m.cell_v_quality[:] = Quality.MISSING
+    step(bench, 0.0, bled, seconds=3)  # the first sample is the first that can be compared
+    bench.m.cell_v_quality[:] = 0
+    for k in range(120):
+        assert step(bench, sign * 0.2 * math.exp(-k / 40.0), bled) == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_begins_later_is_told_beside_what_was_there(make_signals: Any, sign: int) -> None:
+    bench, beside = known(make_signals), known(make_signals)
+    step(bench, 0.1, False, seconds=60)
+    step(beside, 0.0, False, seconds=60)
+    for _ in range(40):
+        if sign > 0:
+            assert step(bench, 0.15, False) == pytest.approx(step(beside, 0.05, False), rel=1e-3)
+        else:  # in the other direction it takes what was there first
+            assert step(bench, -0.05, False) == pytest.approx(step(beside, -0.05, False), rel=1e-3)
+    assert bench.value(F.CURRENT_IMPLAUSIBLE) > 0.1 * 0.05 / ohm_of(bench)
+
+
+def test_what_has_gone_of_it_does_not_come_back(make_signals: Any) -> None:
+    bench, beside = known(make_signals), known(make_signals)
+    step(bench, 0.1, False, seconds=60)
+    step(bench, 0.04, False, seconds=300)
+    step(beside, 0.0, False, seconds=360)
+    for _ in range(40):
+        assert step(bench, 0.1, False) == pytest.approx(step(beside, 0.06, False), rel=1e-3)
+
+
 def test_without_a_current_the_ways_are_followed_all_the_same(make_signals: Any) -> None:
     bench = known(make_signals)
     step(bench, 0.0, False, seconds=20)

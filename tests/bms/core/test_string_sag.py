@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bms.core import signals_layout as y
 from bms.core.faults import Fault
-from bms.core.string_sag import fallen, still_cell
+from bms.core.string_sag import fallen, risen_alone, still_cell
 from hal.contract import NO_INDEX, Quality
 
 F = Fault
@@ -32,16 +32,29 @@ class Rack:
         self.current_a = 0.0
         self.level_v = 0.0  # by so much every cell lies above 3.3 V
 
-    def run(self, steps: int, fall_v: float = 0.0, still: tuple[int, ...] = (), dt_s: float = 1.0) -> float:
-        """Steps in which the string lies `fall_v` lower and the cells `still` read what they did; the last value."""
+    def run(
+        self,
+        steps: int,
+        fall_v: float = 0.0,
+        still: tuple[int, ...] = (),
+        dt_s: float = 1.0,
+        jump_v: float = 0.0,
+        at: int = 13,
+    ) -> float:
+        """Steps in which the string lies `fall_v` lower and the cells `still` read what they did; the last value.
+
+        In the first of them the reading of the cell `at`, still or not, jumps by `jump_v`, which the string does not
+        show.
+        """
         bench = self.bench
-        for _ in range(steps):
+        for step in range(steps):
             v = 3.3 + self.level_v - GROUP_OHM * self.current_a + self.rng.normal(0.0, 3e-4, N)
             total = v.sum() if self.noise_v == 0.0 else N * 3.3 + self.rng.normal(0.0, self.noise_v)
             bench.head["pack_v"] = total - self.ohm * self.current_a - fall_v
             bench.head["current_a"] = self.current_a
             for k in still:
                 v[k] = bench.m.cell_v[k]
+            v[at] += jump_v if step == 0 else 0.0
             bench.m.cell_v[:] = v
             bench.look(dt_s)
         return bench.value(F.STRING_SAG)
@@ -77,6 +90,54 @@ def test_where_all_readings_live_half_of_it_counts_less_what_a_sensor_may_do(rac
 def test_a_string_that_rises_does_not_sag(rack: Rack) -> None:
     rack.run(120)
     assert max(rack.run(1, -2.0, (13,)) for _ in range(30)) == 0.0
+
+
+@pytest.mark.parametrize("jump_v", [0.15, 0.5, 1.5])
+@pytest.mark.parametrize("at", [0, 13, N - 1])
+def test_a_reading_that_jumps_up_and_sticks_is_no_fall(rack: Rack, jump_v: float, at: int) -> None:
+    rack.run(120)
+    assert max(rack.run(1, jump_v=jump_v if k == 0 else 0.0, still=(at,), at=at) for k in range(120)) == 0.0
+    # a fall is told beside it
+    assert rack.run(6, 0.5, (at,)) > 0.3
+    assert rack.bench.where(F.STRING_SAG) == at
+
+
+def test_one_that_jumps_as_the_load_steps_is_none_either(rack: Rack) -> None:
+    rack.run(120)
+    rack.current_a = 100.0
+    rack.run(120, still=(13,))
+    rack.current_a = 0.0
+    assert rack.run(1, still=(13,), jump_v=0.5) == 0.0
+    assert max(rack.run(1, still=(13,)) for _ in range(60)) == 0.0
+
+
+def test_a_small_rise_a_dead_reading_and_one_that_is_usual_lift_nothing(rack: Rack) -> None:
+    """0.09 V may be anything. What did not change, or is where it is among the others as a rule, has not jumped."""
+    rack.run(120)
+    before_v = float(rack.number[y.OFF_SLOW_V])
+    rack.run(1, jump_v=0.09)
+    assert rack.number[y.OFF_SLOW_V] == pytest.approx(before_v, abs=0.005)
+    rack.run(1)
+    before_v = float(rack.number[y.OFF_SLOW_V])
+    rack.run(1, -0.3, jump_v=0.5)  # nor does what the string shows
+    assert rack.number[y.OFF_SLOW_V] == pytest.approx(before_v - 0.2, abs=0.01)
+    state, mean_v = rack.bench.state, f4(3.3)
+    state.cell_v[:], state.cell_still_s[:], state.apart_v[:] = 3.3, 0.0, 0.0
+    assert risen_alone(state, mean_v) == 0.0
+    state.cell_v[:2], mean_v = 3.8, f4(3.3 + 1.0 / N)
+    assert risen_alone(state, mean_v) == pytest.approx((0.5 - 1.0 / N) * N / (N - 1))
+    state.cell_still_s[:2] = 1.0
+    assert risen_alone(state, mean_v) == 0.0
+    state.cell_still_s[:2], state.apart_v[:2] = 0.0, 0.4
+    assert risen_alone(state, mean_v) == pytest.approx((0.1 - 1.0 / N) * N / (N - 1), abs=1e-6)
+
+
+def test_a_string_that_falls_while_readings_stand_high_has_fallen(rack: Rack) -> None:
+    """They excuse no more than the sum has risen by in the same sample."""
+    rack.run(120)
+    rack.run(20, still=(13,))
+    rack.bench.state.apart_v[:] = -1.0  # as if each had risen
+    assert rack.run(6, 0.5, (13,)) > 0.3
 
 
 def test_a_single_wrong_sample_is_nothing(rack: Rack) -> None:
