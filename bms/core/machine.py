@@ -327,7 +327,7 @@ def _open_values(config: MachineConfig, state: MachineState, seen: Seen, value: 
     shown_open = mask != 0 and asked == 0 and closed >= 0 and closed & mask == 0
     proven = shown_open and apart(gap_v, number[LEAST_GAP_V], _link_near_v(config, pack_v), pack_v)
     # one sample alone may hold voltages of two moments
-    word[APART] = np.uint32(min(int(i4(word[APART])) + 1, 2) if proven else 0)
+    word[APART] = np.uint32(0) if not proven else np.uint32(1) if word[APART] == 0 else np.uint32(2)
     proven = word[APART] == 2
     if proven:
         number[READ_OPEN_A] = zero_followed(number[READ_OPEN_A], current_a, dt_s)

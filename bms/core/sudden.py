@@ -14,7 +14,7 @@ alone, for it is no sinking to be left behind where the others rise;
     less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
-    less  1 V * charge / 1 %           of a cell that may be empty: the charge discharged since it has begun to sink
+    less  1 V * charge / 1 %           of a cell that may be empty: the charge discharged since it may be, or sinks
     less  what a neighbour has risen by, and twice what a third cell drops by
 
 A cell that has moved so is followed six times as slowly, until it is back.
@@ -46,6 +46,7 @@ from bms.core.signals_layout import (
     SignalConfig,
     SignalState,
 )
+from bms.core.signals_layout import WENT_SOC as LONG_WENT_SOC
 from hal.contract import F4, U1, U2, Field
 
 # sudden_number
@@ -61,7 +62,7 @@ STATE_FIELDS = (
     Field("sudden_sunk_v", "f4", "how far it is below that", "cells"),
     Field("sudden_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
     Field("sudden_fall_v", "f4", "how far it is below that", "cells"),
-    Field("sudden_end_v", "f4", "what the end of its curve may have taken off since it has begun to sink", "cells"),
+    Field("sudden_end_v", "f4", "what the end of its curve may have taken off since it has reached that", "cells"),
     Field("sudden_bled", "u1", "1 = it was last measured while it or a neighbour was bled", "cells"),
 )
 
@@ -175,11 +176,13 @@ def _follow(
     current_a: f4,
     turned: bool,
     gone: f4,
+    low_end_v: f4,
     dt_s: f4,
 ) -> None:
     """Take each cell's drop against its model, with and without the others, and against them; averages follow.
 
-    `gone`: SoC that has been discharged in this step, negative where it has been charged.
+    `gone`: SoC that has been discharged in this step, negative where it has been charged. Below `low_end_v` a cell may
+    be empty.
     """
     spent_v = max(gone, _ZERO) * _END_V / _STEEP_SOC
     gain = dt_s / (_WINDOW_S + dt_s)
@@ -197,11 +200,13 @@ def _follow(
         pace = _pace(state.off_v[k], off_v, gain)
         state.off_v[k], state.drop_v[k] = _followed(state.off_v[k], state.drop_v[k], off_v, turned, pace)
         # a load that the cell has borne like the others explains nothing that comes later
-        load_pace = dt_s / (_BORNE_S + dt_s) if abs(state.drop_v[k]) < _LITTLE_V else pace
+        borne = abs(state.drop_v[k]) < _LITTLE_V and abs(state.fall_v[k]) < _LITTLE_V
+        load_pace = dt_s / (_BORNE_S + dt_s) if borne else pace
         state.load_a[k] += load_pace * (current_a - state.load_a[k])
         state.mean_v[k] += load_pace * (cell_mean_v - state.mean_v[k])
         low = state.drop_v[k] > _DROPPED_V
-        state.end_v[k] = min(state.end_v[k] + spent_v, _END_V) if low else spent_v
+        at_end = low or signal.cell_v[k] < low_end_v
+        state.end_v[k] = min(state.end_v[k] + spent_v, _END_V) if at_end else spent_v
         own_pace = _pace(state.own_v[k], own_v, gain) if low else gain
         state.own_v[k], state.sunk_v[k] = _followed(state.own_v[k], state.sunk_v[k], own_v, turned, own_pace)
         pace = _pace(state.apart_v[k], apart_v, gain)
@@ -257,12 +262,14 @@ def sudden_step(
     mean_v = _mean_off(state, signal, model_v)
     if np.isnan(mean_v):
         return
-    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, current_a, _turned(state, signal), -gone, dt_s)
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
     more_share = load_share(resistance, resistance_std)
     row = row_of(estimator, seen.degc_mean)
     now_v = ohm * current_a * c[PER_CELL]
-    low_end_v = empty_v(config, signal, estimator.nodes, row, seen.cell_v_mean, number[WENT_SOC], now_v)
+    # of the last minutes: at rest the offset of a current sensor soon charges what was discharged in this one
+    low_end_v = empty_v(config, signal, estimator.nodes, row, seen.cell_v_mean, signal.number[LONG_WENT_SOC], now_v)
+    turned = _turned(state, signal)
+    _follow(state, signal, model_v, mean_v, seen.cell_v_mean, current_a, turned, -gone, low_end_v, dt_s)
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, 0
     for k in range(state.drop_v.shape[0]):
         drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)

@@ -289,6 +289,16 @@ def test_a_rack_without_contactors_has_none_to_look_at() -> None:
     assert machine.at(Fault.WELD_CURRENT) == 50.0
 
 
+@pytest.mark.parametrize(("word", "after"), [(0, 1), (1, 2), (2, 2), (2**31, 2), (2**32 - 1, 2)])
+def test_samples_that_prove_open_contactors_are_counted_to_two(machine: Machine, word: int, after: int) -> None:
+    machine.state.word[m.APART] = word
+    machine.signals(current_a=5.0)
+    assert machine.state.word[m.APART] == after
+    assert machine.at(Fault.WELD_CURRENT) == (0.0 if after == 2 else 5.0)
+    machine.signals(current_a=5.0, bus_v=PACK_V)
+    assert machine.state.word[m.APART] == 0
+
+
 @pytest.mark.parametrize("dt_s", [0.1, 1.0])
 def test_a_sample_from_before_the_contactors_were_operated_says_nothing_of_them(machine: Machine, dt_s: float) -> None:
     """Samples that stop in the very step of an operation are lost, and no contactor is welded or stuck."""

@@ -273,6 +273,7 @@ def run_empty(rack: Rack, mean_v: float, seconds: int) -> float:
     """The largest sag while a cell whose SoC is believed to be a half falls by 0.45 V, and in five minutes of rest."""
     bench = rack.bench
     bench.model_v[:] = bench.m.cell_v[:] = mean_v
+    bench.state.number[y.WENT_SOC] = -0.05
     for _ in range(300):
         rack.step()
     most_v = 0.0
@@ -474,7 +475,7 @@ def test_a_cell_is_empty_below_the_end_of_its_curve(make_signals: Any) -> None:
         bench.head["current_a"] = 0.0
         for _ in range(60):
             rack.step()
-        went = rack.state.number[d.WENT_SOC]
+        went = bench.state.number[y.WENT_SOC] = f4(-0.05)
         bench.state.cell_v[:] = 2.9
         end_v = empty_v(
             bench.config, bench.state, bench.estimator.nodes, row_of(bench.estimator, f4(25)), f4(2.9), went, f4(0)

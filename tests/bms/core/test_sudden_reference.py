@@ -67,6 +67,7 @@ class Reference:
         bled = (b.state.cell_use & y.CALM) == 0
         turned = bool((bled != self.bled)[usable].any())
         self.bled[usable] = bled[usable]
+        self.low_end_v = self.low_end(a, mean_v)
         for k in map(int, np.flatnonzero(usable & (abs(off_v - centre_v) < 5.0))):
             self.follow(k, a, mean_v, off_v[k], off_v[k] - centre_v, volts[k] - mean_v, turned, dt, -gone)
         self.last_a, self.last_mean_v = a, mean_v
@@ -84,20 +85,32 @@ class Reference:
             self.mean_v[k] += mean_v - self.last_mean_v
         pace = self.off.pace(k, off, gain)
         self.off.follow(k, off, turned, pace)
-        load_pace = dt / (15.0 + dt) if abs(self.off.drop_v[k]) < 5e-3 else pace
+        borne = abs(self.off.drop_v[k]) < 5e-3 and abs(self.apart.drop_v[k]) < 5e-3
+        load_pace = dt / (15.0 + dt) if borne else pace
         self.load_a[k] += load_pace * (a - self.load_a[k])
         self.mean_v[k] += load_pace * (mean_v - self.mean_v[k])
         low = self.off.drop_v[k] > 0.018
-        self.end_v[k] = min((self.end_v[k] if low else 0.0) + max(out, 0.0) / 0.01, 1.0 if low else math.inf)
+        at_end = low or float(self.bench.state.cell_v[k]) < self.low_end_v
+        self.end_v[k] = min(self.end_v[k] + max(out, 0.0) / 0.01, 1.0) if at_end else max(out, 0.0) / 0.01
         self.own.follow(k, own, turned, self.own.pace(k, own, gain) if low else gain)
         self.apart.follow(k, apart, turned, self.apart.pace(k, apart, gain))
+
+    def ohm(self) -> float:
+        b = self.bench
+        warm = float(warmth(b.config, b.seen.degc_mean))
+        return float(b.config.number[y.FAST_OHM]) * float(mean_factor(b.resistance)) * warm
+
+    def low_end(self, a: float, mean_v: float) -> float:
+        b = self.bench
+        drop_v = self.ohm() * a * float(b.config.number[y.PER_CELL])
+        row, went = int(row_of(b.estimator, b.seen.degc_mean)), b.state.number[y.WENT_SOC]
+        return float(empty_v(b.config, b.state, b.estimator.nodes, row, f4(mean_v), went, f4(drop_v)))
 
     def largest(self, a: float, mean_v: float, volts: Any) -> tuple[float, int]:
         b, c = self.bench, self.bench.config.number
         per_cell, degc = float(c[y.PER_CELL]), b.seen.degc_mean
-        ohm = float(c[y.FAST_OHM]) * float(mean_factor(b.resistance)) * float(warmth(b.config, degc))
+        ohm = self.ohm()
         row, nodes = int(row_of(b.estimator, degc)), b.estimator.nodes
-        low_end_v = empty_v(b.config, b.state, nodes, row, f4(mean_v), f4(self.went), f4(ohm * a * per_cell))
         rise_v = np.concatenate(([0.0], np.maximum(-self.off.drop_v, 0.0), [0.0]))
         drops: list[tuple[float, int]] = []
         for k in range(N):
@@ -111,7 +124,7 @@ class Reference:
             drop_v -= share * max(ohm * abs(more_a) * per_cell, abs(mean_v - self.mean_v[k]))
             off, went = min(3.0 * std, 0.1), f4(self.went)
             drop_v -= max(float(bent(nodes, row, f4(soc), f4(sign * off), went)) for sign in (-1, 1))
-            end_v = self.end_v[k] if volts[k] < low_end_v else 0.0
+            end_v = self.end_v[k] if volts[k] < self.low_end_v else 0.0
             if (went < 0.0 and soc < off) or (went > 0.0 and soc + off > 1.0):
                 end_v = max(end_v, min(self.moved / 0.03, 1.0))
             drop_v -= end_v
@@ -182,6 +195,7 @@ def test_it_is_what_the_description_says(make_signals: Any, seed: int) -> None:
         dt_s = float(rng.choice([0.5, 1.0, 2.0, 10.0]))
         if rng.random() < 0.05:
             current_a = rng.choice([0.0, 5.0, -5.0, 150.0, -280.0, 280.0]) * bench.info.n_parallel
+            bench.state.number[y.WENT_SOC] = rng.choice([-0.05, 0.05])
             bench.m.sensor_degc[:] = rng.choice([0.0, 25.0, 40.0])
         if rng.random() < 0.1:
             sunk_v = np.where(rng.random(N) < rng.choice([0.03, 0.15]), rng.uniform(-0.02, 0.1, N), 0.0)
