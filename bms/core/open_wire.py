@@ -111,4 +111,5 @@ def risen(state: SignalState, model_v: F4, mean_v: f4, bled_v: f4, k: int) -> f4
         risen_v = max(risen_v, _rise(state, model_v, mean_v, bled_v, k - 1))
     if k + 1 < state.residual_v.shape[0]:
         risen_v = max(risen_v, _rise(state, model_v, mean_v, bled_v, k + 1))
-    return explained_by(risen_v)
+    sag_v: f4 = explained_by(risen_v)
+    return sag_v

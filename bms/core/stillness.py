@@ -100,7 +100,8 @@ def _is_steady(config: SignalConfig, state: SignalState) -> bool:
     """Whether the load is that of the step before, within what counts as none."""
     changed_a = abs(state.number[HELD_A] - state.number[LOOKED_A])
     state.number[LOOKED_A] = state.number[HELD_A]
-    return changed_a < config.number[REST_A]
+    steady: bool = changed_a < config.number[REST_A]
+    return steady
 
 
 @kernel
@@ -108,11 +109,13 @@ def lifeless_cell(config: SignalConfig, state: SignalState, dt_s: f4) -> tuple[f
     """`lifeless` of the cell voltages, V."""
     steady = _is_steady(config, state)
     looks, doubt, still_s, use = state.cell_looks, state.cell_doubt, state.cell_still_s, state.cell_use
-    return lifeless(looks, doubt, still_s, use, steady, _UNSEEN_V_PER_S, _MOST_UNSEEN_V, dt_s)
+    unseen_v, at = lifeless(looks, doubt, still_s, use, steady, _UNSEEN_V_PER_S, _MOST_UNSEEN_V, dt_s)
+    return unseen_v, at
 
 
 @kernel
 def lifeless_sensor(state: SignalState, dt_s: f4) -> tuple[f4, int]:
     """`lifeless` of the temperatures, K: sensors follow a load too slowly for it to matter."""
     looks, doubt, still_s, use = state.degc_looks, state.degc_doubt, state.degc_still_s, state.sensor_use
-    return lifeless(looks, doubt, still_s, use, True, _UNSEEN_K_PER_S, _MOST_UNSEEN_K, dt_s)
+    unseen_k, at = lifeless(looks, doubt, still_s, use, True, _UNSEEN_K_PER_S, _MOST_UNSEEN_K, dt_s)
+    return unseen_k, at
