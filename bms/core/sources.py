@@ -134,7 +134,8 @@ def _beyond(config: SignalConfig, state: SignalState, at: int, drawn_a: f4, limi
     if np.isnan(beyond_a):
         return beyond_a
     band_a = config.number[LIMIT_BAND_A] + _GAIN * limit_a
-    more_as = ((max(beyond_a, _ZERO) if flows else _ZERO) - band_a) * dt_s
+    # in no time nothing comes of it, whatever the limit: one that is infinite would make no number of it
+    more_as = ((max(beyond_a, _ZERO) if flows else _ZERO) - band_a) * dt_s if dt_s > _ZERO else _ZERO
     most_as = _MOST_BANDS * config.number[LIMIT_BAND_A] * config.number[LIMIT_TAU_S]
     state.number[at] = min(max(state.number[at] + more_as, _ZERO), most_as)
     if flows and beyond_a > band_a:

