@@ -40,6 +40,7 @@ _MOST_SAME = f4(0.6)
 _SURE = f4(35)  # -ln of the chance that is ruled out: one in 1e15
 _SUSPECT = f4(35 / 3)  # from then on a reading is none of those that teach what is usual
 _LONGEST_LOOK_S = f4(10)
+_MANY = 8
 # what may go unseen behind a reading without noise: a hard short; a cell at full power without its cooling, 0.6 K/min
 _UNSEEN_V_PER_S, _MOST_UNSEEN_V = f4(5e-3), f4(1)
 _UNSEEN_K_PER_S, _MOST_UNSEEN_K = f4(0.01), f4(10)
@@ -115,7 +116,13 @@ def lifeless_cell(config: SignalConfig, state: SignalState, dt_s: f4) -> tuple[f
 
 @kernel
 def lifeless_sensor(state: SignalState, dt_s: f4) -> tuple[f4, int]:
-    """`lifeless` of the temperatures, K: sensors follow a load too slowly for it to matter."""
+    """`lifeless` of the temperatures, K: sensors follow a load too slowly for it to matter.
+
+    Not of a few: of those with coarse steps some are always near an edge and change, while others never do. Among many
+    that is a small share.
+    """
+    if state.degc_still_s.shape[0] < _MANY:
+        return _ZERO, -1
     looks, doubt, still_s, use = state.degc_looks, state.degc_doubt, state.degc_still_s, state.sensor_use
     unseen_k, at = lifeless(looks, doubt, still_s, use, True, _UNSEEN_K_PER_S, _MOST_UNSEEN_K, dt_s)
     return unseen_k, at

@@ -330,3 +330,11 @@ def test_of_two_that_have_stood_still_for_as_long_the_first_is_named() -> None:
     assert look(known(), STILL, doubt)[1] == 7
     doubt[12] = 101.0
     assert look(known(), STILL, doubt)[1] == 12
+
+
+@pytest.mark.parametrize(("n", "told"), [(7, False), (8, True)])
+def test_of_few_thermometers_nothing_is_told(make_signals: Any, n: int, told: bool) -> None:
+    state = make_signals(24, n).state
+    state.degc_looks[[y.SAME_SHARE, y.LOOKS, y.LOOK_S]] = 0.3, 100, 1.0
+    state.degc_still_s[:], state.degc_doubt[:], state.sensor_use[:] = 1.0, d._SURE + f4(9), y.USABLE
+    assert d.lifeless_sensor(state, f4(1)) == ((pytest.approx(0.1), 0) if told else (0.0, -1))
