@@ -232,3 +232,14 @@ def test_a_frozen_sensor_is_seen(bench: Any) -> None:
         bench.look()
     assert bench.value(F.TEMPERATURE_FROZEN) == pytest.approx(9.5 * 5 / 6, abs=1e-3)
     assert bench.where(F.TEMPERATURE_FROZEN) == 4
+
+
+def test_thermometers_without_noise_are_told(make_signals: Any) -> None:
+    """They have stood still beyond chance for 5 s, and do for one more; no heat has moved any."""
+    bench = make_signals(24, 8)
+    bench.look()
+    bench.state.degc_looks[[y.LOOKS, y.LOOK_S, y.SAME_SHARE]] = 100, 1.0, 0.3
+    bench.state.degc_doubt[:] = 40.0
+    bench.look()
+    assert bench.value(F.TEMPERATURE_FROZEN) == pytest.approx(0.06, abs=1e-4)
+    assert bench.where(F.TEMPERATURE_FROZEN) == 0
