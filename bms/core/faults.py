@@ -298,7 +298,8 @@ ABOUT: dict[Fault, About] = {
         place=_P.CELL,
     ),
     _F.CELL_SAG: About(
-        "how far a cell has suddenly sunk against the others, beyond what the doubt of its SoC explains; as at 25 degC",
+        "how far a cell has suddenly sunk against the others, beyond what the doubt of its SoC explains; "
+        "of one cell of its group, as at 25 degC",
         "V",
         gate=_C.WINDOW | _C.DRAINING,
         place=_P.CELL,

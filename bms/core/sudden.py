@@ -287,9 +287,8 @@ def sudden_step(
     flows = min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
     worst_v = first_v - _TWO * flows * third_v
     if c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
-        flows = min(
-            abs(current_a - state.load_a[at]) / (_STEADY * c[REST_A]), flows
-        )  # a steady load is as good as rest
+        # a steady load is as good as rest
+        flows = min(abs(current_a - state.load_a[at]) / (_STEADY * c[REST_A]), flows)
     worst_v = of_one_cell(config, worst_v, seen.degc_mean, flows)
     if worst_v > _ZERO and not worst_v <= value[_CELL_SAG]:
         put(value, where, _CELL_SAG, worst_v, at)

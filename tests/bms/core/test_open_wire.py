@@ -133,3 +133,8 @@ def test_the_controller_takes_off_what_the_charge_explains(make_signals: Any) ->
     bench.judge()
     assert 0.0 < bench.value(Fault.OPEN_SENSE_WIRE) < told_v
     assert bench.where(Fault.OPEN_SENSE_WIRE) == 6
+
+
+@pytest.mark.parametrize(("risen_v", "explained_v"), [(0.0, 0.0), (0.05, 0.05), (0.15, 0.16), (0.8, 0.875)])
+def test_a_neighbour_that_rises_explains_a_little_more_than_that(risen_v: float, explained_v: float) -> None:
+    assert float(w.explained_by(f4(risen_v))) == pytest.approx(explained_v)

@@ -331,3 +331,16 @@ def test_without_a_usable_sensor_the_model_goes_on_alone(bench: Any) -> None:
 @pytest.mark.parametrize(("dt_s", "used"), [(0.5, 0.5), (0.0, 0.0), (-1.0, 0.0), (math.nan, 0.0), (math.inf, 1e6)])
 def test_the_length_of_a_step(dt_s: float, used: float) -> None:
     assert p.elapsed(f4(dt_s)) == used
+
+
+@pytest.mark.parametrize(
+    ("n_parallel", "flows", "times"),
+    [(1, 0.0, 1.0), (3, 0.0, 3.0), (3, 0.5, 2.0), (3, 1.0, 1.0), (4, 0.0, 4.0), (9, 0.0, 4.0)],
+)
+def test_cells_in_parallel_share_the_current_of_a_short(
+    make_signals: Any, n_parallel: int, flows: float, times: float
+) -> None:
+    """At rest the sag of one is as many times as large, up to four; where charge flows it is no larger."""
+    config = make_signals(n_parallel=n_parallel).config
+    assert float(p.of_one_cell(config, f4(0.01), f4(25), f4(flows))) == pytest.approx(0.01 * times)
+    assert float(p.of_one_cell(config, f4(0.01), f4(90), f4(1))) == pytest.approx(0.02)  # in the heat at most twice
