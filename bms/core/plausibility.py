@@ -89,10 +89,11 @@ def _how_many(use: U1, mask: int) -> int:
 
 
 @kernel
-def frozen(then: F4, use: U1, mask: int, mean: f4) -> tuple[f4, int]:
+def frozen(then: F4, use: U1, mask: int, mean: f4, step: f4) -> tuple[f4, int]:
     """How far the mean has moved since a value last changed; nowhere if none stands still.
 
-    `then` is the mean at that time, NaN where the value has just changed: it is taken over now.
+    `then` is the mean at that time, NaN where the value has just changed: it is taken over now. A reading in steps of
+    `step` need not have changed before it has moved by as much.
     """
     if np.isnan(mean) or _how_many(use, mask) == 0:
         return _NAN, -1
@@ -100,7 +101,7 @@ def frozen(then: F4, use: U1, mask: int, mean: f4) -> tuple[f4, int]:
         then[k] = mean if np.isnan(then[k]) & (use[k] & mask != 0) else then[k]
     worst, at = _ZERO, -1
     for k in range(then.shape[0]):
-        moved = abs(mean - then[k])
+        moved = abs(mean - then[k]) - step
         if moved > worst and use[k] & mask != 0:
             worst = moved
             at = k

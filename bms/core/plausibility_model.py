@@ -26,6 +26,7 @@ from bms.core.signals_layout import (
     FAST_OHM,
     HELD,
     HELD_A,
+    LEAST_CHANGE,
     MEAN_SLOW_V,
     MOVED_SOC,
     PER_CELL,
@@ -568,6 +569,7 @@ def judge(
         flows,
         seen.cell_v_mean,
     )
+    sag_v = max(sag_v - state.cell_looks[LEAST_CHANGE], _ZERO)  # no more is known than what a reading can show
     put(value, where, _CELL_SAG, of_one_cell(config, sag_v, seen.degc_mean, flows), sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)

@@ -44,6 +44,7 @@ from bms.core.signals_layout import (
     HELD,
     HELD_A,
     HOLD_S,
+    LEAST_CHANGE,
     MAX_AGE_S,
     MOVED,
     PACK_LOST_S,
@@ -84,6 +85,7 @@ _NAN = f4(np.nan)
 _ZERO = f4(0)
 _ONE = f4(1)
 _JUMP_K_PER_S = f4(10)  # no heat makes a sensor rise so fast; nor at once, however short a step is
+_LESS_AT_ENDS = f4(0.5)
 _STALE = np.uint8(Quality.STALE)
 _OUT_OF_RANGE = int(Quality.OUT_OF_RANGE)
 _STILL_SHARE = f4(0.2)  # a few equal samples are chance, however far apart they are
@@ -117,6 +119,8 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_still_s[:] = _ZERO
     state.cell_doubt[:] = _ZERO
     state.cell_looks[:] = _ZERO
+    state.cell_last_v[:] = _NAN
+    state.cell_change_v[:] = _ZERO
     state.cell_missed_s[:] = _ZERO
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
@@ -130,6 +134,8 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.degc_still_s[:] = _ZERO
     state.degc_doubt[:] = _ZERO
     state.degc_looks[:] = _ZERO
+    state.degc_last[:] = _NAN
+    state.degc_change[:] = _ZERO
     state.degc_missed_s[:] = _ZERO
     state.degc_mean[:] = _NAN
     state.degc_fast[:] = _NAN
@@ -355,7 +361,7 @@ def _temperatures(
         state.degc_lost_s[k] = _ZERO if usable else state.degc_lost_s[k] + dt_s
         state.degc_missed_s[k] = faded_s if usable else state.degc_missed_s[k] + dt_s
     lost_s, lost_at = _longest(state.degc_missed_s)
-    still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean)
+    still, still_at = frozen(state.degc_mean, state.sensor_use, USABLE, mean, state.degc_looks[LEAST_CHANGE])
     unseen_k, unseen_at = lifeless_sensor(state, dt_s)
     if unseen_k > _ZERO and not unseen_k <= still:
         still, still_at = unseen_k, unseen_at
@@ -430,7 +436,10 @@ def _cells(
     if n_usable < state.cell_v.shape[0]:
         total = _NAN
     # of all cells, bled or not: a mean over fewer would move when bleeding begins
-    still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v)
+    still_v, still_at = frozen(state.cell_mean_v, state.cell_use, CALM, mean_v, state.cell_looks[LEAST_CHANGE])
+    # at the ends of its window a healthy rack spreads widely: there the mean cell says less of each
+    flat = mean_v >= c[SPREAD_V_LOW] and mean_v <= c[SPREAD_V_HIGH]
+    still_v *= _ONE if flat else _LESS_AT_ENDS
     unseen_v, unseen_at = lifeless_cell(config, state, dt_s)
     if unseen_v > _ZERO and not unseen_v <= still_v:
         still_v, still_at = unseen_v, unseen_at
@@ -438,8 +447,6 @@ def _cells(
     put(value, where, _OVERVOLTAGE, v_high, high_at)
     put(value, where, _UNDERVOLTAGE, v_low, low_at)
     put(value, where, _DEEP, v_low, low_at)
-    # at the ends of its window a healthy rack spreads widely: only while the mean cell is between them
-    flat = mean_v >= c[SPREAD_V_LOW] and mean_v <= c[SPREAD_V_HIGH]
     put(
         value,
         where,

@@ -156,11 +156,14 @@ N_NUMBERS = FADE_S + N_FADES
     USUAL_S,
     MEAN_SLOW_V,
     LOOKED_A,
+    BIAS_DOUBT_A,
     N_STATE_NUMBERS,
-) = range(74)
+) = range(75)
 
-# SignalState.cell_looks, degc_looks: of samples with a steady load, of others, then the time since the last one
-LOOKS, LOOK_S, SAME_SHARE, N_LOOK_NUMBERS = 0, 1, 2, 3
+# SignalState.cell_looks, degc_looks: of samples with a steady load, of others, then the time since the last one, and the
+# smallest change of a reading; 0: none was seen
+LOOKS, LOOK_S, SAME_SHARE, BACK_SHARE, N_LOOK_NUMBERS = 0, 1, 2, 3, 4
+LOOKED_S, LEAST_CHANGE, N_LOOKS = 2 * N_LOOK_NUMBERS, 2 * N_LOOK_NUMBERS + 1, 2 * N_LOOK_NUMBERS + 2
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3
@@ -188,7 +191,9 @@ STATE_FIELDS = (
     Field("signal_cell_lost_s", "f4", "time since it was usable", "cells"),
     Field("signal_cell_still_s", "f4", "time since its reading last changed", "cells"),
     Field("signal_cell_doubt", "f4", "-ln of the chance that it is alive; beyond 35, s", "cells"),
-    Field("signal_cell_looks", "f4", "how often readings stand still, and since when", f"{2 * N_LOOK_NUMBERS + 1}"),
+    Field("signal_cell_looks", "f4", "how often readings stand still, and since when; their step", f"{N_LOOKS}"),
+    Field("signal_cell_last_v", "f4", "its reading since it last changed; NaN: none yet", "cells"),
+    Field("signal_cell_change_v", "f4", "its last change", "cells"),
     Field("signal_cell_missed_s", "f4", "time without it, which fades while it is there", "cells"),
     Field("signal_cell_mean_v", "f4", "mean cell voltage when this one's value last changed", "cells"),
     Field("signal_residual_v", "f4", "filtered innovation of each cell less the mean cell's", "cells"),
@@ -206,7 +211,9 @@ STATE_FIELDS = (
     Field("signal_degc_lost_s", "f4", "time since it was usable", "sensors"),
     Field("signal_degc_still_s", "f4", "time since its reading last changed", "sensors"),
     Field("signal_degc_doubt", "f4", "-ln of the chance that it is alive; beyond 35, s", "sensors"),
-    Field("signal_degc_looks", "f4", "how often readings stand still, and since when", f"{2 * N_LOOK_NUMBERS + 1}"),
+    Field("signal_degc_looks", "f4", "how often readings stand still, and since when; their step", f"{N_LOOKS}"),
+    Field("signal_degc_last", "f4", "its reading since it last changed; NaN: none yet", "sensors"),
+    Field("signal_degc_change", "f4", "its last change", "sensors"),
     Field("signal_degc_missed_s", "f4", "time without it, which fades while it is there", "sensors"),
     Field("signal_degc_mean", "f4", "mean sensor when this one's value last changed", "sensors"),
     Field("signal_degc_fast", "f4", "filtered once, for the rise", "sensors"),
@@ -238,6 +245,8 @@ class SignalState(NamedTuple):
     cell_still_s: F4
     cell_doubt: F4
     cell_looks: F4
+    cell_last_v: F4
+    cell_change_v: F4
     cell_missed_s: F4
     cell_mean_v: F4
     residual_v: F4
@@ -251,6 +260,8 @@ class SignalState(NamedTuple):
     degc_still_s: F4
     degc_doubt: F4
     degc_looks: F4
+    degc_last: F4
+    degc_change: F4
     degc_missed_s: F4
     degc_mean: F4
     degc_fast: F4

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.core.balancing import ENERGY_WH, balance_step, balancing_init
+from bms.core.bias_doubt import beyond_doubt
 from bms.core.cooling import coolant_setpoint
 from bms.core.diagnosis import (
     CAUSE,
@@ -276,7 +277,7 @@ def _step(
         model_v,
         soc,
         soc_std,
-        s.estimator.shared[0].bias_a,
+        beyond_doubt(c.signal, s.signal, c.estimator, s.estimator.shared[0].bias_a, s.health.capacity_std, dt_s),
         s.health.resistance,
         s.health.resistance_std,
         value,

@@ -7,6 +7,10 @@ samples without a change have a chance of `q ** n`. Channels are not alike, so e
 `(1 - q) ** 3` of all samples had one: a channel with half of the others' noise is not suspected. Once chance is ruled
 out, what may have gone unseen grows.
 
+Noise goes up and down, two changes of three go back (those of independent numbers do); what a cell does goes one way
+for minutes, and stands still in a coarse converter as soon as it slows down. So no more changes count than one and a
+half times those that went back.
+
 A load that changes moves the readings of a converter without noise as well, which stand still as soon as it is steady.
 So `q` is known for samples with a steady load and for others, each by itself, and the logarithms of chance are added
 up. What stands still beyond a third of that teaches no more: a board that dies, or all channels, change `q` little.
@@ -20,9 +24,13 @@ from __future__ import annotations
 from bms.core.jit import f4, kernel
 from bms.core.mathf import logf
 from bms.core.signals_layout import (
+    BACK_SHARE,
+    CALM,
     HELD_A,
+    LEAST_CHANGE,
     LOOK_S,
     LOOKED_A,
+    LOOKED_S,
     LOOKS,
     N_LOOK_NUMBERS,
     REST_A,
@@ -34,9 +42,10 @@ from bms.core.signals_layout import (
 from hal.contract import F4, U1
 
 _ZERO, _ONE = f4(0), f4(1)
+_PER_RETURN = f4(1.5)
 _LEAST = f4(1e-6)
 _LEAST_LOOKS, _MOST_LOOKS = f4(30), f4(3600)  # of the averages
-_MOST_SAME = f4(0.6)
+_LEAST_MOVED = f4(0.4)
 _SURE = f4(35)  # -ln of the chance that is ruled out: one in 1e15
 _SUSPECT = f4(35 / 3)  # from then on a reading is none of those that teach what is usual
 _LONGEST_LOOK_S = f4(10)
@@ -47,40 +56,83 @@ _UNSEEN_K_PER_S, _MOST_UNSEEN_K = f4(0.01), f4(10)
 
 
 @kernel
-def _doubt_per_s(looks: F4, kind: int) -> f4:
+def _moved_by_noise(looks: F4, kind: int) -> f4:
+    """The share of the readings that noise changes from one sample to the next."""
+    share: f4 = min(_ONE - looks[kind + SAME_SHARE], _PER_RETURN * looks[kind + BACK_SHARE])
+    return share
+
+
+@kernel
+def _doubt_per_s(looks: F4, kind: int, alive: f4) -> f4:
     """-ln of the chance that a live reading stands still for a second; 0 while too little is known."""
     if looks[kind + LOOKS] < _LEAST_LOOKS:
         return _ZERO
-    alive = _ONE - looks[kind + SAME_SHARE]
     doubt: f4 = -logf(max(_ONE - alive * alive * alive, _LEAST)) / max(looks[kind + LOOK_S], _LEAST)
     return doubt
 
 
 @kernel
-def lifeless(looks: F4, doubt: F4, still_s: F4, use: U1, steady: bool, per_s: f4, most: f4, dt_s: f4) -> tuple[f4, int]:
+def _changes(looks: F4, last: F4, change: F4, now: F4, still_s: F4, use: U1, mask: int) -> tuple[int, int]:
+    """(how many readings have changed, how many of them went back); takes down the changes, and the smallest of all.
+
+    What is measured while it is disturbed, without `mask`, changes for other reasons than noise.
+    """
+    changed, back = 0, 0
+    for k in range(still_s.shape[0]):
+        if use[k] & USABLE != 0 and still_s[k] == _ZERO:
+            by = now[k] - last[k]
+            last[k] = now[k]
+            if use[k] & mask == 0:
+                change[k] = _ZERO
+                continue
+            changed += 1
+            back += int(by * change[k] < _ZERO)
+            if abs(by) > _ZERO:
+                change[k] = by
+                if abs(by) < looks[LEAST_CHANGE] or looks[LEAST_CHANGE] == _ZERO:
+                    looks[LEAST_CHANGE] = abs(by)
+    return changed, back
+
+
+@kernel
+def lifeless(
+    looks: F4,
+    doubt: F4,
+    last: F4,
+    change: F4,
+    now: F4,
+    still_s: F4,
+    use: U1,
+    mask: int,
+    steady: bool,
+    per_s: f4,
+    most: f4,
+    dt_s: f4,
+) -> tuple[f4, int]:
     """(what may have gone unseen behind the reading that stands still beyond chance; its place, or -1).
 
-    `still_s` f4[n] since each one's last change, `use` u1[n]; `looks` f4[`2 * N_LOOK_NUMBERS + 1`], `doubt` f4[n] are
-    the memory of these channels. `steady`: the load is that of the sample before. What is unseen grows by `per_s` up to
-    `most`.
+    `now` f4[n] are the readings, `still_s` f4[n] the time since each one's last change, `use` u1[n], with
+    `mask` where it is measured in peace; `looks` f4[`N_LOOKS`], `doubt`, `last`, `change` f4[n] are the memory of these
+    channels. `steady`: the load is that of the sample before. What is unseen grows by `per_s` up to `most`.
     """
     kind = 0 if steady else N_LOOK_NUMBERS
-    alive, changed = 0, 0
+    alive = 0
     for k in range(still_s.shape[0]):
-        if use[k] & USABLE != 0:
-            alive += int(doubt[k] <= _SUSPECT)
-            changed += int(still_s[k] == _ZERO)
-    since = 2 * N_LOOK_NUMBERS
-    looks[since] = min(looks[since] + dt_s, _LONGEST_LOOK_S)
+        alive += int(use[k] & mask != 0 and doubt[k] <= _SUSPECT)
+    changed, back = _changes(looks, last, change, now, still_s, use, mask)
+    looks[LOOKED_S] = min(looks[LOOKED_S] + dt_s, _LONGEST_LOOK_S)
     if changed > 0 and dt_s > _ZERO:
         if alive > 1:
             n = min(looks[kind + LOOKS] + _ONE, _MOST_LOOKS)
             looks[kind + LOOKS] = n
-            looks[kind + LOOK_S] += (looks[since] - looks[kind + LOOK_S]) / n
-            looks[kind + SAME_SHARE] += (_ONE - f4(changed) / f4(max(alive, changed)) - looks[kind + SAME_SHARE]) / n
-        looks[since] = _ZERO
-    more = _doubt_per_s(looks, kind) * dt_s
-    told = looks[kind + SAME_SHARE] <= _MOST_SAME
+            looks[kind + LOOK_S] += (looks[LOOKED_S] - looks[kind + LOOK_S]) / n
+            count = f4(max(alive, changed))
+            looks[kind + SAME_SHARE] += (_ONE - f4(changed) / count - looks[kind + SAME_SHARE]) / n
+            looks[kind + BACK_SHARE] += (f4(back) / count - looks[kind + BACK_SHARE]) / n
+        looks[LOOKED_S] = _ZERO
+    moved = _moved_by_noise(looks, kind)
+    more = _doubt_per_s(looks, kind, moved) * dt_s
+    told = moved >= _LEAST_MOVED
     bound = _SURE if told else _SUSPECT + _ONE
     longest, at = _SURE, -1
     for k in range(still_s.shape[0]):
@@ -109,8 +161,20 @@ def _is_steady(config: SignalConfig, state: SignalState) -> bool:
 def lifeless_cell(config: SignalConfig, state: SignalState, dt_s: f4) -> tuple[f4, int]:
     """`lifeless` of the cell voltages, V."""
     steady = _is_steady(config, state)
-    looks, doubt, still_s, use = state.cell_looks, state.cell_doubt, state.cell_still_s, state.cell_use
-    unseen_v, at = lifeless(looks, doubt, still_s, use, steady, _UNSEEN_V_PER_S, _MOST_UNSEEN_V, dt_s)
+    unseen_v, at = lifeless(
+        state.cell_looks,
+        state.cell_doubt,
+        state.cell_last_v,
+        state.cell_change_v,
+        state.cell_read_v,
+        state.cell_still_s,
+        state.cell_use,
+        CALM,
+        steady,
+        _UNSEEN_V_PER_S,
+        _MOST_UNSEEN_V,
+        dt_s,
+    )
     return unseen_v, at
 
 
@@ -123,6 +187,18 @@ def lifeless_sensor(state: SignalState, dt_s: f4) -> tuple[f4, int]:
     """
     if state.degc_still_s.shape[0] < _MANY:
         return _ZERO, -1
-    looks, doubt, still_s, use = state.degc_looks, state.degc_doubt, state.degc_still_s, state.sensor_use
-    unseen_k, at = lifeless(looks, doubt, still_s, use, True, _UNSEEN_K_PER_S, _MOST_UNSEEN_K, dt_s)
+    unseen_k, at = lifeless(
+        state.degc_looks,
+        state.degc_doubt,
+        state.degc_last,
+        state.degc_change,
+        state.degc,
+        state.degc_still_s,
+        state.sensor_use,
+        USABLE,
+        True,
+        _UNSEEN_K_PER_S,
+        _MOST_UNSEEN_K,
+        dt_s,
+    )
     return unseen_k, at

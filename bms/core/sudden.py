@@ -38,6 +38,7 @@ from bms.core.signals_layout import (
     CALM,
     FAST_OHM,
     HELD_A,
+    LEAST_CHANGE,
     PER_CELL,
     REST_A,
     SPREAD_V_HIGH,
@@ -270,7 +271,7 @@ def sudden_step(
     low_end_v = empty_v(config, signal, estimator.nodes, row, seen.cell_v_mean, signal.number[LONG_WENT_SOC], now_v)
     turned = _turned(state, signal)
     _follow(state, signal, model_v, mean_v, seen.cell_v_mean, current_a, turned, -gone, low_end_v, dt_s)
-    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, 0
+    first_v, second_v, third_v, at, of_all_v = _ZERO, _ZERO, _ZERO, 0, _ZERO
     for k in range(state.drop_v.shape[0]):
         drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)
         if drop_v > _LITTLE_V and drop_v > third_v and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
@@ -279,13 +280,14 @@ def sudden_step(
             share = more_share if more_a > _ZERO else LOAD_SHARE
             load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - state.mean_v[k]))
             is_empty = bool(signal.cell_v[k] < low_end_v)
-            drop_v -= _explained(state, estimator.nodes, row, soc, soc_std, k, load_v, is_empty)
+            explained_v = _explained(state, estimator.nodes, row, soc, soc_std, k, load_v, is_empty)
             # one that read too high and is right again has fallen, but is no lower than the others
-            drop_v = min(drop_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
-            at = k if drop_v > first_v else at
+            drop_v = min(drop_v - explained_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
+            if drop_v > first_v:
+                at, of_all_v = k, explained_v + _LITTLE_V
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
     flows = min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
-    worst_v = first_v - _TWO * flows * third_v
+    worst_v = first_v - _TWO * flows * min(third_v, of_all_v) - signal.cell_looks[LEAST_CHANGE]
     if c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
         # a steady load is as good as rest
         flows = min(abs(current_a - state.load_a[at]) / (_STEADY * c[REST_A]), flows)

@@ -85,20 +85,26 @@ def test_equal_sensors_name_the_first() -> None:
 
 def test_what_cannot_be_used_has_not_just_changed() -> None:
     then = np.array([math.nan, 3.25], np.float32)
-    assert p.frozen(then, use_of(2, 0), CALM, f4(3.5)) == (0.25, 1)
+    assert p.frozen(then, use_of(2, 0), CALM, f4(3.5), f4(0)) == (0.25, 1)
     assert math.isnan(then[0])
 
 
 def test_frozen_is_how_far_the_mean_has_moved() -> None:
     then = np.array([3.0, 3.2, math.nan, 3.1], np.float32)
-    moved, at = p.frozen(then, use_of(4, 0), CALM, f4(3.25))
+    moved, at = p.frozen(then, use_of(4, 0), CALM, f4(3.25), f4(0))
     assert moved == pytest.approx(0.15)
     assert at == 3
     assert then[2] == f4(3.25)  # has just changed
     for use, mean in ((use_of(4), f4(math.nan)), (use_of(4, 0, 1, 2, 3), f4(3.0))):
-        moved, at = p.frozen(then, use, CALM, mean)
+        moved, at = p.frozen(then, use, CALM, mean, f4(0))
         assert math.isnan(moved)
         assert at == -1
+
+
+def test_frozen_is_what_lies_beyond_the_step_of_the_readings() -> None:
+    then = np.array([3.0, 3.125], np.float32)
+    assert p.frozen(then, use_of(2), CALM, f4(3.25), f4(0.0625)) == (0.1875, 0)
+    assert p.frozen(then, use_of(2), CALM, f4(3.25), f4(0.25)) == (0.0, -1)
 
 
 # rise and thermal model

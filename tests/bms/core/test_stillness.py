@@ -13,7 +13,6 @@ from bms.core import stillness as d
 
 f4 = np.float32
 N = 24
-SINCE = 2 * y.N_LOOK_NUMBERS
 RATE, MOST = f4(5e-3), f4(1)
 
 
@@ -25,9 +24,9 @@ class Channels:
         self.rng = np.random.default_rng(seed)
         self.true = 33000 + self.rng.uniform(-0.5, 0.5, N)
         self.read = np.rint(self.true)
-        self.looks = np.zeros(SINCE + 1, f4)
-        self.still_s, self.doubt = np.zeros(N, f4), np.zeros(N, f4)
-        self.use = np.full(N, y.USABLE, np.uint8)
+        self.looks = np.zeros(y.N_LOOKS, f4)
+        self.still_s, self.doubt, self.last, self.change = np.zeros((4, N), f4)
+        self.use = np.full(N, y.USABLE | y.CALM, np.uint8)
 
     def step(
         self, still: int | None = None, dt_s: float = 1.0, awake: Any = True, steady: bool = True
@@ -38,7 +37,9 @@ class Channels:
             new[still] = self.read[still]
         self.still_s = np.where(new == self.read, self.still_s + f4(dt_s), f4(0)).astype(f4)
         self.read = new
-        value, at = d.lifeless(self.looks, self.doubt, self.still_s, self.use, steady, RATE, MOST, f4(dt_s))
+        memory = self.looks, self.doubt, self.last, self.change
+        now = (self.read - 33000).astype(f4)
+        value, at = d.lifeless(*memory, now, self.still_s, self.use, y.CALM, steady, RATE, MOST, f4(dt_s))
         return float(value), int(at)
 
     def until(self, still: int, value_v: float, dt_s: float = 1.0) -> float:
@@ -162,6 +163,32 @@ def test_boards_that_are_read_in_turns_are_not_told() -> None:
     assert max(rack.step(awake=np.arange(N) // 8 == k % 3)[0] for k in range(2000)) == 0.0
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
+def test_coarse_readings_of_cells_that_come_to_rest_are_not_told(noise: float) -> None:
+    """All change in every sample at first, one way; then ever more seldom."""
+    for seed in range(3):
+        rack = Channels(noise, seed)
+        pace = np.random.default_rng(seed).uniform(0.7, 1.3, N)
+        told = 0.0
+        for k in range(3000):
+            rack.true += 3.0 * pace * math.exp(-k / 200.0)
+            told = max(told, rack.step()[0])
+        assert told == 0.0
+        assert rack.still_s.max() > 500
+
+
+def test_a_reading_that_dies_while_all_others_rise_is_told() -> None:
+    rack = Channels(3.0)
+    for _ in range(300):
+        rack.true += 1.0
+        rack.step()
+    for seconds in range(1, 300):
+        rack.true += 1.0
+        if rack.step(7)[1] == 7:
+            break
+    assert seconds < 60
+
+
 def test_nothing_is_known_in_the_first_half_minute() -> None:
     rack = Channels(3.0)
     assert max(rack.step(7)[0] for _ in range(30)) == 0.0
@@ -195,19 +222,24 @@ def test_a_reading_that_stands_still_while_the_load_changes_is_told_sooner() -> 
 
 def known(same: float = 0.0, looks: int = 100, look_s: float = 1.0, kind: int = 0) -> Any:
     """The memory of a rack of which so large a share of readings is the same as before, after so many samples."""
-    memory = np.zeros(SINCE + 1, f4)
-    memory[[kind + y.SAME_SHARE, kind + y.LOOKS, kind + y.LOOK_S]] = same, looks, look_s
+    memory = np.zeros(y.N_LOOKS, f4)
+    memory[[kind + y.SAME_SHARE, kind + y.BACK_SHARE, kind + y.LOOKS, kind + y.LOOK_S]] = same, 1.0, looks, look_s
     return memory
 
 
 def look(
-    memory: Any, still_s: Any, doubt: Any = 0.0, dt_s: float = 1.0, steady: bool = True
+    memory: Any, still_s: Any, doubt: Any = 0.0, dt_s: float = 1.0, steady: bool = True, by: Any = -1.0, use: Any = 3
 ) -> tuple[float, int, list[float]]:
-    """(what is told of readings that have stood still for `still_s`, its place, their doubt); all cells are usable."""
+    """(what is told of readings that have stood still for `still_s`, its place, their doubt).
+
+    Those that have changed were at 0 and are at `by` now; before, they rose by 1. All are usable and measured in peace.
+    """
     still_s = np.asarray(still_s, f4)
-    doubts = np.broadcast_to(np.asarray(doubt, f4), still_s.shape).copy()
-    use = np.full(still_s.size, y.USABLE, np.uint8)
-    value, at = d.lifeless(memory, doubts, still_s, use, steady, RATE, MOST, f4(dt_s))
+    doubts, now, uses = (
+        np.broadcast_to(np.asarray(x, t), still_s.shape).copy() for x, t in ((doubt, f4), (by, f4), (use, np.uint8))
+    )
+    last, change = np.zeros_like(still_s), np.ones_like(still_s)
+    value, at = d.lifeless(memory, doubts, last, change, now, still_s, uses, y.CALM, steady, RATE, MOST, f4(dt_s))
     return float(value), int(at), [float(x) for x in doubts]
 
 
@@ -233,10 +265,9 @@ def test_a_change_or_a_loss_begins_anew() -> None:
     still_s = STILL.copy()
     still_s[3] = 0.0
     assert look(known(0.3), still_s, 5.0)[2][3] == 0.0
-    doubt = np.full(2, 5.0, f4)
-    d.lifeless(known(0.3), doubt, np.ones(2, f4), np.array([y.USABLE, 0], np.uint8), True, RATE, MOST, f4(1))
+    doubt = look(known(0.3), np.ones(3), 5.0, use=[y.USABLE | y.CALM, 0, y.USABLE])[2]
     assert doubt[1] == 0.0
-    assert doubt[0] > 5.0
+    assert min(doubt[0], doubt[2]) > 5.0
 
 
 def test_beyond_one_in_a_million_billions_seconds_count() -> None:
@@ -252,9 +283,9 @@ def test_beyond_one_in_a_million_billions_seconds_count() -> None:
 
 def test_six_tenths_of_the_readings_may_be_the_same_as_before_and_no_more() -> None:
     """With more they become suspect, and teach nothing; but nothing is told."""
-    share, suspect = f4(0.6), float(d._SUSPECT)
+    share, suspect = np.nextafter(f4(0.6), f4(0)), float(d._SUSPECT)
     assert look(known(float(share)), STILL, suspect + 2.0)[2][0] > suspect + 2.0
-    more = known(float(np.nextafter(share, f4(1))))
+    more = known(float(np.nextafter(f4(0.6), f4(1))))
     assert look(more, STILL, suspect + 2.0)[2][0] == pytest.approx(suspect + 2.0)
     assert look(more, STILL, suspect, 99.0)[2][0] == pytest.approx(suspect + 1.0)
 
@@ -277,7 +308,7 @@ def test_a_pause_counts_as_ten_seconds() -> None:
     look(memory, STILL, dt_s=3600.0)
     look(memory, np.zeros(N))
     assert memory[y.LOOK_S] == pytest.approx((3 * 1.0 + 10.0) / 4)
-    assert memory[SINCE] == 0.0
+    assert memory[y.LOOKED_S] == 0.0
 
 
 def test_each_kind_of_sample_has_its_own_averages() -> None:
@@ -324,6 +355,44 @@ def test_readings_that_all_wake_up_are_no_share_below_none() -> None:
     assert memory[y.SAME_SHARE] == pytest.approx(0.4 - 0.4 / 101)
 
 
+def test_changes_that_go_back_are_counted_beside_all_others() -> None:
+    memory = known(0.4)
+    memory[y.BACK_SHARE] = 0.3
+    look(memory, np.where(np.arange(N) < 18, 0.0, 1.0), by=np.where(np.arange(N) < 8, -1.0, 1.0))
+    assert memory[y.SAME_SHARE] == pytest.approx((100 * 0.4 + 6 / N) / 101)
+    assert memory[y.BACK_SHARE] == pytest.approx((100 * 0.3 + 8 / N) / 101)
+
+
+@pytest.mark.parametrize(("back", "same"), [(0.0, 1.0), (0.3, 0.55), (0.4, 0.4), (0.41, 0.4), (1.0, 0.4)])
+def test_no_more_changes_count_than_one_and_a_half_times_those_that_go_back(back: float, same: float) -> None:
+    memory = known(0.4)
+    memory[y.BACK_SHARE] = back
+    assert look(memory, STILL, 2.0)[2] == pytest.approx([2.0 + per_s(same)] * N, rel=1e-5)
+
+
+def test_what_is_measured_while_it_is_disturbed_teaches_nothing() -> None:
+    """Nor the way back from that: what has gone down as bleeding began comes up as it ends."""
+    rack = Channels(0.0)
+    for k in range(200):
+        bled = k % 20 < 10
+        rack.use[:8] = y.USABLE if bled else y.USABLE | y.CALM
+        rack.true[:8] += (-150.0 if k % 20 == 0 else 150.0 if k % 20 == 10 else 0.0) if k else 0.0
+        rack.step()
+    assert rack.looks[y.LOOKS] >= 9
+    assert rack.looks[y.BACK_SHARE] == 0.0
+
+
+def test_the_smallest_change_of_any_reading_is_kept() -> None:
+    memory = known()
+    for by, least in ((0.0, 0.0), (5.0, 5.0), (-2.0, 2.0), (3.0, 2.0), (0.0, 2.0)):
+        look(memory, [0.0, 1.0], by=by)
+        assert memory[y.LEAST_CHANGE] == least
+    look(memory, [0.0, 1.0], by=1.0, use=y.USABLE)  # disturbed
+    assert memory[y.LEAST_CHANGE] == 2.0
+    look(memory, [0.0, 1.0], by=math.nan)
+    assert memory[y.LEAST_CHANGE] == 2.0
+
+
 def test_of_two_that_have_stood_still_for_as_long_the_first_is_named() -> None:
     doubt = np.zeros(N)
     doubt[[7, 11]] = 100.0
@@ -335,6 +404,6 @@ def test_of_two_that_have_stood_still_for_as_long_the_first_is_named() -> None:
 @pytest.mark.parametrize(("n", "told"), [(7, False), (8, True)])
 def test_of_few_thermometers_nothing_is_told(make_signals: Any, n: int, told: bool) -> None:
     state = make_signals(24, n).state
-    state.degc_looks[[y.SAME_SHARE, y.LOOKS, y.LOOK_S]] = 0.3, 100, 1.0
+    state.degc_looks[[y.SAME_SHARE, y.BACK_SHARE, y.LOOKS, y.LOOK_S]] = 0.3, 1.0, 100, 1.0
     state.degc_still_s[:], state.degc_doubt[:], state.sensor_use[:] = 1.0, d._SURE + f4(9), y.USABLE
     assert d.lifeless_sensor(state, f4(1)) == ((pytest.approx(0.1), 0) if told else (0.0, -1))

@@ -113,6 +113,7 @@ class Reference:
         row, nodes = int(row_of(b.estimator, degc)), b.estimator.nodes
         rise_v = np.concatenate(([0.0], np.maximum(-self.off.drop_v, 0.0), [0.0]))
         drops: list[tuple[float, int]] = []
+        of_all_v = np.zeros(N)
         for k in range(N):
             soc, std = float(b.soc[k]), float(b.soc_std[k])
             drop_v = min(self.off.drop_v[k], self.apart.drop_v[k], self.own.drop_v[k] + 5e-3)
@@ -121,21 +122,21 @@ class Reference:
                 continue
             more_a = a - self.load_a[k]
             share = float(load_share(b.resistance, b.resistance_std)) if more_a > 0.0 else 0.15
-            drop_v -= share * max(ohm * abs(more_a) * per_cell, abs(mean_v - self.mean_v[k]))
+            explained_v = share * max(ohm * abs(more_a) * per_cell, abs(mean_v - self.mean_v[k]))
             off, went = min(3.0 * std, 0.1), f4(self.went)
-            drop_v -= max(float(bent(nodes, row, f4(soc), f4(sign * off), went)) for sign in (-1, 1))
+            explained_v += max(float(bent(nodes, row, f4(soc), f4(sign * off), went)) for sign in (-1, 1))
             end_v = self.end_v[k] if volts[k] < self.low_end_v else 0.0
             if (went < 0.0 and soc < off) or (went > 0.0 and soc + off > 1.0):
                 end_v = max(end_v, min(self.moved / 0.03, 1.0))
-            drop_v -= end_v
             risen_v = max(rise_v[k], rise_v[k + 2])
-            drop_v -= risen_v + 0.1 * max(risen_v - 0.05, 0.0)
-            drops.append((min(drop_v, mean_v - volts[k] + 0.01), -k))
+            explained_v += end_v + risen_v + 0.1 * max(risen_v - 0.05, 0.0)
+            drops.append((min(drop_v - explained_v, mean_v - volts[k] + 0.01), -k))
+            of_all_v[k] = explained_v + 5e-3
         drops.sort(reverse=True)
         drops += [(0.0, 0)] * 3
         flows = min(max(self.moved / 0.03, abs(a) / float(c[y.REST_A])), 1.0)
-        sag_v = drops[0][0] - 2.0 * flows * max(drops[2][0], 0.0)
         at = -drops[0][1]
+        sag_v = drops[0][0] - 2.0 * flows * min(max(drops[2][0], 0.0), of_all_v[at]) - b.state.cell_looks[y.LEAST_CHANGE]
         if float(c[y.SPREAD_V_LOW]) < mean_v + ohm * a * per_cell < float(c[y.SPREAD_V_HIGH]):
             flows = min(flows, abs(a - self.load_a[at]) / (10.0 * float(c[y.REST_A])))
         return float(of_one_cell(b.config, f4(sag_v), degc, f4(flows))), at
