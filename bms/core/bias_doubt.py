@@ -17,6 +17,8 @@ from hal.contract import F4
 
 _ZERO = f4(0)
 _TAU_S, _FORGET_TAU_S = f4(3600), f4(4 * 3600)
+# shares of the 1 h current: the most that is explained, and an offset of which nothing is
+_MOST, _BEYOND = f4(0.025), f4(0.08)
 
 
 @kernel
@@ -26,7 +28,7 @@ def beyond_doubt(
     """The offset `bias_a` of a cell's current, less what one deviation of the mean capacity explains, A; 0 if all.
 
     `capacity_std` f4[n_cells], relative. What it explains follows the mean current of the last minutes within an hour,
-    and goes within four.
+    and goes within four. It is no more than a fortieth of the 1 h current, and nothing of an offset of 8 %.
     """
     dt_s = elapsed(dt_s)
     mean_a = state.number[MOVED_SOC] / (config.number[SAG_TAU_S] * estimator.scalars[0].rate)
@@ -34,5 +36,7 @@ def beyond_doubt(
     if now_a - now_a == _ZERO:
         tau_s = _TAU_S if now_a > state.number[BIAS_DOUBT_A] else _FORGET_TAU_S
         state.number[BIAS_DOUBT_A] += dt_s / (tau_s + dt_s) * (now_a - state.number[BIAS_DOUBT_A])
-    beyond_a: f4 = abs(bias_a) - state.number[BIAS_DOUBT_A]
+    one_hour_a = f4(1) / (_TAU_S * estimator.scalars[0].rate)
+    explained_a = min(state.number[BIAS_DOUBT_A], _MOST * one_hour_a, max(_BEYOND * one_hour_a - abs(bias_a), _ZERO))
+    beyond_a: f4 = abs(bias_a) - explained_a
     return _ZERO if beyond_a <= _ZERO else beyond_a

@@ -573,7 +573,7 @@ def judge(
     put(value, where, _CELL_SAG, of_one_cell(config, sag_v, seen.degc_mean, flows), sunk_at)
     error, sensor = thermal(config, state, seen, factor, dt_s)
     put(value, where, _TEMPERATURE_MODEL, error, sensor)
-    rise_k = still_rise(config, state, seen, factor, dt_s)
+    rise_k = still_rise(config, state, seen, factor, dt_s) - state.degc_looks[LEAST_CHANGE]
     if rise_k > c[SENSORS_STILL_K] and not rise_k <= value[_DEGC_FROZEN]:
         put(value, where, _DEGC_FROZEN, rise_k, -1)
     _estimates(soc, soc_std, state.residual_v.shape[0], value, where)

@@ -160,8 +160,8 @@ N_NUMBERS = FADE_S + N_FADES
     N_STATE_NUMBERS,
 ) = range(75)
 
-# SignalState.cell_looks, degc_looks: of samples with a steady load, of others, then the time since the last one, and the
-# smallest change of a reading; 0: none was seen
+# SignalState.cell_looks, degc_looks: of samples with a steady load, of others, then the time since the last one, and
+# the smallest change of a reading; 0: none was seen
 LOOKS, LOOK_S, SAME_SHARE, BACK_SHARE, N_LOOK_NUMBERS = 0, 1, 2, 3, 4
 LOOKED_S, LEAST_CHANGE, N_LOOKS = 2 * N_LOOK_NUMBERS, 2 * N_LOOK_NUMBERS + 1, 2 * N_LOOK_NUMBERS + 2
 

@@ -53,6 +53,7 @@ _MANY = 8
 # what may go unseen behind a reading without noise: a hard short; a cell at full power without its cooling, 0.6 K/min
 _UNSEEN_V_PER_S, _MOST_UNSEEN_V = f4(5e-3), f4(1)
 _UNSEEN_K_PER_S, _MOST_UNSEEN_K = f4(0.01), f4(10)
+_MOST_STEP_V, _MOST_STEP_K = f4(5.5e-3), f4(1.1)
 
 
 @kernel
@@ -72,9 +73,12 @@ def _doubt_per_s(looks: F4, kind: int, alive: f4) -> f4:
 
 
 @kernel
-def _changes(looks: F4, last: F4, change: F4, now: F4, still_s: F4, use: U1, mask: int) -> tuple[int, int]:
+def _changes(
+    looks: F4, last: F4, change: F4, now: F4, still_s: F4, use: U1, mask: int, most_step: f4
+) -> tuple[int, int]:
     """(how many readings have changed, how many of them went back); takes down the changes, and the smallest of all.
 
+    What is larger than `most_step` is no step of a converter.
     What is measured while it is disturbed, without `mask`, changes for other reasons than noise.
     """
     changed, back = 0, 0
@@ -89,7 +93,7 @@ def _changes(looks: F4, last: F4, change: F4, now: F4, still_s: F4, use: U1, mas
             back += int(by * change[k] < _ZERO)
             if abs(by) > _ZERO:
                 change[k] = by
-                if abs(by) < looks[LEAST_CHANGE] or looks[LEAST_CHANGE] == _ZERO:
+                if abs(by) <= most_step and (abs(by) < looks[LEAST_CHANGE] or looks[LEAST_CHANGE] == _ZERO):
                     looks[LEAST_CHANGE] = abs(by)
     return changed, back
 
@@ -107,19 +111,21 @@ def lifeless(
     steady: bool,
     per_s: f4,
     most: f4,
+    most_step: f4,
     dt_s: f4,
 ) -> tuple[f4, int]:
     """(what may have gone unseen behind the reading that stands still beyond chance; its place, or -1).
 
     `now` f4[n] are the readings, `still_s` f4[n] the time since each one's last change, `use` u1[n], with
     `mask` where it is measured in peace; `looks` f4[`N_LOOKS`], `doubt`, `last`, `change` f4[n] are the memory of these
-    channels. `steady`: the load is that of the sample before. What is unseen grows by `per_s` up to `most`.
+    channels. `steady`: the load is that of the sample before. What is unseen grows by `per_s` up to
+    `most`. `most_step` is the coarsest that a converter may be.
     """
     kind = 0 if steady else N_LOOK_NUMBERS
     alive = 0
     for k in range(still_s.shape[0]):
         alive += int(use[k] & mask != 0 and doubt[k] <= _SUSPECT)
-    changed, back = _changes(looks, last, change, now, still_s, use, mask)
+    changed, back = _changes(looks, last, change, now, still_s, use, mask, most_step)
     looks[LOOKED_S] = min(looks[LOOKED_S] + dt_s, _LONGEST_LOOK_S)
     if changed > 0 and dt_s > _ZERO:
         if alive > 1:
@@ -173,6 +179,7 @@ def lifeless_cell(config: SignalConfig, state: SignalState, dt_s: f4) -> tuple[f
         steady,
         _UNSEEN_V_PER_S,
         _MOST_UNSEEN_V,
+        _MOST_STEP_V,
         dt_s,
     )
     return unseen_v, at
@@ -185,8 +192,6 @@ def lifeless_sensor(state: SignalState, dt_s: f4) -> tuple[f4, int]:
     Not of a few: of those with coarse steps some are always near an edge and change, while others never do. Among many
     that is a small share.
     """
-    if state.degc_still_s.shape[0] < _MANY:
-        return _ZERO, -1
     unseen_k, at = lifeless(
         state.degc_looks,
         state.degc_doubt,
@@ -199,6 +204,9 @@ def lifeless_sensor(state: SignalState, dt_s: f4) -> tuple[f4, int]:
         True,
         _UNSEEN_K_PER_S,
         _MOST_UNSEEN_K,
+        _MOST_STEP_K,
         dt_s,
     )
+    if state.degc_still_s.shape[0] < _MANY:
+        return _ZERO, -1
     return unseen_k, at

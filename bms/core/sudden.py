@@ -13,8 +13,9 @@ alone, for it is no sinking to be left behind where the others rise;
 
     less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
-    less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows
-    less  1 V * charge / 1 %           of a cell that may be empty: the charge discharged since it may be, or sinks
+    less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows,
+                                       but no more than it has sunk while charge flowed, 1 V * charge / 1 % in a step
+    less  1 V * charge / 1 %           of what a cell falls further while it is discharged, where it may be empty or sinks
     less  what a neighbour has risen by, and twice what a third cell drops by
 
 A cell that has moved so is followed six times as slowly, until it is back.
@@ -64,6 +65,12 @@ STATE_FIELDS = (
     Field("sudden_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
     Field("sudden_fall_v", "f4", "how far it is below that", "cells"),
     Field("sudden_end_v", "f4", "what the end of its curve may have taken off since it has reached that", "cells"),
+    Field(
+        "sudden_way_v",
+        "f4",
+        "by how much it has sunk as charge flowed, in a minute; no more than a curve falls",
+        "cells",
+    ),
     Field("sudden_bled", "u1", "1 = it was last measured while it or a neighbour was bled", "cells"),
 )
 
@@ -81,6 +88,7 @@ class SuddenState(NamedTuple):
     apart_v: F4
     fall_v: F4
     end_v: F4
+    way_v: F4
     bled: U1
 
 
@@ -95,6 +103,7 @@ _ROUNDS = 4
 _STEADY = f4(10)  # of a current that is rest, a change of so many times that much is no steady load any more
 _FAR, _MOST_SOC = f4(3), f4(0.1)  # deviations of SoC, and at most
 _END_V, _END_SOC, _STEEP_SOC = f4(1), f4(0.03), f4(0.01)
+_FLAT_LOW_SOC, _FLAT_HIGH_SOC = f4(0.2), f4(0.9)
 
 
 @kernel
@@ -110,6 +119,7 @@ def sudden_init(state: SuddenState) -> None:
     state.apart_v[:] = _NAN
     state.fall_v[:] = _ZERO
     state.end_v[:] = _ZERO
+    state.way_v[:] = _ZERO
     state.bled[:] = np.uint8(0)
 
 
@@ -185,7 +195,8 @@ def _follow(
     `gone`: SoC that has been discharged in this step, negative where it has been charged. Below `low_end_v` a cell may
     be empty.
     """
-    spent_v = max(gone, _ZERO) * _END_V / _STEEP_SOC
+    most_v = abs(gone) * _END_V / _STEEP_SOC
+    spent_v = most_v if gone > _ZERO else _ZERO
     gain = dt_s / (_WINDOW_S + dt_s)
     for k in range(state.off_v.shape[0]):
         own_v = signal.cell_v[k] - model_v[k]
@@ -198,7 +209,7 @@ def _follow(
             # all that changes in this step is taken for what bleeding does
             state.load_a[k] += current_a - state.number[LAST_A]
             state.mean_v[k] += cell_mean_v - state.number[LAST_MEAN_V]
-        pace = _pace(state.off_v[k], off_v, gain)
+        pace, before_v = _pace(state.off_v[k], off_v, gain), state.drop_v[k]
         state.off_v[k], state.drop_v[k] = _followed(state.off_v[k], state.drop_v[k], off_v, turned, pace)
         # a load that the cell has borne like the others explains nothing that comes later
         borne = abs(state.drop_v[k]) < _LITTLE_V and abs(state.fall_v[k]) < _LITTLE_V
@@ -207,7 +218,10 @@ def _follow(
         state.mean_v[k] += load_pace * (cell_mean_v - state.mean_v[k])
         low = state.drop_v[k] > _DROPPED_V
         at_end = low or signal.cell_v[k] < low_end_v
-        state.end_v[k] = min(state.end_v[k] + spent_v, _END_V) if at_end else spent_v
+        # charge that flows after a fall has not made it
+        more_v = min(max(state.drop_v[k] - before_v, _ZERO), most_v)
+        state.end_v[k] = min(state.end_v[k] + min(more_v, spent_v), _END_V) if at_end else spent_v
+        state.way_v[k] = (state.way_v[k] + more_v) * (_ONE - gain)
         own_pace = _pace(state.own_v[k], own_v, gain) if low else gain
         state.own_v[k], state.sunk_v[k] = _followed(state.own_v[k], state.sunk_v[k], own_v, turned, own_pace)
         pace = _pace(state.apart_v[k], apart_v, gain)
@@ -222,7 +236,7 @@ def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k:
     off = min(_FAR * soc_std[k], _MOST_SOC)
     explained_v = load_v + max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went))
     if (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):
-        end_v = max(end_v, _END_V * min(state.number[MOVED_SOC] / _END_SOC, _ONE))
+        end_v = max(end_v, min(state.way_v[k], _END_V * min(state.number[MOVED_SOC] / _END_SOC, _ONE)))
     risen_v = _ZERO
     if k > 0:
         risen_v = max(risen_v, -state.drop_v[k - 1])
@@ -288,7 +302,9 @@ def sudden_step(
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
     flows = min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
     worst_v = first_v - _TWO * flows * min(third_v, of_all_v) - signal.cell_looks[LEAST_CHANGE]
-    if c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
+    far = _TWO * soc_std[at]
+    known = _FLAT_LOW_SOC < soc[at] - far and soc[at] + far < _FLAT_HIGH_SOC
+    if known or c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
         # a steady load is as good as rest
         flows = min(abs(current_a - state.load_a[at]) / (_STEADY * c[REST_A]), flows)
     worst_v = of_one_cell(config, worst_v, seen.degc_mean, flows)

@@ -41,26 +41,33 @@ def test_a_rack_at_rest_has_no_doubt(doubt: Doubt) -> None:
 
 
 def test_an_unknown_capacity_explains_its_share_of_the_current_after_hours(doubt: Doubt) -> None:
-    """8 % of 100 A; the larger part after an hour."""
-    assert doubt.step(10.0, 100.0, times=3600) == pytest.approx(10.0 - 8.0 * (1 - math.exp(-1)), rel=1e-3)
-    assert doubt.step(10.0, 100.0, dt_s=10.0, times=3600) == pytest.approx(2.0, rel=1e-3)
-    assert doubt.step(7.0, 100.0) == 0.0
-    assert doubt.step(-7.0, 100.0) == 0.0
+    """8 % of 50 A; the larger part after an hour."""
+    assert doubt.step(10.0, 50.0, times=3600) == pytest.approx(10.0 - 4.0 * (1 - math.exp(-1)), rel=1e-3)
+    assert doubt.step(10.0, 50.0, dt_s=10.0, times=3600) == pytest.approx(6.0, rel=1e-3)
+    assert doubt.step(3.9, 50.0) == 0.0
+    assert doubt.step(-3.9, 50.0) == 0.0
+
+
+def test_no_capacity_explains_much_nor_anything_of_a_large_offset(doubt: Doubt) -> None:
+    """A fortieth of 280 A; from 5.5 % on less, and nothing of 8 %."""
+    doubt.step(0.0, 280.0, dt_s=1e6, times=3)
+    for bias_a, left_a in ((10.0, 3.0), (15.0, 8.0), (20.0, 17.6), (22.4, 22.4), (40.0, 40.0)):
+        assert doubt.step(bias_a, 280.0) == pytest.approx(left_a, rel=2e-3)
 
 
 def test_it_is_of_the_mean_cell(doubt: Doubt) -> None:
     doubt.std[:] = np.linspace(0.02, 0.06, N)
-    assert doubt.step(10.0, 100.0, dt_s=1e6) == pytest.approx(10.0 - 4.0 * 1e6 / 1003600, rel=1e-4)
+    assert doubt.step(10.0, 50.0, dt_s=1e6) == pytest.approx(10.0 - 2.0 * 1e6 / 1003600, rel=1e-4)
 
 
 def test_what_it_was_told_for_goes_within_four_hours(doubt: Doubt) -> None:
-    doubt.step(10.0, 100.0, dt_s=1e6, times=3)
+    doubt.step(10.0, 50.0, dt_s=1e6, times=3)
     doubt.std[:] = 0.0  # the capacity has been learnt
-    assert doubt.step(10.0, 100.0, times=4 * 3600) == pytest.approx(10.0 - 8.0 * math.exp(-1), rel=1e-3)
+    assert doubt.step(10.0, 50.0, times=4 * 3600) == pytest.approx(10.0 - 4.0 * math.exp(-1), rel=1e-3)
 
 
 def test_what_is_no_number_changes_nothing(doubt: Doubt) -> None:
-    doubt.step(10.0, 100.0, dt_s=1e6, times=3)
+    doubt.step(10.0, 50.0, dt_s=1e6, times=3)
     before = float(doubt.bench.state.number[y.BIAS_DOUBT_A])
     for mean_a in (math.nan, math.inf):
         doubt.step(10.0, mean_a)

@@ -13,7 +13,7 @@ from bms.core import stillness as d
 
 f4 = np.float32
 N = 24
-RATE, MOST = f4(5e-3), f4(1)
+RATE, MOST, STEP = f4(5e-3), f4(1), f4(8)
 
 
 class Channels:
@@ -39,7 +39,7 @@ class Channels:
         self.read = new
         memory = self.looks, self.doubt, self.last, self.change
         now = (self.read - 33000).astype(f4)
-        value, at = d.lifeless(*memory, now, self.still_s, self.use, y.CALM, steady, RATE, MOST, f4(dt_s))
+        value, at = d.lifeless(*memory, now, self.still_s, self.use, y.CALM, steady, RATE, MOST, STEP, f4(dt_s))
         return float(value), int(at)
 
     def until(self, still: int, value_v: float, dt_s: float = 1.0) -> float:
@@ -239,7 +239,7 @@ def look(
         np.broadcast_to(np.asarray(x, t), still_s.shape).copy() for x, t in ((doubt, f4), (by, f4), (use, np.uint8))
     )
     last, change = np.zeros_like(still_s), np.ones_like(still_s)
-    value, at = d.lifeless(memory, doubts, last, change, now, still_s, uses, y.CALM, steady, RATE, MOST, f4(dt_s))
+    value, at = d.lifeless(memory, doubts, last, change, now, still_s, uses, y.CALM, steady, RATE, MOST, STEP, f4(dt_s))
     return float(value), int(at), [float(x) for x in doubts]
 
 
@@ -391,6 +391,14 @@ def test_the_smallest_change_of_any_reading_is_kept() -> None:
     assert memory[y.LEAST_CHANGE] == 2.0
     look(memory, [0.0, 1.0], by=math.nan)
     assert memory[y.LEAST_CHANGE] == 2.0
+
+
+def test_what_no_converter_has_is_no_step() -> None:
+    memory = known()
+    look(memory, [0.0, 1.0], by=float(np.nextafter(STEP, f4(99))))
+    assert memory[y.LEAST_CHANGE] == 0.0
+    look(memory, [0.0, 1.0], by=float(STEP))
+    assert memory[y.LEAST_CHANGE] == STEP
 
 
 def test_of_two_that_have_stood_still_for_as_long_the_first_is_named() -> None:

@@ -45,7 +45,8 @@ class Reference:
     def __init__(self, bench: Any) -> None:
         self.bench = bench
         self.off, self.own, self.apart = Average(), Average(), Average()
-        self.load_a, self.mean_v, self.end_v, self.bled = np.zeros(N), np.zeros(N), np.zeros(N), np.zeros(N, bool)
+        self.load_a, self.mean_v, self.end_v, self.way_v = np.zeros((4, N))
+        self.bled = np.zeros(N, bool)
         self.went = self.moved = self.last_a = self.last_mean_v = 0.0
 
     def step(self, dt: float, before_v: float) -> tuple[float, int]:
@@ -83,7 +84,7 @@ class Reference:
         elif turned:
             self.load_a[k] += a - self.last_a
             self.mean_v[k] += mean_v - self.last_mean_v
-        pace = self.off.pace(k, off, gain)
+        pace, before_v = self.off.pace(k, off, gain), self.off.drop_v[k]
         self.off.follow(k, off, turned, pace)
         borne = abs(self.off.drop_v[k]) < 5e-3 and abs(self.apart.drop_v[k]) < 5e-3
         load_pace = dt / (15.0 + dt) if borne else pace
@@ -91,7 +92,10 @@ class Reference:
         self.mean_v[k] += load_pace * (mean_v - self.mean_v[k])
         low = self.off.drop_v[k] > 0.018
         at_end = low or float(self.bench.state.cell_v[k]) < self.low_end_v
-        self.end_v[k] = min(self.end_v[k] + max(out, 0.0) / 0.01, 1.0) if at_end else max(out, 0.0) / 0.01
+        spent_v = max(out, 0.0) / 0.01
+        more_v = min(max(self.off.drop_v[k] - before_v, 0.0), abs(out) / 0.01)
+        self.end_v[k] = min(self.end_v[k] + min(more_v, spent_v), 1.0) if at_end else spent_v
+        self.way_v[k] = (self.way_v[k] + more_v) * (1.0 - gain)
         self.own.follow(k, own, turned, self.own.pace(k, own, gain) if low else gain)
         self.apart.follow(k, apart, turned, self.apart.pace(k, apart, gain))
 
@@ -127,7 +131,7 @@ class Reference:
             explained_v += max(float(bent(nodes, row, f4(soc), f4(sign * off), went)) for sign in (-1, 1))
             end_v = self.end_v[k] if volts[k] < self.low_end_v else 0.0
             if (went < 0.0 and soc < off) or (went > 0.0 and soc + off > 1.0):
-                end_v = max(end_v, min(self.moved / 0.03, 1.0))
+                end_v = max(end_v, min(self.moved / 0.03, 1.0, self.way_v[k]))
             risen_v = max(rise_v[k], rise_v[k + 2])
             explained_v += end_v + risen_v + 0.1 * max(risen_v - 0.05, 0.0)
             drops.append((min(drop_v - explained_v, mean_v - volts[k] + 0.01), -k))
@@ -136,8 +140,12 @@ class Reference:
         drops += [(0.0, 0)] * 3
         flows = min(max(self.moved / 0.03, abs(a) / float(c[y.REST_A])), 1.0)
         at = -drops[0][1]
-        sag_v = drops[0][0] - 2.0 * flows * min(max(drops[2][0], 0.0), of_all_v[at]) - b.state.cell_looks[y.LEAST_CHANGE]
-        if float(c[y.SPREAD_V_LOW]) < mean_v + ohm * a * per_cell < float(c[y.SPREAD_V_HIGH]):
+        sag_v = (
+            drops[0][0] - 2.0 * flows * min(max(drops[2][0], 0.0), of_all_v[at]) - b.state.cell_looks[y.LEAST_CHANGE]
+        )
+        soc, far = float(b.soc[at]), 2.0 * float(b.soc_std[at])
+        flat = 0.2 < soc - far and soc + far < 0.9
+        if flat or float(c[y.SPREAD_V_LOW]) < mean_v + ohm * a * per_cell < float(c[y.SPREAD_V_HIGH]):
             flows = min(flows, abs(a - self.load_a[at]) / (10.0 * float(c[y.REST_A])))
         return float(of_one_cell(b.config, f4(sag_v), degc, f4(flows))), at
 
@@ -172,6 +180,7 @@ class Rack:
                 (s.mean_v, r.mean_v),
                 (s.load_a / 1e3, r.load_a / 1e3),
                 (s.end_v, r.end_v),
+                (s.way_v, r.way_v),
             ),
         ):
             assert (np.isnan(found) == np.isnan(expected)).all()
