@@ -112,13 +112,13 @@ def test_what_the_others_rise_by_is_no_sag(rack: Rack) -> None:
 def test_what_a_third_cell_does_too_is_taken_off_twice(make_signals: Any) -> None:
     """As a load begins, which explains as much again; the mean sinks by 1/24 of it."""
     seen = []
-    for third_v in (0.03, 0.04):
+    for third_v in (0.05, 0.055):
         rack = Rack(make_signals())
         rack.bench.head["current_a"] = 0.0
         rack.run(600)
         rack.bench.head["current_a"] = 280.0
         seen.append(rack.run(1, 0.12, 0.12, third_v))
-    assert seen[0] - seen[1] == pytest.approx(0.01 * (2 + 1 / 24), rel=0.15)
+    assert seen[0] - seen[1] == pytest.approx(0.005 * (2 + 1 / 24), rel=0.2)
 
 
 def test_under_a_steady_load_a_third_cell_explains_little(rack: Rack) -> None:
