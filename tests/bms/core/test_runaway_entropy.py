@@ -183,3 +183,8 @@ def test_entropy_may_bend_up_to_either_end(soc: float, v_per_k: float) -> None:
     bent[[0, -1]] = 2e-4, 4e-4
     config = runaway_config(55.0, v_per_k=bent)
     assert float(r._v_per_k(config, f4(soc))) == pytest.approx(v_per_k, rel=1e-4)
+
+
+@pytest.mark.parametrize("soc", [math.nan, math.inf, -math.inf, 10.0, -10.0])
+def test_an_soc_that_is_none_has_no_entropy(rack: Rack, soc: float) -> None:
+    assert math.isnan(r._v_per_k(rack.config, f4(soc)))
