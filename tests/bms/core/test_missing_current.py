@@ -261,6 +261,21 @@ def test_a_current_that_appears_while_nothing_can_be_compared_is_still_seen(make
     assert step(bench, -0.08, bled) == pytest.approx(share * 0.08 / ohm_of(bench), rel=0.02)
 
 
+@pytest.mark.parametrize("n_parallel", [1, 4])
+@pytest.mark.parametrize("doubt_v", [0.0, 0.002, 0.02])
+def test_the_current_is_what_the_resistance_of_the_rack_makes_of_a_response(
+    make_signals: Any, n_parallel: int, doubt_v: float
+) -> None:
+    """Of 50 mV a sixth is there after a second, and a thirty-first of that taken for usual."""
+    bench = make_signals(n_parallel=n_parallel)
+    ohm, told_a = 3e-4, []
+    for mean_v in (0.0, -0.05):
+        given = (f4(x) for x in (0.0, mean_v, doubt_v, ohm, 0.5, 1.0))
+        told_a.append(float(m.missing_current(bench.config, bench.state, *given)))
+    response_v = 0.05 / 6 * 30 / 31
+    assert told_a == pytest.approx([0.0, max(response_v - doubt_v, 0.0) / (ohm / n_parallel)], rel=1e-5)
+
+
 @pytest.mark.parametrize("dt_s", [0.1, 1.0, 50.0])
 def test_a_doubt_is_remembered_for_as_long_as_the_response(make_signals: Any, dt_s: float) -> None:
     """Five seconds twice, and thirty: what the two averages of it remember, and one more; what is larger counts."""
