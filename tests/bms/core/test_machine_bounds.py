@@ -281,6 +281,13 @@ def test_a_fault_that_opens_a_connected_rack_is_no_failed_attempt(machine: Machi
     assert machine.state.word[m.ATTEMPTS] == 0
 
 
+def test_a_rack_that_is_connected_has_all_attempts_again(machine: Machine) -> None:
+    machine.enter(Node.PRECHARGE_RELEASE, 7)
+    machine.state.word[m.ATTEMPTS] = 2
+    m._enter(machine.config, machine.state, machine.seen(), int(Node.CONNECTED), 0)
+    assert machine.state.word[m.ATTEMPTS] == 0
+
+
 def test_the_first_of_several_contactors_is_named(machine: Machine) -> None:
     machine.closed = 6
     machine.signals()
