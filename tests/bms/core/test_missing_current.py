@@ -73,7 +73,9 @@ def test_what_is_put_back_wrongly_is_no_response(make_signals: Any, sense_ohm: f
 
 @pytest.mark.parametrize(("sense_ohm", "most_v"), [(1e-6, KNOWN_V), (0.0, UNKNOWN_V)])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_no_more_of_a_change_is_taken_for_the_way(make_signals: Any, sense_ohm: float, most_v: float, sign: int) -> None:
+def test_no_more_of_a_change_is_taken_for_the_way(
+    make_signals: Any, sense_ohm: float, most_v: float, sign: int
+) -> None:
     bench = known(make_signals, sense_ohm=sense_ohm)
     step(bench, 0.0, False, seconds=3)
     step(bench, 0.0, True, sign * 0.05)
