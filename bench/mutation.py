@@ -12,7 +12,7 @@ Random examples are the same in every run.
 Rows and nodes of `bms.core.machine_table` are not changed here: `test_machine_exhaustive.py` changes each of them in
 every way, thousands of changes that are all accounted for.
 
-    python bench/mutation.py                          all files, about ten minutes of two cores
+    python bench/mutation.py                          all files, about an hour of two cores
     python bench/mutation.py bms/core/diagnosis.py    one of them
     python bench/mutation.py --again                  only what survived last time, or has changed since
     python bench/mutation.py --list                   the changes, without trying them
@@ -53,12 +53,20 @@ _SIGNALS = ("test_signals*.py", "test_sources*.py", "test_plausibility*.py")
 TARGETS: dict[str, tuple[str, ...]] = {
     "bms/core/diagnosis.py": ("test_diagnosis*.py",),
     "bms/core/signals.py": _SIGNALS,
-    "bms/core/sources.py": _SIGNALS,
+    "bms/core/sources.py": ("test_sources*.py",),
     "bms/core/plausibility.py": _SIGNALS,
-    "bms/core/plausibility_model.py": _SIGNALS,
+    "bms/core/plausibility_model.py": (
+        "test_plausibility_model.py",
+        "test_plausibility_sag.py",
+        "test_plausibility_still.py",
+        "test_plausibility_reference.py",
+    ),
     "bms/core/sudden.py": ("test_sudden*.py",),
     "bms/core/string_sag.py": ("test_string_sag.py", "test_signals_held.py"),
-    "bms/core/missing_current.py": ("test_plausibility*.py", "test_missing_current.py"),
+    "bms/core/missing_current.py": ("test_missing_current.py", "test_plausibility_still.py"),
+    "bms/core/open_wire.py": ("test_open_wire.py", "test_plausibility_sag.py"),
+    "bms/core/empty.py": ("test_empty.py",),
+    "bms/core/current_zero.py": ("test_current_zero.py",),
     "bms/core/stillness.py": ("test_stillness.py",),
     "bms/core/current_gain.py": ("test_current_gain*.py",),
     "bms/core/thermometer.py": ("test_thermometer.py", "test_thermometer_reference.py"),

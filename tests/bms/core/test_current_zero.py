@@ -23,6 +23,7 @@ def apart(gap_v: float, least_v: float, near_v: float = 20.0, pack_v: float = 10
     [
         (1000.0, 1000.0, True),  # an empty link
         (20.5, 20.5, True),  # further from the string than sensors ever are
+        (20.0, 20.0, False),  # no further yet
         (19.5, 19.5, False),  # perhaps the sensors' difference: it has always been there
         (6.0, 1.0, False),  # 5 V, half a per cent, may be noise
         (6.5, 1.0, True),  # a link that has begun to fall

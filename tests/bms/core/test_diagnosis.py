@@ -390,20 +390,21 @@ def test_a_fatal_row_that_is_not_set_is_no_cause(unset: Fault, value: float) -> 
 
 
 def test_the_first_of_those_that_remain_takes_its_place() -> None:
-    """By the number of the fault; a warning is none."""
-    first, a, b, last = Fault.INTERLOCK_OPEN, Fault.SHORT_CIRCUIT, Fault.OPEN_SENSE_WIRE, Fault.HEAT_RESIDUAL
+    """By the number of the fault, up to the last there is; a warning is none."""
+    first, a, b, last = Fault.INTERLOCK_OPEN, Fault.SHORT_CIRCUIT, Fault.OPEN_SENSE_WIRE, max(Fault)
     latch = {"set_s": 0.0, "clear_s": 0.0, "reaction": Reaction.LATCH}
     rows = [row(f, **latch) for f in (first, a, b, last)]
     table = Table(*rows, row(OVER, Severity.WARNING, **latch))
-    table.run({first: 9.0})
+    context = ALWAYS | int(ABOUT[last].gate)
+    table.run({first: 9.0}, context=context)
     table.state.where[[a, b, last]] = 4, 5, 6
-    table.run({a: 10.0, b: 11.0, last: 12.0, OVER: 13.0})
+    table.run({a: 10.0, b: 11.0, last: 12.0, OVER: 13.0}, context=context)
     assert table.state.word[d.CAUSE] == 10 * first + Severity.FATAL
-    table.run({first: 0.0}, reset=True)
+    table.run({first: 0.0}, context=context, reset=True)
     assert [table.status(f) for f in (first, a, b, last)] == [0, 3, 3, 3]
     assert table.state.word[d.CAUSE] == 10 * a + Severity.FATAL
     assert (table.state.word[d.CAUSE_INDEX], table.state.number[d.CAUSE_VALUE]) == (4, 10.0)
-    table.run({a: 0.0, b: 0.0}, reset=True)
+    table.run({a: 0.0, b: 0.0}, context=context, reset=True)
     assert table.state.word[d.CAUSE] == 10 * last + Severity.FATAL
     assert (table.state.word[d.CAUSE_INDEX], table.state.number[d.CAUSE_VALUE]) == (6, 12.0)
 

@@ -17,11 +17,17 @@ N, ROW = 8, 0
 
 
 def found(
-    make_signals: Any, low: int, mean_v: float = 2.9, went: float = -0.1, drop_v: float = 0.0, lost: int = 0
+    make_signals: Any,
+    low: int,
+    mean_v: float = 2.9,
+    went: float = -0.1,
+    drop_v: float = 0.0,
+    lost: int = 0,
+    cell_v: float = 2.9,
 ) -> tuple[float, float]:
-    """(`empty_v` where `low` of eight cells are at 2.9 V, the rest at 3.3, and the first `lost` are not usable; OCV)."""
+    """(`empty_v` where `low` of eight cells are at `cell_v`, the rest at 3.3, the first `lost` not usable; OCV)."""
     bench = make_signals(N, 4)
-    bench.state.cell_v[:] = np.where(np.arange(N) < low, 2.9, 3.3)
+    bench.state.cell_v[:] = np.where(np.arange(N) < low, cell_v, 3.3)
     bench.state.cell_use[:] = np.where(np.arange(N) < lost, 0, USABLE)
     assert 3.0 < float(bench.config.number[SPREAD_V_LOW]) < 3.3
     nodes = bench.estimator.nodes
@@ -42,6 +48,15 @@ def test_the_mean_must_be_low_and_the_rack_discharged(make_signals: Any) -> None
     assert found(make_signals, 8, mean_v=3.3)[0] == -math.inf
     assert found(make_signals, 8, went=0.0)[0] == -math.inf
     assert found(make_signals, 8, went=-1e-6)[0] > 0.0
+
+
+def test_the_steep_end_begins_below_its_bound(make_signals: Any) -> None:
+    """What stands exactly there is not low yet: neither the mean cell nor the others."""
+    low_v = float(make_signals(N, 4).config.number[SPREAD_V_LOW])
+    below_v = float(np.nextafter(f4(low_v), f4(0)))
+    assert found(make_signals, 8, mean_v=low_v, cell_v=below_v)[0] == -math.inf
+    assert found(make_signals, 8, mean_v=below_v, cell_v=low_v)[0] == -math.inf
+    assert found(make_signals, 8, mean_v=below_v, cell_v=below_v)[0] > 0.0
 
 
 def test_what_the_current_takes_off_is_no_lack_of_charge(make_signals: Any) -> None:

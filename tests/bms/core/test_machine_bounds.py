@@ -224,6 +224,19 @@ def test_a_link_has_fallen_when_it_has_fallen_so_far(machine: Machine) -> None:
         assert machine.state.word[m.WELD] == verdict
 
 
+@pytest.mark.parametrize(
+    ("from_v", "bus_v", "doubted"),
+    [(768.0, 700.0, 0), (768.0, 768.0, 1), (96.0, 70.0, 1), (beyond(96.0), 70.0, 0), (90.0, 90.0, 1)],
+)
+def test_a_link_that_falls_in_a_weld_test_is_doubted_no_more(from_v: float, bus_v: float, doubted: int) -> None:
+    """Unless it was low before. Here sensors may be 700 V apart, so that nothing else tells it from the string."""
+    machine = Machine(precharge_floor_v=700.0)
+    machine.enter(Node.WELD_TEST)
+    machine.state.number[m.WELD_FROM_V], machine.state.word[m.DOUBTED] = from_v, 1
+    machine.signals(bus_v=bus_v)
+    assert machine.state.word[m.DOUBTED] == doubted
+
+
 # numbers that are none
 
 
@@ -268,6 +281,13 @@ def test_a_fault_that_opens_a_connected_rack_is_no_failed_attempt(machine: Machi
     assert machine.state.word[m.ATTEMPTS] == 0
 
 
+def test_a_rack_that_is_connected_has_all_attempts_again(machine: Machine) -> None:
+    machine.enter(Node.PRECHARGE_RELEASE, 7)
+    machine.state.word[m.ATTEMPTS] = 2
+    m._enter(machine.config, machine.state, machine.seen(), int(Node.CONNECTED), 0)
+    assert machine.state.word[m.ATTEMPTS] == 0
+
+
 def test_the_first_of_several_contactors_is_named(machine: Machine) -> None:
     machine.closed = 6
     machine.signals()
@@ -284,6 +304,10 @@ def test_a_rack_without_contactors_has_none_to_look_at() -> None:
     machine.signals(current_a=50.0)
     for fault in (Fault.CONTACTOR_WELDED, Fault.CONTACTOR_STUCK_OPEN, Fault.WELD_CURRENT, Fault.STUCK_OPEN_VOLTAGE):
         assert machine.at(fault) == 0.0, fault.name
+    machine.closed = 0
+    for _ in range(3):
+        machine.signals(1.0, current_a=50.0)
+    assert math.isnan(machine.at(Fault.CURRENT_OFFSET)), "what flows there is no offset"
     machine = Machine(precharge=False)  # without a link the current still tells of welding
     machine.signals(current_a=-50.0)
     assert machine.at(Fault.WELD_CURRENT) == 50.0
@@ -340,6 +364,19 @@ def test_what_the_rack_has_opened_while_its_controller_was_silent_is_opened_in_o
     assert machine.state.word[m.LEFT] == 0
     assert machine.at(Fault.CONTACTOR_STUCK_OPEN) == 0.0
     assert machine.at(Fault.STUCK_OPEN_VOLTAGE) == 1.0  # the link of the machine is at 0 V
+
+
+@pytest.mark.parametrize(("closed", "left"), [(3, 0), (2, 1), (1, 1), (0, 1), (-1, 0)])
+def test_any_contactor_that_is_open_after_a_silence_was_opened_and_no_other(
+    machine: Machine, closed: int, left: int
+) -> None:
+    """Nor one of which nothing is known."""
+    machine.enter(Node.CONNECTED, 3)
+    machine.step(Request.CONNECT, 100.0)
+    machine.closed = closed
+    machine.value[Fault.DEADLINE_MISSED] = 2.5
+    machine.signals(2.5)
+    assert machine.state.word[m.LEFT] == left
 
 
 @pytest.mark.parametrize(("periods", "since_s"), [(1.4, 100.0), (3.0, 0.0)])

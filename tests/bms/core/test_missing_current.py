@@ -71,6 +71,17 @@ def test_what_is_put_back_wrongly_is_no_response(make_signals: Any, sense_ohm: f
     assert abs(bench.state.number[y.WAY_V]) <= most_v
 
 
+@pytest.mark.parametrize(("sense_ohm", "most_v"), [(1e-6, KNOWN_V), (0.0, UNKNOWN_V)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_more_of_a_change_is_taken_for_the_way(
+    make_signals: Any, sense_ohm: float, most_v: float, sign: int
+) -> None:
+    bench = known(make_signals, sense_ohm=sense_ohm)
+    step(bench, 0.0, False, seconds=3)
+    step(bench, 0.0, True, sign * 0.05)
+    assert bench.state.number[y.COMPARED_V] == pytest.approx(sign * (0.05 - most_v), abs=1e-5)
+
+
 @pytest.mark.parametrize("begins", [True, False])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_what_is_more_at_that_moment_is_a_response(make_signals: Any, begins: bool, sign: int) -> None:
@@ -137,10 +148,20 @@ def test_a_bled_cell_that_jumps_is_left_out(make_signals: Any) -> None:
         assert (soc, std, count) == (0.5, 0.0, 24)
 
 
+def test_a_bled_cell_is_near_up_to_a_tenth_of_a_volt(make_signals: Any) -> None:
+    bench = known(make_signals)
+    step(bench, 0.0, True)
+    bench.state.cell_v[:] = bench.model_v[:] = 0.0
+    for off_v, mean_v in ((f4(0.1), 0.1 / 24.0), (np.nextafter(f4(0.1), f4(1)), 0.0)):
+        bench.state.cell_v[7] = off_v
+        found = m._bled(bench.state, bench.model_v, bench.soc, bench.soc_std, f4(0.0))
+        assert found[0] == pytest.approx(mean_v)
+
+
 @pytest.mark.parametrize(
     ("name", "number", "counts"),
     [("soc", 9.5, True), ("soc", 10.0, False), ("soc_std", 9.5, True), ("soc_std", 10.0, False),
-     ("model_v", 103.0, True), ("model_v", 103.4, False), ("model_v", math.nan, False)],
+     ("model_v", 103.0, True), ("model_v", 103.3, False), ("model_v", math.nan, False)],
 )  # fmt: skip
 def test_absurd_numbers_of_a_bled_cell_are_left_out(make_signals: Any, name: str, number: float, counts: bool) -> None:
     bench = known(make_signals)
@@ -162,6 +183,17 @@ def test_where_none_is_near_the_mean_is_that_of_all(make_signals: Any) -> None:
     assert m._bled(bench.state, bench.model_v, bench.soc, bench.soc_std, f4(0.0)) == (0.0, 0.0, 0.0, 0)
 
 
+def test_the_mean_of_a_single_bled_cell_is_its_own(make_signals: Any) -> None:
+    bench = known(make_signals)
+    step(bench, 0.0, True)
+    bench.state.cell_use[:] = 0
+    bench.state.cell_use[5] = y.USABLE
+    bench.soc_std[:] = 0.25
+    for usual_v in (0.0, 0.3):  # near what is usual, and far from it
+        found = m._bled(bench.state, bench.model_v, bench.soc, bench.soc_std, f4(usual_v))
+        assert found == (pytest.approx(0.0, abs=1e-6), 0.5, 0.25, 1)
+
+
 def test_the_ways_of_looking_are_what_they_say(make_signals: Any) -> None:
     """Against float64, with random cells bled, lost and wandering: the mean, and where it goes on from."""
     rng = np.random.default_rng(3)
@@ -175,6 +207,7 @@ def test_the_ways_of_looking_are_what_they_say(make_signals: Any) -> None:
         bench.m.cell_v[:] = 3.3 + rng.normal(0, 0.01, 12) + rng.normal(0, 0.03)
         bench.state.residual_v[:] = rng.normal(0, 0.01, 12)
         bench.soc[:] = rng.uniform(0, 1, 12)
+        bench.soc_std[:] = rng.uniform(0, 0.1, 12)
         bench.look()
         calm_v, calm = float(rng.normal(0, 0.01)), int((bench.state.cell_use & y.CALM != 0).sum())
         found = m.common_response(
@@ -185,7 +218,8 @@ def test_the_ways_of_looking_are_what_they_say(make_signals: Any) -> None:
         if calm < 3 and bled.sum() >= 3:
             near = off_v[np.abs(off_v - (last_v - way_v)) <= 0.1]
             mean_v = float(near.mean() if near.size and 4 * near.size >= 3 * off_v.size else off_v.mean())
-            wanted, now = (mean_v, float(bench.soc[bled].mean()), 0.0), int(bled.sum())
+            means = float(bench.soc[bled].mean()), float(bench.soc_std[bled].mean())
+            wanted, now = (mean_v, *means), int(bled.sum())
         elif calm > 0:
             wanted, now = (calm_v, 0.25, 0.125), 0
         else:
@@ -237,6 +271,35 @@ def test_a_current_that_appears_while_nothing_can_be_compared_is_still_seen(make
     # 31 s at once: 31 of 36 parts arrive in the fast average, 31 of 61 of these in the slow one
     share = (31 / 36) * (1 - 31 / 61)
     assert step(bench, -0.08, bled) == pytest.approx(share * 0.08 / ohm_of(bench), rel=0.02)
+
+
+@pytest.mark.parametrize("n_parallel", [1, 4])
+@pytest.mark.parametrize("doubt_v", [0.0, 0.002, 0.02])
+def test_the_current_is_what_the_resistance_of_the_rack_makes_of_a_response(
+    make_signals: Any, n_parallel: int, doubt_v: float
+) -> None:
+    """Of 50 mV a sixth is there after a second, and a thirty-first of that taken for usual."""
+    bench = make_signals(n_parallel=n_parallel)
+    ohm, told_a = 3e-4, []
+    for mean_v in (0.0, -0.05):
+        given = (f4(x) for x in (0.0, mean_v, doubt_v, ohm, 0.5, 1.0))
+        told_a.append(float(m.missing_current(bench.config, bench.state, *given)))
+    response_v = 0.05 / 6 * 30 / 31
+    assert told_a == pytest.approx([0.0, max(response_v - doubt_v, 0.0) / (ohm / n_parallel)], rel=1e-5)
+
+
+@pytest.mark.parametrize("dt_s", [0.1, 1.0, 50.0])
+def test_a_doubt_is_remembered_for_as_long_as_the_response(make_signals: Any, dt_s: float) -> None:
+    """Five seconds twice, and thirty: what the two averages of it remember, and one more; what is larger counts."""
+    bench = make_signals()
+
+    def doubt_v(now_v: float) -> float:
+        return float(m.remembered_doubt(bench.config, bench.state, f4(now_v), f4(dt_s)))
+
+    assert doubt_v(0.1) == pytest.approx(0.1)
+    assert doubt_v(0.0) == pytest.approx(0.1 * 40 / (40 + dt_s))
+    assert doubt_v(0.01) == pytest.approx(max(0.1 * (40 / (40 + dt_s)) ** 2, 0.01))
+    assert doubt_v(0.2) == pytest.approx(0.2)
 
 
 # what was there from the start

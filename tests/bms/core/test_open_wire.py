@@ -123,6 +123,53 @@ def test_without_an_estimate_nothing_is_explained(make_signals: Any) -> None:
         assert w.open_wire_beyond(v, use, mean_v, nodes, row, soc, known) == (pytest.approx(0.4, abs=1e-5), 6)
 
 
+ALIKE_V = 3.25
+
+
+def alike(make_signals: Any, deviation: dict[int, float], *lost: int) -> tuple[float, int]:
+    """`open_wire_beyond` of ten cells of the same charge, some apart from the mean by so much, some not read."""
+    v = np.full(10, ALIKE_V, np.float32)
+    for k, apart_v in deviation.items():
+        v[k] += f4(apart_v)
+    model_v = np.full(10, ALIKE_V, np.float32)
+    nodes = make_signals().estimator.nodes
+    apart_v, at = w.open_wire_beyond(v, use_of(10, *lost), f4(ALIKE_V), nodes, 0, model_v, f4(0.5))
+    return float(apart_v), int(at)
+
+
+def test_beyond_the_charge_every_pair_of_neighbours_is_looked_at(make_signals: Any) -> None:
+    assert alike(make_signals, {}) == (0.0, -1)
+    for pair in range(9):
+        assert alike(make_signals, {pair: 0.25, pair + 1: -0.25}) == (0.25, pair)
+
+
+def test_beyond_the_charge_the_first_of_equally_open_wires_is_named(make_signals: Any) -> None:
+    assert alike(make_signals, {2: 0.25, 3: -0.25, 7: 0.25, 8: -0.25}) == (0.25, 2)
+
+
+@pytest.mark.parametrize("lost", [4, 5])
+def test_beyond_the_charge_a_wire_next_to_a_lost_cell_is_not_judged(make_signals: Any, lost: int) -> None:
+    assert alike(make_signals, {4: 0.25, 5: -0.25}, lost) == (0.0, -1)
+
+
+def test_a_model_of_a_hundred_volts_is_none(make_signals: Any) -> None:
+    """Damaged memory; nothing else is taken for an estimate either."""
+    v, use, mean_v, nodes, row, model_v, mean_soc = near_empty(make_signals, 0.4)
+    v[4:6] = mean_v
+    model_v[:] = 3.2
+    model_v[6] = 100.0
+    assert w.open_wire_beyond(v, use, mean_v, nodes, row, model_v, mean_soc) == (pytest.approx(0.4, abs=1e-5), 6)
+
+
+def test_the_only_estimate_there_is_explains_nothing(make_signals: Any) -> None:
+    """It is compared with the mean of those that are known, which is itself."""
+    v, use, mean_v, nodes, row, model_v, mean_soc = near_empty(make_signals, 0.4)
+    v[4:6] = mean_v
+    model_v[:] = math.nan
+    model_v[6] = 3.2
+    assert w.open_wire_beyond(v, use, mean_v, nodes, row, model_v, mean_soc) == (pytest.approx(0.4, abs=1e-5), 6)
+
+
 def test_the_controller_takes_off_what_the_charge_explains(make_signals: Any) -> None:
     bench = make_signals()
     low_v, high_v = 0.3, 0.3

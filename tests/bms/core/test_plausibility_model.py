@@ -204,6 +204,24 @@ def test_absurd_numbers_of_the_estimator_are_left_out(bench: Any, name: str, num
         assert (bench.value(F.MODEL_RESIDUAL) > 0.0) == compared
 
 
+def test_a_cell_that_lies_too_low_from_the_start_has_its_usual_place_where_a_healthy_one_may_lie(bench: Any) -> None:
+    """So that all below counts as its sag; the place of the others is where they are."""
+    bench.head["current_a"], bench.m.cell_v[13], bench.innovation[13] = 0.0, 3.0, -0.01
+    bench.state.sunk_soc[:] = np.inf
+    bench.look()
+    state, mean_v = bench.state, bench.seen.cell_v_mean
+    row = int(p.row_of(bench.estimator, f4(25.0)))
+    low_v = float(first_look.lowest_at_start(bench.config, state, bench.estimator.nodes, row, mean_v, f4(0)))
+    assert 3.0 < low_v < 3.3
+    bench.judge()
+    assert float(state.usual_v[13] - state.residual_v[13]) == pytest.approx(low_v - 3.0, abs=1e-5)
+    assert float(state.own_v[13]) == pytest.approx(-0.01 + low_v - 3.0, abs=1e-5)
+    assert float(state.apart_v[13]) == pytest.approx(low_v - float(mean_v), abs=1e-5)
+    others = np.arange(24) != 13
+    for place, usual_v in ((state.usual_v, 0.0), (state.own_v, 0.0), (state.apart_v, 3.3 - float(mean_v))):
+        assert place[others] == pytest.approx(np.full(23, usual_v), abs=1e-3)
+
+
 def test_where_the_curve_is_steep_an_uncertain_cell_may_deviate(bench: Any) -> None:
     bench.innovation[13] = -0.1
     bench.soc[13], bench.soc_std[13] = 0.01, 0.02
@@ -397,6 +415,31 @@ def test_three_deviations_are_doubted_towards_an_end_of_the_curve(bench: Any, so
     three_v = float(p.explained(nodes, row, f4(soc), f4(0.12)))
     assert float(bench.state.number[y.DOUBT_V]) == pytest.approx(three_v, rel=1e-3)
     assert three_v > 1.2 * one_v
+
+
+@pytest.mark.parametrize(
+    ("soc", "went", "off"),
+    [
+        (0.83, 0.0033, 0.15),  # they reach 98 %, and some charge has flowed there
+        (0.83, 0.0029, 0.1),  # next to none
+        (0.83, -0.05, 0.1),  # it has flowed away from there
+        (0.81, 0.05, 0.1),  # 96 % are no end
+        (0.17, -0.0033, 0.15),
+        (0.17, -0.0029, 0.1),
+        (0.17, 0.05, 0.1),
+        (0.19, -0.05, 0.1),
+    ],
+)
+def test_no_more_than_fifteen_per_cent_are_doubted_of_all(bench: Any, soc: float, went: float, off: float) -> None:
+    """Of deviations of 10 % three would be more."""
+    nodes, row = bench.estimator.nodes, int(p.row_of(bench.estimator, f4(25.0)))
+    bench.head["current_a"] = 0.0
+    bench.soc[:], bench.soc_std[:] = soc, 0.1
+    bench.look()
+    bench.state.number[y.WENT_SOC] = went
+    bench.judge()
+    doubt_v = float(p.explained(nodes, row, f4(soc), f4(off)))
+    assert float(bench.state.number[y.DOUBT_V]) == pytest.approx(doubt_v, rel=1e-3)
 
 
 # what is doubted of the resistance, and the offset

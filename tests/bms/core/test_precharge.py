@@ -98,3 +98,39 @@ def test_the_link_follows_an_exponential_from_where_it_was() -> None:
     assert at(600.0, 1.0) == pytest.approx(990.0 - 390.0 * math.exp(-2.0), rel=1e-5)
     assert at(0.0, 1e4) == at(2000.0, 1e4) == pytest.approx(990.0), "also a link that stood higher"
     assert math.isnan(at(NAN, 0.5))
+
+
+def doubted(bus_v: float, before_v: float = NAN, was: bool = False, all_open: bool = True) -> bool:
+    return bool(p.doubted(was, all_open, f4(PACK_V), f4(bus_v), f4(before_v), f4(20.0)))
+
+
+@pytest.mark.parametrize(
+    ("bus_v", "before_v", "doubt"),
+    [
+        (980.0, NAN, True),  # full when it is first seen, as far away as two sensors may be
+        (979.9, NAN, False),  # apart: it shows something of its own
+        (1000.0, 979.9, True),  # full all at once
+        (1000.0, 980.0, False),  # no more than two sensors may be apart: not known to have risen
+        (1020.0, NAN, True),
+        (1020.1, 0.0, False),
+    ],
+)
+def test_a_link_that_is_full_while_nothing_is_closed_is_doubted(bus_v: float, before_v: float, doubt: bool) -> None:
+    assert doubted(bus_v, before_v) == doubt
+    assert not doubted(bus_v, before_v, all_open=False), "what is closed may have filled it"
+
+
+@pytest.mark.parametrize(("bus_v", "still"), [(980.0, True), (979.9, False), (1020.0, True), (1020.1, False)])
+def test_it_is_doubted_until_it_has_been_seen_apart(bus_v: float, still: bool) -> None:
+    assert doubted(bus_v, bus_v, was=True, all_open=False) == still
+
+
+@pytest.mark.parametrize(
+    ("periods", "operated_s", "alone"),
+    [(1.5, 0.5, True), (2.0, 9.0, True), (1.49, 9.0, False), (9.0, 0.49, False), (1.0, 0.0, False)],
+)
+def test_after_half_a_period_of_silence_the_rack_may_have_opened(
+    periods: float, operated_s: float, alone: bool
+) -> None:
+    """Of contactors that need half a second to close."""
+    assert p.left_alone(f4(periods), f4(operated_s), f4(0.5)) == alone

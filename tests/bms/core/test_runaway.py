@@ -270,6 +270,20 @@ def test_resistance_that_has_grown_is_explained(bench: Any) -> None:
     assert float(hot.state.heat_w[0]) < 0.0  # it stands still now, where it was expected to become warmer
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_cells_heat_as_much_more_as_their_resistance_is_larger(bench: Any, factor: float) -> None:
+    """Cells as cold as the coolant that stay so: all that is expected of the current is missing."""
+    hot = Hot(bench)
+    hot.degc[:] = 20.0
+    bench.head["current_a"] = 140.0
+    for _ in range(120):
+        hot.step(10.0, factor)
+    number = bench.config.number
+    warm = math.exp(5.0 * float(number[y.OHM_PER_KELVIN]))
+    expected_w = 140.0**2 * float(number[y.CELL_OHM]) * warm * factor
+    assert float(hot.state.heat_w[0]) == pytest.approx(-expected_w, rel=0.01)
+
+
 def test_a_lost_sensor_keeps_its_heat_and_does_not_count(bench: Any) -> None:
     hot = Hot(bench, place_s=1e6)
     heat_w = np.array([0, 0, 30.0, 0, 0, 0])
@@ -281,6 +295,18 @@ def test_a_lost_sensor_keeps_its_heat_and_does_not_count(bench: Any) -> None:
     bench.m.sensor_degc_quality[SENSOR] = Quality.GOOD
     lumps(hot, heat_w, 10.0, 1.0)
     assert hot.value(F.HEAT_RESIDUAL) == pytest.approx(25.0, rel=0.05)
+
+
+def test_what_was_seen_of_a_lost_sensor_is_not_told(hot: Hot) -> None:
+    hot.step()
+    hot.state.heat_w[SENSOR] = 90.0
+    hot.step()
+    assert hot.where(F.HEAT_RESIDUAL) == SENSOR
+    hot.bench.m.sensor_degc_quality[SENSOR] = Quality.MISSING
+    hot.step()
+    hot.step()
+    assert hot.where(F.HEAT_RESIDUAL) != SENSOR
+    assert hot.value(F.HEAT_RESIDUAL) < 1.0
 
 
 def test_without_coolant_temperature_the_mean_still_tells(bench: Any) -> None:

@@ -113,6 +113,14 @@ def test_the_cell_that_is_furthest_from_the_mean_counts(rack: Rack) -> None:
     assert float(rack.state.v_per_k[SENSOR]) == pytest.approx(-4.5e-4, rel=1e-3)
 
 
+def test_of_two_that_are_as_far_the_one_that_was_furthest_stays(rack: Rack) -> None:
+    rack.bench.soc[8:12] = 0.02
+    rack.run(30.0)
+    rack.state.far[SENSOR] = CELL
+    rack.run(10.0)
+    assert int(rack.state.far[SENSOR]) == CELL
+
+
 @pytest.mark.parametrize("dt_s", [0.25, 1.0, 5.0])
 def test_all_cells_are_asked_in_ten_seconds(rack: Rack, dt_s: float) -> None:
     rack.run(10.0 - dt_s, dt_s)
@@ -130,7 +138,7 @@ def test_a_long_step_asks_each_once(rack: Rack) -> None:
     assert float(rack.state.number[r.MEAN_SOC]) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("absurd", [math.nan, math.inf, -math.inf, 1e30])
+@pytest.mark.parametrize("absurd", [math.nan, math.inf, -math.inf, 1e30, 10.0])
 def test_an_estimate_that_is_none_explains_nothing(rack: Rack, absurd: float) -> None:
     """Nor is it part of the mean, nor taken for the furthest of its sensor."""
     rack.bench.soc[CELL], rack.bench.soc[CELL + 1] = absurd, 0.05
@@ -167,3 +175,16 @@ def test_without_any_estimate_there_is_no_mean(rack: Rack) -> None:
 )
 def test_entropy_is_linear_between_its_nodes_and_flat_beyond(rack: Rack, soc: float, v_per_k: float) -> None:
     assert float(r._v_per_k(rack.config, f4(soc))) == pytest.approx(v_per_k, rel=1e-5)
+
+
+@pytest.mark.parametrize(("soc", "v_per_k"), [(0.0, 2e-4), (0.025, 1e-4), (0.975, 2e-4), (1.0, 4e-4)])
+def test_entropy_may_bend_up_to_either_end(soc: float, v_per_k: float) -> None:
+    bent = np.zeros(r.N_ENTROPY)
+    bent[[0, -1]] = 2e-4, 4e-4
+    config = runaway_config(55.0, v_per_k=bent)
+    assert float(r._v_per_k(config, f4(soc))) == pytest.approx(v_per_k, rel=1e-4)
+
+
+@pytest.mark.parametrize("soc", [math.nan, math.inf, -math.inf, 10.0, -10.0])
+def test_an_soc_that_is_none_has_no_entropy(rack: Rack, soc: float) -> None:
+    assert math.isnan(r._v_per_k(rack.config, f4(soc)))

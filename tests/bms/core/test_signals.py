@@ -122,6 +122,17 @@ def test_a_temperature_inside_the_range_is_used(bench: Any, degc: float) -> None
     assert bench.value(F.VALUE_OUT_OF_RANGE) == 0.0
 
 
+@pytest.mark.parametrize("degc", [math.nan, math.inf, -math.inf, -60.0, 200.0])
+def test_a_temperature_that_no_sensor_shows_is_refused_and_reported(bench: Any, degc: float) -> None:
+    bench.look()
+    bench.m.sensor_degc[2] = degc
+    seen = bench.look()
+    assert not seen.complete
+    assert (seen.degc_low, seen.degc_mean, seen.degc_high) == (25.0, 25.0, 25.0)
+    assert (bench.value(F.TEMPERATURE_LOST), bench.where(F.TEMPERATURE_LOST)) == (1.0, 2)
+    assert (bench.value(F.VALUE_OUT_OF_RANGE), bench.where(F.VALUE_OUT_OF_RANGE)) == (1.0, NO_INDEX)
+
+
 @pytest.mark.parametrize("cell", range(24))
 def test_the_first_voltage_out_of_range_is_named(bench: Any, cell: int) -> None:
     bench.m.cell_v[cell:] = 9.0

@@ -243,3 +243,23 @@ def test_thermometers_without_noise_are_told(make_signals: Any) -> None:
     bench.look()
     assert bench.value(F.TEMPERATURE_FROZEN) == pytest.approx(0.06, abs=1e-4)
     assert bench.where(F.TEMPERATURE_FROZEN) == 0
+
+
+@pytest.mark.parametrize(("moved", "told", "at"), [(0.25, 0.5, 2), (0.75, 0.75, 5)])
+def test_of_what_the_mean_has_moved_and_what_may_be_unseen_the_larger_is_told(
+    make_signals: Any, moved: float, told: float, at: int
+) -> None:
+    """Of a temperature beyond chance for 50 s, 0.5 K; of a voltage for 100 s, 0.5 V."""
+    bench = make_signals(24, 8)
+    bench.look()
+    state = bench.state
+    for looks, doubt, still, seconds in (
+        (state.cell_looks, state.cell_doubt, state.cell_mean_v, 100.0),
+        (state.degc_looks, state.degc_doubt, state.degc_mean, 50.0),
+    ):
+        looks[[y.SAME_SHARE, y.LOOKS, y.LOOK_S]] = 0.3, 100, 1.0
+        doubt[2] = 35.0 + seconds - 1.0
+        still[5] -= moved
+    bench.look()
+    for fault in (F.CELL_VOLTAGE_FROZEN, F.TEMPERATURE_FROZEN):
+        assert (bench.value(fault), bench.where(fault)) == (pytest.approx(told, abs=1e-4), at)

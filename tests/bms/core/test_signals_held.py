@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bms.core.faults import Fault
-from bms.core.signals_layout import CALM, HELD, USABLE
+from bms.core.signals_layout import CALM, HELD, MOVED, USABLE
 from hal.contract import Quality
 
 F = Fault
@@ -38,6 +38,7 @@ def test_extremes_go_on_for_three_seconds_without_any_value(bench: Any) -> None:
         # while the loss itself is told, and nothing of it is used for anything finer
         assert bench.value(F.CELL_VOLTAGE_LOST) == bench.value(F.TEMPERATURE_LOST) == lost_s
         assert math.isnan(bench.value(F.CELL_VOLTAGE_FROZEN))
+        assert math.isnan(bench.value(F.TEMPERATURE_FROZEN))
         assert math.isnan(bench.value(F.TEMPERATURE_RISE))
         assert (bench.state.cell_use == HELD).all()
         assert (bench.state.sensor_use == HELD).all()
@@ -176,3 +177,32 @@ def test_what_is_held_is_left_as_it_was(make_signals: Any) -> None:
     bench.asked[10], bench.asked[11] = 0, 1
     bench.look()
     assert bench.state.cell_v[10] == before
+
+
+@pytest.mark.parametrize(("dt_s", "counted_s"), [(0.1, 0.1), (1.0, 1.0), (2.0, 2.0), (60.0, 2.0)])
+def test_a_reading_that_is_the_same_stands_still_and_a_long_step_counts_as_two_seconds(
+    bench: Any, dt_s: float, counted_s: float
+) -> None:
+    """A fifth of the ten seconds after which it is suspect: a few equal samples are chance, however far apart."""
+    bench.look(dt_s)
+    assert not bench.state.cell_still_s.any()  # the first is the same as none
+    for k in (1, 2, 3):
+        bench.m.cell_v[4] += 1e-3
+        bench.look(dt_s)
+        assert float(bench.state.cell_still_s[3]) == pytest.approx(k * counted_s)
+        assert float(bench.state.cell_still_s[4]) == 0.0
+
+
+@pytest.mark.parametrize("dt_s", [0.1, 60.0])
+def test_a_temperature_that_is_the_same_stands_still_and_those_that_change_are_counted(bench: Any, dt_s: float) -> None:
+    """One that is not read has not changed, and does not stand still."""
+    bench.m.sensor_degc[:] = 26.0
+    bench.look(dt_s)
+    bench.m.sensor_degc_quality[5] = Quality.MISSING
+    for k in (1, 2, 3):
+        bench.m.sensor_degc[[1, 4, 5]] += 0.5
+        bench.look(dt_s)
+        assert bench.state.degc_still_s.tolist() == pytest.approx([k * dt_s, 0.0, k * dt_s, k * dt_s, 0.0, 0.0])
+        assert bench.state.word[MOVED] == 2
+    bench.look(dt_s)
+    assert bench.state.word[MOVED] == 0

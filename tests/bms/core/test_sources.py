@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from bms.core import signals_layout as y
+from bms.core import sources
 from bms.core.faults import ABOUT, Fault, Place
 from hal.contract import NO_INDEX, Capabilities, Quality
 
 F = Fault
+f4 = np.float32
 
 
 # current
@@ -94,6 +96,34 @@ def test_the_largest_current_fills_all_budgets_and_no_more(bench: Any) -> None:
     bench.head["current_a"] = 0.0
     bench.look()
     assert bench.value(F.CHARGE_I2T) < 10.0
+
+
+# the time without a source
+
+
+@pytest.mark.parametrize(
+    ("fade_s", "dt_s", "left", "least_s"),
+    [(60.0, 2.0, 60 / 62, 0.2), (2.0, 4.0, 1 / 3, 0.4), (0.0, 2.0, 0.0, 0.2), (0.0, 0.0, 0.0, 0.0)],
+)
+def test_a_step_leaves_a_share_of_the_time_without_a_source(
+    fade_s: float, dt_s: float, left: float, least_s: float
+) -> None:
+    """What does not fade is forgotten at once; a tenth of a step counts as none."""
+    assert sources.fading(f4(fade_s), f4(dt_s)) == (pytest.approx(left), pytest.approx(least_s))
+
+
+@pytest.mark.parametrize("at", range(y.CURRENT_LOST_S, y.BLEED_LOST_S + 1))
+def test_each_source_fades_in_its_own_time(bench: Any, at: int) -> None:
+    bench.config.number[y.FADE_S : y.FADE_S + y.BLEED_LOST_S + 1 - y.CURRENT_LOST_S] = 0.0
+    bench.config.number[y.FADE_S + at - y.CURRENT_LOST_S] = 6.0
+    told_s = [
+        float(sources.count_lost(bench.config, bench.state, at, usable, f4(2.0)))
+        for usable in (False, False, True, True, False, *[True] * 12)
+    ]
+    assert told_s[:5] == pytest.approx([2.0, 4.0, 3.0, 2.25, 4.25])
+    fading_s = 4.25 * 0.75 ** np.arange(1, 13)
+    assert told_s[5:] == pytest.approx(np.where(fading_s > 0.2, fading_s, 0.0))
+    assert told_s[-1] == float(bench.state.number[at]) == 0.0
 
 
 # heat of fuse and contactors
@@ -363,6 +393,7 @@ def test_bleed_switches_are_compared_with_what_was_asked(bench: Any) -> None:
     bench.look()
     assert (bench.value(F.BLEED_STUCK_ON), bench.where(F.BLEED_STUCK_ON)) == (1.0, 12)
     assert (bench.value(F.BLEED_STUCK_OFF), bench.where(F.BLEED_STUCK_OFF)) == (1.0, 4)
+    assert bench.value(F.FEEDBACK_INVALID) == 0.0
     bench.m.bleeding[:] = bench.asked
     bench.look()
     assert (bench.value(F.BLEED_STUCK_ON), bench.where(F.BLEED_STUCK_ON)) == (0.0, NO_INDEX)

@@ -415,3 +415,41 @@ def test_of_few_thermometers_nothing_is_told(make_signals: Any, n: int, told: bo
     state.degc_looks[[y.SAME_SHARE, y.BACK_SHARE, y.LOOKS, y.LOOK_S]] = 0.3, 1.0, 100, 1.0
     state.degc_still_s[:], state.degc_doubt[:], state.sensor_use[:] = 1.0, d._SURE + f4(9), y.USABLE
     assert d.lifeless_sensor(state, f4(1)) == ((pytest.approx(0.1), 0) if told else (0.0, -1))
+
+
+@pytest.mark.parametrize(("beyond_s", "volt", "kelvin"), [(9.0, 0.05, 0.1), (999.0, 1.0, 10.0), (2000.0, 1.0, 10.0)])
+def test_what_may_go_unseen_is_a_hard_short_or_a_cell_without_cooling(
+    make_signals: Any, beyond_s: float, volt: float, kelvin: float
+) -> None:
+    """5 mV/s up to 1 V, and 0.6 K/min up to 10 K."""
+    bench = make_signals(24, 8)
+    state = bench.state
+    for looks, still_s, doubt, use in (
+        (state.cell_looks, state.cell_still_s, state.cell_doubt, state.cell_use),
+        (state.degc_looks, state.degc_still_s, state.degc_doubt, state.sensor_use),
+    ):
+        looks[[y.SAME_SHARE, y.LOOKS, y.LOOK_S]] = 0.3, 100, 1.0
+        still_s[:], doubt[:], use[:] = 1.0, d._SURE + f4(beyond_s), y.USABLE
+    assert d.lifeless_cell(bench.config, state, f4(1)) == (pytest.approx(volt), 0)
+    assert d.lifeless_sensor(state, f4(1)) == (pytest.approx(kelvin), 0)
+
+
+@pytest.mark.parametrize(("share", "steady"), [(0.99, True), (-0.99, True), (1.0, False), (-1.0, False)])
+def test_a_load_is_steady_within_what_counts_as_none(make_signals: Any, share: float, steady: bool) -> None:
+    """Against the step before: samples of either kind are counted apart."""
+    bench = make_signals()
+    state, rest_a = bench.state, float(bench.config.number[y.REST_A])
+    state.number[y.HELD_A] = rest_a  # so that single precision adds exactly
+    d.lifeless_cell(bench.config, state, f4(1))
+    state.cell_looks[:], state.cell_use[:] = 0.0, y.USABLE
+    state.number[y.HELD_A] += f4(share * rest_a)
+    d.lifeless_cell(bench.config, state, f4(1))
+    assert [int(state.cell_looks[kind + y.LOOKS]) for kind in (0, y.N_LOOK_NUMBERS)] == [steady, not steady]
+
+
+def test_channels_that_are_not_usable_teach_nothing() -> None:
+    """Of three that change one is read, and of two that stand still one."""
+    memory = known(0.4)
+    use = np.array([y.USABLE, 0, 0, y.USABLE, 0], np.uint8)
+    d.lifeless(memory, np.zeros(5, f4), np.array([0, 0, 0, 1, 1], f4), use, True, RATE, MOST, f4(1))
+    assert memory[y.SAME_SHARE] == pytest.approx((100 * 0.4 + 0.5) / 101)

@@ -132,6 +132,14 @@ def test_a_small_rise_a_dead_reading_and_one_that_is_usual_lift_nothing(rack: Ra
     assert risen_alone(state, mean_v) == pytest.approx((0.1 - 1.0 / N) * N / (N - 1), abs=1e-6)
 
 
+@pytest.mark.parametrize("n", [2, 3, 24])
+def test_of_any_number_of_cells_one_that_rises_takes_the_mean_along(make_signals: Any, n: int) -> None:
+    state = make_signals(n, 2).state
+    state.cell_v[:], state.cell_still_s[:], state.apart_v[:] = 3.3, 0.0, 0.0
+    state.cell_v[1] = 3.8
+    assert risen_alone(state, f4(3.3 + 0.5 / n)) == pytest.approx(0.5, abs=1e-5)
+
+
 def test_a_string_that_falls_while_readings_stand_high_has_fallen(rack: Rack) -> None:
     """They excuse no more than the sum has risen by in the same sample."""
     rack.run(120)
