@@ -15,7 +15,7 @@ alone, for it is no sinking to be left behind where the others rise;
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows,
                                        but no more than it has sunk while charge flowed, 1 V * charge / 1 % in a step
-    less  1 V * charge / 1 %           of what a cell falls further while it is discharged, where it may be empty or sinks
+    less  1 V * charge / 1 %           of what a cell that sinks, or may be empty, falls further while it is discharged
     less  what a neighbour has risen by, and twice what a third cell drops by
 
 A cell that has moved so is followed six times as slowly, until it is back.
@@ -303,7 +303,7 @@ def sudden_step(
     flows = min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
     worst_v = first_v - _TWO * flows * min(third_v, of_all_v) - signal.cell_looks[LEAST_CHANGE]
     far = _TWO * soc_std[at]
-    known = _FLAT_LOW_SOC < soc[at] - far and soc[at] + far < _FLAT_HIGH_SOC
+    known = soc[at] - far > _FLAT_LOW_SOC and soc[at] + far < _FLAT_HIGH_SOC
     if known or c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
         # a steady load is as good as rest
         flows = min(abs(current_a - state.load_a[at]) / (_STEADY * c[REST_A]), flows)

@@ -144,7 +144,7 @@ class Reference:
             drops[0][0] - 2.0 * flows * min(max(drops[2][0], 0.0), of_all_v[at]) - b.state.cell_looks[y.LEAST_CHANGE]
         )
         soc, far = float(b.soc[at]), 2.0 * float(b.soc_std[at])
-        flat = 0.2 < soc - far and soc + far < 0.9
+        flat = soc - far > 0.2 and soc + far < 0.9
         if flat or float(c[y.SPREAD_V_LOW]) < mean_v + ohm * a * per_cell < float(c[y.SPREAD_V_HIGH]):
             flows = min(flows, abs(a - self.load_a[at]) / (10.0 * float(c[y.REST_A])))
         return float(of_one_cell(b.config, f4(sag_v), degc, f4(flows))), at
