@@ -286,8 +286,8 @@ def _check_filled(tables: Mapping[str, Any], where: str) -> None:
         if isinstance(value, str) and (left := _WORD.search(value)):
             name = left[1]
             raise ConfigError(
-                f"{where}: {scenarios.place_of(path)} = {value!r}: no axis '{name}' goes with this trial; name it in its "
-                f"over, give the trial axis.{name}, or remove {left[0]}"
+                f"{where}: {scenarios.place_of(path)} = {value!r}: no axis '{name}' goes with this trial; name it in "
+                f"its over, give the trial axis.{name}, or remove {left[0]}"
             )
 
 
