@@ -74,6 +74,7 @@ STATE_FIELDS: tuple[Field, ...] = (
     Field("leak_bled_ah", "f4", "charge that had been taken from it when it was last looked at", "cells"),
     Field("leak_flow_a", "f4", "mean size of the current that bleeding and moving take from it or give it", "cells"),
     Field("leak_innovation_v", "f4", "mean innovation of each cell's filter", "cells"),
+    Field("leak_share", "f4", "relative capacity that its charge is reckoned with; 0 before the first look", "cells"),
     Field("leak_work", "f4", "scratch of the leak detection", "cells"),
     Field("leak_noise", "f4", "scratch of the leak detection", "cells"),
     Field("leak_word", "u4", "words of the leak detection", f"{N_WORDS}"),
@@ -109,6 +110,7 @@ class LeakState(NamedTuple):
     bled_ah: F4
     flow_a: F4
     innovation_v: F4
+    share: F4
     work: F4
     noise: F4
     word: U4
@@ -169,6 +171,7 @@ def leak_init(config: LeakConfig, state: LeakState) -> None:
     state.bled_ah[:] = _ZERO
     state.flow_a[:] = _ZERO
     state.innovation_v[:] = _ZERO
+    state.share[:] = _ZERO
     state.work[:] = _ZERO
     state.noise[:] = _ZERO
     state.word[:] = np.uint32(_NO_INDEX)
@@ -238,6 +241,34 @@ def _predict(config: LeakConfig, f: _Filter, gone_ah: F4, hours: f4) -> None:
 
 
 @kernel
+def _lever_ah(config: LeakConfig, soc: F4) -> f4:
+    """What an error of the relative capacity is multiplied by: Q (m - 1/2)."""
+    return config.setting[CAPACITY_AH] * (middle(soc) - _HALF)
+
+
+@kernel
+def _rename(config: LeakConfig, state: LeakState, estimator: EstimatorState, capacity_rel: F4) -> None:
+    """Take over capacities that have become known: what is left of each charge is another number then, and none is gone.
+
+    What was thought of the charge and of the capacity changes as the measured number does, so that nothing disappears.
+    """
+    n = state.work.shape[0]
+    soc = estimator.out[SOC * estimator.flags.shape[0] : SOC * estimator.flags.shape[0] + n]
+    lever_ah = _lever_ah(config, soc)
+    for k in range(n):
+        share = share_of(capacity_rel[k])
+        if state.share[k] == _ZERO:
+            state.share[k] = share
+        more = share - state.share[k]
+        moved_ah = -more * (config.setting[CAPACITY_AH] * (_ONE - soc[k]) + lever_ah)
+        if more != _ZERO and abs(moved_ah) < _HUGE:
+            state.share[k] = share
+            for which in range(N_FILTERS):
+                state.excess_ah[which * n + k] += moved_ah
+                state.capacity[which * n + k] += more
+
+
+@kernel
 def _centre(values: F4) -> None:
     """Count from the middle cell."""
     level = middle(values)
@@ -246,18 +277,16 @@ def _centre(values: F4) -> None:
 
 
 @kernel
-def _correct(
-    config: LeakConfig, state: LeakState, f: _Filter, estimator: EstimatorState, capacity_rel: F4, period_s: f4
-) -> None:
+def _correct(config: LeakConfig, state: LeakState, f: _Filter, estimator: EstimatorState, period_s: f4) -> None:
     """Compare with what the filters of the cells have learnt; `noise` is the variance of that."""
     c, p = config.setting, f.p
     n = state.work.shape[0]
     n_lanes = estimator.flags.shape[0]
     soc = estimator.out[SOC * n_lanes : (SOC + 1) * n_lanes]
-    lever_ah = c[CAPACITY_AH] * (middle(soc[:n]) - _HALF)
+    lever_ah = _lever_ah(config, soc[:n])
     telling = 0
     for k in range(n):
-        u_ah = c[CAPACITY_AH] * share_of(capacity_rel[k]) * (_ONE - soc[k])
+        u_ah = c[CAPACITY_AH] * state.share[k] * (_ONE - soc[k])
         state.work[k] = -u_ah - f.excess_ah[k] - lever_ah * f.capacity[k]
         telling += 1 if estimator.flags[k] & OBSERVABLE != 0 else 0
     level = middle(state.work)
@@ -317,11 +346,12 @@ def leak_step(
         _account(config, state, bled_ah, hours)
         for which in range(N_FILTERS):
             _predict(config, _filter(config, state, which), state.work, hours)
-        own_noise(estimator, capacity_rel, c[CAPACITY_AH], c[OWN], c[COMMON], _ZERO, state.noise)
+        _rename(config, state, estimator, capacity_rel)
+        own_noise(estimator, state.share, c[CAPACITY_AH], c[OWN], c[COMMON], _ZERO, state.noise)
         worst_a, at = _ZERO, _NO_INDEX
         for which in range(N_FILTERS):
             f = _filter(config, state, which)
-            _correct(config, state, f, estimator, capacity_rel, since_s)
+            _correct(config, state, f, estimator, since_s)
             for k in range(n):
                 sure_a = f.leak_a[k] - c[K_SIGMA] * np.sqrt(f.p[II * n + k]) - c[COUNT_ERROR] * state.flow_a[k]
                 if sure_a > worst_a:

@@ -86,25 +86,25 @@ def finite(tables: Mapping[str, Any], where: str) -> None:
 
     Whatever is compared with such a number holds always or never, so that a check with one is off, in silence.
     """
-    for path, value in _numbers(tables):
-        if not abs(value) <= sys.float_info.max:
+    for path, value in leaves(tables):
+        if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
             key, shown = path[-1], f"{value:g}" if isinstance(value, float) else f"{str(value)[:10]}..."
-            raise ConfigError(f"{where}: {_place(path)} = {shown}: not a finite number; give one, or leave {key} out")
+            raise ConfigError(f"{where}: {place_of(path)} = {shown}: not a finite number; give one, or leave {key} out")
 
 
-def _numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int | float]]:
-    """Every number in tables, with the keys that lead to it; entries of lists of tables by number, from 1."""
+def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every number and text in tables, with the keys that lead to it; entries of lists of tables by number, from 1."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _numbers(item, (*path, key))
+            yield from leaves(item, (*path, key))
     elif isinstance(value, list):
         for number, item in enumerate(value, 1):
-            yield from _numbers(item, (*path, number) if isinstance(item, Mapping) else path)
-    elif isinstance(value, int | float):
+            yield from leaves(item, (*path, number) if isinstance(item, Mapping) else path)
+    else:
         yield path, value
 
 
-def _place(path: tuple[str | int, ...]) -> str:
+def place_of(path: tuple[str | int, ...]) -> str:
     """A key as a file has it: `[expect.bounds] cell_v_max`, `[[fault]] number 2: value`."""
     *above, key = path
     table = ".".join(part for part in above if isinstance(part, str))

@@ -11,6 +11,7 @@ import functools
 import itertools
 import math
 import operator
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ _INJECTED = {
     "change": ("kind", "channel", "at_s", "until_s", "index", "value", "ramp_s", "from", "at_state"),
     "internal": ("kind", "at_s", "index", "value", "at_state"),
 }
+_WORD = re.compile(r"\{\s*([\w-]+)\s*\}")
+"""What an axis replaces in a text."""
 NOTHING = Expect()
 
 
@@ -199,8 +202,15 @@ def expanded(tables: Mapping[str, Any], name: str, source: str) -> Iterable[tupl
         raise ConfigError(f"{source}: trial = {entries!r}: expected [[trial]] tables")
     shared = {key: value for key, value in tables.items() if key not in GROUP}
     axes = _axes(tables.get("axis", {}), f"{source}: [axis]")
+    made: list[tuple[Mapping[str, Any], str]] = []
     for number, entry in enumerate(entries, 1):
-        yield from _expanded(entry, shared, axes, f"{source}: [[trial]] number {number}", source)
+        made += _expanded(entry, shared, axes, f"{source}: [[trial]] number {number}", source)
+    for axis in axes:
+        if not any(axis in entry.get("over", []) for entry in entries):
+            raise ConfigError(
+                f"{source}: [axis] {axis}: no trial goes over it; give one over = ['{axis}'], or remove the axis"
+            )
+    yield from made
 
 
 Axis = dict[str, Mapping[str, Any]]
@@ -270,10 +280,22 @@ def _filled(value: Any, words: Mapping[str, str]) -> Any:
     return [_filled(item, words) for item in value] if isinstance(value, list) else value
 
 
+def _check_filled(tables: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` for a `{NAME}` that no axis of the trial has replaced."""
+    for path, value in scenarios.leaves(tables):
+        if isinstance(value, str) and (left := _WORD.search(value)):
+            name = left[1]
+            raise ConfigError(
+                f"{where}: {scenarios.place_of(path)} = {value!r}: no axis '{name}' goes with this trial; name it in "
+                f"its over, give the trial axis.{name}, or remove {left[0]}"
+            )
+
+
 def _trial(tables: Mapping[str, Any], name: str, source: str) -> Trial:
     """One trial from its tables."""
     where = f"{source}: trial '{name}'"
     scenarios.finite(tables, where)
+    _check_filled(tables, where)
     for key in LISTS:
         content = tables.get(key, [])
         if not isinstance(content, list) or not all(isinstance(entry, Mapping) for entry in content):

@@ -139,6 +139,58 @@ def test_a_small_cell_is_no_leaking_cell() -> None:
     assert abs(w.state.leak_a[w.n - 1]) < 0.02
 
 
+def test_a_capacity_that_becomes_known_is_no_leak() -> None:
+    """Cells of 80 % that nobody knows; of one after the other it is found out, of half of them never."""
+    w = Watch()
+    capacity = 0.8 + 0.01 * np.linspace(-1.0, 1.0, w.n)
+    for k in range(20 * 10):
+        depth = 0.36 * np.sin(2 * np.pi * k / (20 * 4))  # a cycle in 4 h
+        w.soc[:] = 0.5 + depth / capacity
+        known = max(k - 15, 0) // 4  # the first after three quarters of an hour, each 12 minutes one more
+        for cell in range(min(known, w.n // 2)):
+            w.rel[cell] = capacity[cell] + 0.01 * np.cos(7.0 * cell)
+        w.step(180.0)
+        assert w.value[LEAK] == 0.0
+    np.testing.assert_array_equal(w.state.share, w.rel)
+    assert np.abs(w.state.leak_a / np.ravel([w.std_a(lk.SLOW), w.std_a(lk.FAST)])).max() < 1.0
+
+
+@pytest.mark.parametrize("soc", [0.2, 0.5, 0.9])
+def test_a_capacity_that_becomes_known_hides_no_leak(soc: float) -> None:
+    told, unaware = Watch(), Watch()
+    for w in (told, unaware):
+        w.soc[:] = soc
+        w.run(48, {7: 0.3})
+    told.rel[7] = 0.85
+    for w in (told, unaware):
+        w.run(3, {7: 0.3})
+    assert told.where[LEAK] == 7
+    assert told.value[LEAK] == pytest.approx(unaware.value[LEAK], rel=0.05)
+    assert told.state.capacity[7] - unaware.state.capacity[7] == pytest.approx(-0.15, abs=0.01)
+
+
+def test_a_capacity_that_is_known_from_the_start_is_reckoned_with() -> None:
+    w = Watch()
+    w.rel[7] = 0.8
+    w.step()
+    w.soc[:] = 0.3
+    w.step()
+    assert w.state.capacity[7] == pytest.approx(0.0, abs=0.01)
+    assert w.state.share[7] == f4(0.8)
+
+
+def test_a_capacity_waits_for_a_charge_that_is_a_number() -> None:
+    w = Watch()
+    w.step()
+    w.rel[7], w.soc[7] = 0.8, np.nan
+    w.step()
+    assert (w.state.share[7], w.state.capacity[7]) == (1.0, 0.0)
+    w.soc[7] = 0.6
+    w.step()
+    assert w.state.share[7] == f4(0.8)
+    assert w.state.capacity[7] == pytest.approx(-0.2, abs=0.01)
+
+
 def test_what_was_bled_has_not_leaked() -> None:
     w = Watch()
     for _ in range(12 * 24 * 8):

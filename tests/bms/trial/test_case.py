@@ -152,6 +152,21 @@ def test_a_word_of_an_axis_that_is_a_number_becomes_one() -> None:
         ("[axis]\nx = [1, 2]\n[[trial]]\nname = 'a'", r"\[axis\] x = \[1, 2\]: .* in quotes, such as x = \[\"1\""),
         ("[[trial]]\nname = 'a'\nrun.rack = 3", "trial 'a': .*rack = 3: expected text"),
         ("[controller.limit]\na = 3\n", "limit: unknown table"),
+        (
+            "[[trial]]\nname = 'a'\ndescription = 'all of {zz}'",
+            r"trial 'a': \[run\] description = 'all of \{zz\}': no axis 'zz' goes with this trial; name it in its over, "
+            r"give the trial axis.zz, or remove \{zz\}$",
+        ),
+        (
+            "[axis]\nzz = ['1']\n[[trial]]\nname = 'a'\nover = ['zz']\n[[trial]]\nname = 'b'\n"
+            "fault = [{ kind = 'x', index = ['{zz}'] }]",
+            r"trial 'b': \[\[fault\]\] number 1: index = '\{zz\}': no axis 'zz'",
+        ),
+        ("[run]\ndescription = '{ a-1 }'", r"trial 'mine': \[run\] description = '\{ a-1 \}': no axis 'a-1'"),
+        (
+            "[axis]\nx = ['a', 'b']\ny = ['1']\n[[trial]]\nname = 'a'\nover = ['y']",
+            r"\[axis\] x: no trial goes over it; give one over = \['x'\], or remove the axis$",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(text: str, complaint: str) -> None:

@@ -43,3 +43,18 @@ def test_it_works_as_printed(
     words = [str(file) if word == "FILE" else word for word in WHOLE[page][k]]
     assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0, capsys.readouterr()
     assert f"\n{SAYS[page][k]}" in capsys.readouterr().out
+
+
+def test_what_the_longer_first_trial_says_is_printed(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = repository / "docs" / "trial.md"
+    (told,) = re.findall(r"With a `duration` of 90 s it ends with 1 and says `(.*?)`", page.read_text())
+    first = examples(page)[0]
+    assert 'duration = "50s"' in first
+    file = tmp_path / "my_faults.toml"
+    file.write_text(first.replace('duration = "50s"', 'duration = "90s"'))
+    assert cli.main(["trial", "run", str(file), "--jobs", "1", "--out", str(tmp_path / "out")]) == 1
+    assert f" {told}\n" in capsys.readouterr().out
+    file.write_text(file.read_text().replace("[expect]", '[expect]\nallow = ["cell_voltage_frozen"]'))
+    assert cli.main(["trial", "run", str(file), "--jobs", "1", "--out", str(tmp_path / "out")]) == 0
