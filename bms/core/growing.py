@@ -74,6 +74,7 @@ _PUT_BACK_V, _LITTLE_V, _FAR_V = f4(0.02), f4(5e-3), f4(0.1)
 _STEADY = f4(0.25)  # of the load of these minutes: cells differ in what they do slowly
 _RELAX_V, _RELAX = f4(0.01), f4(0.25)  # how far a voltage is from its curve: at rest, and of the drop
 _MORE_CHARGE = f4(1.15)  # cells differ in capacity
+_EMPTY_SOC, _FLOWS_SOC, _INFINITE = f4(0.05), f4(3e-3), f4(np.inf)
 _SETTLED_S, _TICK_S = f4(30), f4(1e-3)
 
 
@@ -197,11 +198,14 @@ def growing_step(
     load_v = load_share(resistance, resistance_std) * ohm * changed_a
     off_v = _RELAX_V + _RELAX * ohm * most_a
     row = row_of(estimator, seen.degc_mean)
+    # a cell that is empty before the others may lie anywhere as they are discharged
+    empty_v = ocv(nodes, row, _EMPTY_SOC) - drop_v if number[WENT_SOC] < -_FLOWS_SOC else -_INFINITE
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     n = state.fall_v.shape[0]
     for k in range(n):
         fall_v = state.fall_v[k] - load_v
-        if fall_v > _LOOKED_V and fall_v > third_v and signal.cell_use[k] & USABLE != 0:
+        looked = fall_v > _LOOKED_V and signal.cell_use[k] & USABLE != 0 and not signal.cell_v[k] < empty_v
+        if looked and fall_v > third_v:
             risen_v = _ZERO
             if k > 0:
                 risen_v = max(risen_v, -state.fall_v[k - 1])

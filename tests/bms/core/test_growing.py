@@ -234,3 +234,10 @@ def test_no_lower_than_the_others_is_no_fall(rack: Rack) -> None:
     for _ in range(600):
         rack.step()
     assert rack.run(60, 0.005) < 0.006
+
+
+@pytest.mark.parametrize(("amps", "told"), [(28.0, False), (-28.0, True)])
+def test_an_empty_cell_lies_anywhere_while_the_rack_is_discharged(rack: Rack, amps: float, told: bool) -> None:
+    rack.bench.head["current_a"] = amps
+    rack.run(120)
+    assert (rack.run(60, 0.6) > 0.0) == told
