@@ -16,6 +16,7 @@ from bms.core import (
     balancing,
     cooling,
     diagnosis,
+    growing,
     guard,
     health_layout,
     leak,
@@ -41,6 +42,7 @@ from bms.core.estimator_layout import (
     EstimatorConfig,
     EstimatorState,
 )
+from bms.core.growing import GrowingState
 from bms.core.guard import GuardState, whole_digest
 from bms.core.health_layout import HealthConfig, HealthState
 from bms.core.jit import carve, kernel
@@ -80,6 +82,7 @@ _STATE_PARTS = (
     guard,
     runaway,
     sudden,
+    growing,
     thermometer,
 )
 
@@ -186,6 +189,7 @@ class StepState(NamedTuple):
     guard: GuardState
     runaway: RunawayState
     sudden: SuddenState
+    growing: GrowingState
     thermometer: ThermometerState
 
 
@@ -216,6 +220,7 @@ _balancing_state = reader(BalancingState, balancing.STATE_FIELDS, _S)
 _guard_state = reader(GuardState, guard.STATE_FIELDS, _S)
 _runaway_state = reader(RunawayState, runaway.STATE_FIELDS, _S)
 _sudden_state = reader(SuddenState, sudden.STATE_FIELDS, _S)
+_growing_state = reader(GrowingState, growing.STATE_FIELDS, _S)
 _thermometer_state = reader(ThermometerState, thermometer.STATE_FIELDS, _S)
 
 
@@ -264,6 +269,7 @@ def state_of(raw: U1, n: int, m: int) -> StepState:
         _guard_state(raw, n, m, k),
         _runaway_state(raw, n, m, k),
         _sudden_state(raw, n, m, k),
+        _growing_state(raw, n, m, k),
         _thermometer_state(raw, n, m, k),
     )
 

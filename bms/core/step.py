@@ -8,6 +8,7 @@ for Python, for C and for a microcontroller. `step_racks` takes many racks, one 
     estimator   state of charge of every cell
     health      capacity, resistance and leak of every cell
     sudden      cells that sink within seconds
+    growing     cells that sink within minutes
     runaway     heat that nothing explains, and rates of temperature that only a fire has
     thermometer cells that answer the current as hotter ones do
     diagnosis   the fault table: what must be done
@@ -41,6 +42,7 @@ from bms.core.diagnosis import (
 from bms.core.estimator import estimator_init, estimator_step
 from bms.core.estimator_layout import INNOVATION, MODEL_V, SOC, SOC_STD
 from bms.core.faults import N_TIERS, Context, Fault, Reaction
+from bms.core.growing import growing_init, growing_step
 from bms.core.guard import guard_init, guard_step
 from bms.core.health import health_init, health_step
 from bms.core.jit import carve, f4, i4, kernel
@@ -162,6 +164,7 @@ def _init(c: StepConfig, s: StepState, soc: F4, soc_std: F4) -> None:
     guard_init(s.guard, c.words, c.estimator.scalars[0].digest)
     runaway_init(s.runaway)
     sudden_init(s.sudden)
+    growing_init(s.growing)
     thermometer_init(s.thermometer)
 
 
@@ -293,6 +296,18 @@ def _step(
         model_v,
         soc,
         soc_std,
+        s.health.resistance,
+        s.health.resistance_std,
+        value,
+        where,
+        dt_s,
+    )
+    growing_step(
+        c.signal,
+        s.signal,
+        s.growing,
+        c.estimator,
+        seen,
         s.health.resistance,
         s.health.resistance_std,
         value,

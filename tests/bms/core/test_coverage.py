@@ -12,6 +12,7 @@ FILES = (
     *("diagnosis", "signals", "sources", "plausibility", "plausibility_model", "precharge", "machine", "guard"),
     *("cooling", "runaway", "first_look", "string_sag", "sudden", "missing_current", "current_gain", "thermometer"),
     "stillness",
+    "growing",
 )
 # thousands of steps or of examples: none of them is needed for a line
 LONG = (

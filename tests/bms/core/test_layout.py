@@ -14,6 +14,7 @@ from bms.core import (
     balancing,
     cooling,
     diagnosis,
+    growing,
     guard,
     health_layout,
     leak,
@@ -71,6 +72,7 @@ STATE_PARTS = tuple(
             guard,
             runaway,
             sudden,
+            growing,
             thermometer,
         ),
     )

@@ -1,0 +1,224 @@
+"""Cells that sink over minutes, told from their voltages alone.
+
+A short that grows slowly is followed: by the average of a cell's own deviation, and by its filter, which takes the sag
+for charge that was never there. Within ten minutes a cell whose SoC is doubtful may so be led from half full to nearly
+empty while its voltage falls by 0.1 V, and no look that compares it with its model sees it. It is hot then, too: its
+resistance falls to a fifth, and under a discharge the drop that it no longer has hides what the short takes off.
+
+Here no estimate of a cell has a part. Each cell's voltage less the mean one is held against its average over the last
+ten minutes, as a fall that is filtered over ten seconds, and of it is taken off
+
+    share * r * max(|I - <I>|, load / 4)    what a load explains of a cell with another resistance
+    rise of the mean cell - rise of the cell, each along the curve from where it is, for the charge of these minutes
+    what a neighbour has risen by (a broken sense wire), and twice what a third cell falls by
+
+Where a cell stands on its curve is known from its voltage alone, as well as load and relaxation leave it: the least
+that any part of the curve there makes of the charge counts for the cell, the most for the mean one. It is looked at
+only while the mean cell is where the curve has no ends. Elsewhere all starts anew, from what it is then.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bms.core.estimator_layout import N_SOC, NODE, OCV, EstimatorConfig
+from bms.core.faults import Fault
+from bms.core.first_look import ocv
+from bms.core.jit import f4, kernel
+from bms.core.open_wire import explained_by
+from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, warmth
+from bms.core.plausibility_model import load_share, ranked, row_of
+from bms.core.seen import Seen
+from bms.core.signals_layout import (
+    CALM,
+    FAST_OHM,
+    HELD_A,
+    LEAST_CHANGE,
+    MOVED_SOC,
+    PER_CELL,
+    RESIDUAL_TAU_S,
+    SAG_TAU_S,
+    SPREAD_V_HIGH,
+    SPREAD_V_LOW,
+    USABLE,
+    SignalConfig,
+    SignalState,
+)
+from hal.contract import F4, U2, Field
+
+# growing_number
+SEEN_S, LOAD_A, WENT_SOC, N_STATE_NUMBERS = 0, 1, 2, 3
+
+STATE_FIELDS = (
+    Field("growing_number", "f4", "time of the averages, that of the current, charge", f"{N_STATE_NUMBERS}"),
+    Field("growing_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
+    Field("growing_fall_v", "f4", "how far it is below that", "cells"),
+)
+
+
+class GrowingState(NamedTuple):
+    """Memory, owned by the caller: see `STATE_FIELDS`."""
+
+    number: F4
+    apart_v: F4
+    fall_v: F4
+
+
+_ZERO, _ONE, _TWO = f4(0), f4(1), f4(2)
+_NAN = f4(np.nan)
+_CELL_SAG = int(Fault.CELL_SAG)
+_LOOKED_V, _MOVED_V, _SLOWER = f4(8e-3), f4(0.018), f4(6)
+_PUT_BACK_V, _LITTLE_V, _FAR_V = f4(0.02), f4(5e-3), f4(0.1)
+_STEADY = f4(0.25)  # of the load of these minutes: cells differ in what they do slowly
+_RELAX_V, _RELAX = f4(0.01), f4(0.25)  # how far a voltage is from its curve: at rest, and of the drop
+_MORE_CHARGE = f4(1.15)  # cells differ in capacity
+_EMPTY_SOC, _FLOWS_SOC, _INFINITE = f4(0.05), f4(3e-3), f4(np.inf)
+_SETTLED_S, _TICK_S = f4(30), f4(1e-3)
+
+
+@kernel
+def growing_init(state: GrowingState) -> None:
+    """Fresh memory; all of `state` is written."""
+    state.number[:] = _ZERO
+    state.apart_v[:] = _NAN
+    state.fall_v[:] = _ZERO
+
+
+@kernel
+def risen_by(nodes: F4, row: int, low_v: f4, high_v: f4, went: f4) -> tuple[f4, f4]:
+    """(least, most) that the open-circuit voltage may have risen by when `went` was charged and it is within the two.
+
+    Negative where it has fallen. Of all nodes between the two voltages, and of one at least.
+    """
+    least_v, most_v, any_node = f4(np.inf), f4(-np.inf), False
+    for k in range(N_SOC):
+        now_v = nodes[row + k * NODE + OCV]
+        last = k + 1 == N_SOC
+        if (low_v <= now_v <= high_v) or (not any_node and (now_v > high_v or last)):
+            rise_v = now_v - ocv(nodes, row, f4(k) / f4(N_SOC - 1) - went)
+            least_v, most_v = min(least_v, rise_v), max(most_v, rise_v)
+            any_node = True
+    return least_v, most_v
+
+
+@kernel
+def _bled_fall(signal: SignalState, state: GrowingState, mean_v: f4) -> tuple[f4, int]:
+    """(sum of the falls of the cells that are bled, or beside one, how many): what bleeding does is alike in them."""
+    total_v, count = _ZERO, 0
+    for k in range(state.apart_v.shape[0]):
+        if signal.cell_use[k] & (USABLE | CALM) == USABLE and not np.isnan(state.apart_v[k]):
+            total_v += min(max(state.apart_v[k] - signal.cell_v[k] + mean_v, -_FAR_V), _FAR_V)
+            count += 1
+    return total_v, count
+
+
+@kernel
+def _follow(config: SignalConfig, signal: SignalState, state: GrowingState, mean_v: f4, dt_s: f4) -> None:
+    """Take how far each cell has fallen against the mean one; averages follow, six times as slowly once it has."""
+    c = config.number
+    gain = dt_s / (min(state.number[SEEN_S], c[RESIDUAL_TAU_S]) + dt_s)
+    slow = dt_s / (min(state.number[SEEN_S], c[SAG_TAU_S]) + dt_s)
+    bled_v, n_bled = _bled_fall(signal, state, mean_v)
+    for k in range(state.apart_v.shape[0]):
+        if signal.cell_use[k] & USABLE == 0:
+            continue
+        apart_v, calm = signal.cell_v[k] - mean_v, signal.cell_use[k] & CALM != 0
+        if np.isnan(state.apart_v[k]):
+            state.apart_v[k] = apart_v if calm else _NAN
+            state.fall_v[k] = _ZERO
+            continue
+        fall_v = state.apart_v[k] - apart_v
+        if not calm:
+            # of a cell that is bled what was seen before still holds; where many are, what all do is bleeding
+            others_v = _PUT_BACK_V
+            if 2 * n_bled >= state.apart_v.shape[0] and n_bled > 1:
+                others_v = min((bled_v - min(max(fall_v, -_FAR_V), _FAR_V)) / f4(n_bled - 1) + _LITTLE_V, _PUT_BACK_V)
+            fall_v = max(fall_v - others_v, state.fall_v[k])
+        else:
+            pace = slow / _SLOWER if abs(state.fall_v[k]) > _MOVED_V else slow
+            state.apart_v[k] -= pace * fall_v
+        state.fall_v[k] += gain * (fall_v - state.fall_v[k])
+
+
+@kernel
+def _curve_v(nodes: F4, row: int, cell_v: f4, mean_v: f4, off_v: f4, went: f4) -> f4:
+    """By how much the curve lets a cell fall against the mean one, for the charge `went` of the last minutes.
+
+    Both voltages less the drop of the current; they may be away from the curve by `off_v`.
+    """
+    worst_v = _ZERO
+    for sign in range(2):
+        charge = went * (_MORE_CHARGE if sign == 0 else _ONE / _MORE_CHARGE)
+        least_v, _ = risen_by(nodes, row, cell_v - off_v, cell_v + off_v, charge)
+        _, most_v = risen_by(nodes, row, mean_v - off_v, mean_v + off_v, went)
+        worst_v = max(worst_v, most_v - least_v)
+    return worst_v
+
+
+@kernel
+def growing_step(
+    config: SignalConfig,
+    signal: SignalState,
+    state: GrowingState,
+    estimator: EstimatorConfig,
+    seen: Seen,
+    resistance: F4,
+    resistance_std: F4,
+    value: F4,
+    where: U2,
+    dt_s: f4,
+) -> None:
+    """One step, after `sudden.sudden_step`: raises the value of CELL_SAG to the largest fall, where that is more.
+
+    `resistance`, `resistance_std` f4[n_cells], relative; `dt_s` since the last step.
+    """
+    dt_s = max(elapsed(dt_s), _TICK_S)
+    c, number, nodes = config.number, state.number, estimator.nodes
+    rate = estimator.scalars[0].rate
+    current_a, mean_v = signal.number[HELD_A], seen.cell_v_mean
+    ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
+    drop_v = ohm * current_a * c[PER_CELL]
+    if not c[SPREAD_V_LOW] < mean_v + drop_v < c[SPREAD_V_HIGH]:
+        # the curve has ends there, which weaker cells reach first
+        number[SEEN_S] = _ZERO
+        state.apart_v[:] = _NAN
+        return
+    _follow(config, signal, state, mean_v, dt_s)
+    slow = dt_s / (min(number[SEEN_S], c[SAG_TAU_S]) + dt_s)
+    if number[SEEN_S] == _ZERO:
+        number[LOAD_A], number[WENT_SOC] = current_a, _ZERO
+    number[LOAD_A] += slow * (current_a - number[LOAD_A])
+    # how far the charge is above its average over this time
+    number[WENT_SOC] = (number[WENT_SOC] - current_a * c[PER_CELL] * rate * dt_s) * (_ONE - slow)
+    number[SEEN_S] += dt_s
+    most_a = max(signal.number[MOVED_SOC] / (c[SAG_TAU_S] * rate), abs(current_a) * c[PER_CELL])
+    changed_a = max(abs(current_a - number[LOAD_A]) * c[PER_CELL], _STEADY * most_a)
+    load_v = load_share(resistance, resistance_std) * ohm * changed_a
+    off_v = _RELAX_V + _RELAX * ohm * most_a
+    row = row_of(estimator, seen.degc_mean)
+    # a cell that is empty before the others may lie anywhere as they are discharged
+    empty_v = ocv(nodes, row, _EMPTY_SOC) - drop_v if number[WENT_SOC] < -_FLOWS_SOC else -_INFINITE
+    first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
+    n = state.fall_v.shape[0]
+    for k in range(n):
+        fall_v = state.fall_v[k] - load_v
+        looked = fall_v > _LOOKED_V and signal.cell_use[k] & USABLE != 0 and not signal.cell_v[k] < empty_v
+        if looked and fall_v > third_v:
+            risen_v = _ZERO
+            if k > 0:
+                risen_v = max(risen_v, -state.fall_v[k - 1])
+            if k + 1 < n:
+                risen_v = max(risen_v, -state.fall_v[k + 1])
+            fall_v -= explained_by(risen_v) + _curve_v(
+                nodes, row, signal.cell_v[k] + drop_v, mean_v + drop_v, off_v, number[WENT_SOC]
+            )
+            # one that read too high and is right again has fallen, but is no lower than the others
+            fall_v = min(fall_v, mean_v - signal.cell_v[k])
+            at = k if fall_v > first_v else at
+            first_v, second_v, third_v = ranked(first_v, second_v, third_v, fall_v)
+    worst_v = first_v - _TWO * third_v - signal.cell_looks[LEAST_CHANGE]
+    worst_v = of_one_cell(config, worst_v, seen.degc_mean, _ONE)
+    if number[SEEN_S] > _SETTLED_S and worst_v > _ZERO and not worst_v <= value[_CELL_SAG]:
+        put(value, where, _CELL_SAG, worst_v, at)

@@ -1,0 +1,243 @@
+"""A cell that sinks over minutes, by voltages alone: a short that grows, and what only looks like one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bms.core import growing as g
+from bms.core import signals_layout as y
+from bms.core.faults import Fault
+from bms.core.plausibility import warmth
+from bms.core.plausibility_model import row_of
+from hal.contract import NO_INDEX, Quality
+
+F = Fault
+f4 = np.float32
+CELL = 13
+FALL_V = 0.06
+
+
+class Rack:
+    """A rack (`SignalBench`) of half-full LFP cells at rest, and what sinks in it."""
+
+    def __init__(self, bench: Any) -> None:
+        self.bench = bench
+        n = bench.info.n_cells
+        self.state = g.GrowingState(
+            *(np.zeros(n if f.dims == "cells" else int(f.dims), np.dtype(f.kind)) for f in g.STATE_FIELDS)
+        )
+        g.growing_init(self.state)
+        self.off_v = 0.0
+        bench.head["current_a"] = 0.0
+        bench.resistance_std[:] = 0.0  # known
+
+    def step(self, dt_s: float = 1.0, before_v: float = 0.0) -> float:
+        """What CELL_SAG is then; `before_v` is what was found of it in the same step."""
+        b = self.bench
+        # readings whose smallest change is 0.1 mV
+        self.off_v = 1e-4 - self.off_v
+        b.m.cell_v[:] += self.off_v
+        b.look(dt_s)
+        b.m.cell_v[:] -= self.off_v
+        b.values[F.CELL_SAG], b.places[F.CELL_SAG] = before_v, NO_INDEX
+        g.growing_step(
+            b.config, b.state, self.state, b.estimator, b.seen, b.resistance, b.resistance_std, b.values, b.places,
+            f4(dt_s),
+        )  # fmt: skip
+        return float(b.value(F.CELL_SAG))
+
+    def run(self, seconds: float, sunk_v: float = 0.0, cells: tuple[int, ...] = (CELL,), mean_v: float = 3.3) -> float:
+        """Steps of a second, with `cells` at `sunk_v` below the others."""
+        self.bench.m.cell_v[:] = mean_v
+        self.bench.m.cell_v[list(cells)] = mean_v - sunk_v
+        for _ in range(round(seconds)):
+            self.step()
+        return float(self.bench.value(F.CELL_SAG))
+
+
+@pytest.fixture
+def rack(make_signals: Callable[..., Any]) -> Rack:
+    made = Rack(make_signals())
+    made.run(600)
+    return made
+
+
+def curve_v(rack: Rack, sunk_v: float) -> float:
+    """The largest part of the curve near a cell that is no charge: none moved, so none."""
+    b = rack.bench
+    row = row_of(b.estimator, f4(25.0))
+    at = f4(3.3 - sunk_v)
+    return float(g._curve_v(b.estimator.nodes, row, at, f4(3.3), f4(0.01), f4(0.0)))
+
+
+def test_a_cell_that_sinks_slowly_is_told_for_all_that_it_has_sunk(rack: Rack) -> None:
+    """60 mV within five minutes, linearly: an average of ten minutes, a sixth as fast beyond 18 mV, follows by little."""
+    for k in range(300):
+        value = rack.run(1, FALL_V * (k + 1) / 300)
+    assert curve_v(rack, FALL_V) == 0.0
+    assert 0.7 * FALL_V < value < FALL_V
+    assert rack.bench.where(F.CELL_SAG) == CELL
+
+
+def test_it_is_filtered_over_ten_seconds(rack: Rack) -> None:
+    whole_v = FALL_V * 23 / 24  # of the mean of 24 cells it is one
+    assert rack.run(1, FALL_V) == 0.0  # a tenth of it
+    assert rack.run(60, FALL_V) == pytest.approx(whole_v * (1 - 60 / 3600), rel=0.06)
+
+
+def test_what_is_smaller_than_8_mv_is_not_looked_at(rack: Rack) -> None:
+    assert rack.run(60, 0.008) == 0.0
+    assert rack.run(60, 0.010) > 0.007
+
+
+def test_it_starts_where_each_cell_is(make_signals: Callable[..., Any]) -> None:
+    assert Rack(make_signals()).run(120, 0.2) == 0.0
+
+
+def test_nothing_is_told_in_the_first_half_minute(make_signals: Callable[..., Any]) -> None:
+    rack = Rack(make_signals())
+    rack.run(5)
+    assert rack.run(24, 0.3) == 0.0
+    assert rack.run(3, 0.3) > 0.02
+
+
+def test_the_larger_of_the_ways_of_looking_counts(rack: Rack) -> None:
+    rack.run(60, FALL_V)
+    assert rack.step(before_v=0.1) == pytest.approx(0.1)
+    assert rack.bench.where(F.CELL_SAG) == NO_INDEX
+    assert 0.04 < rack.step(before_v=math.nan) < FALL_V
+    assert rack.bench.where(F.CELL_SAG) == CELL
+
+
+def test_what_all_do_is_no_fall(rack: Rack) -> None:
+    assert rack.run(120, mean_v=3.28) == 0.0
+
+
+def test_what_a_third_cell_does_counts_twice(rack: Rack) -> None:
+    assert rack.run(60, FALL_V, (5, 13)) > 0.04
+    assert rack.run(30, FALL_V, (5, 13, 20)) == 0.0
+
+
+@pytest.mark.parametrize("beside", [-1, 1])
+def test_beside_a_cell_that_rises_a_wire_is_broken(rack: Rack, beside: int) -> None:
+    rack.bench.m.cell_v[:] = 3.3
+    rack.bench.m.cell_v[CELL], rack.bench.m.cell_v[CELL + beside] = 3.24, 3.36
+    for _ in range(60):
+        assert rack.step() < 1e-3
+
+
+@pytest.mark.parametrize("cell", [0, 23])
+def test_at_an_end_of_the_string_there_is_one_neighbour(rack: Rack, cell: int) -> None:
+    assert rack.run(60, FALL_V, (cell,)) > 0.05
+
+
+@pytest.mark.parametrize("mean_v", [3.15, 3.45])
+def test_beyond_the_flat_of_the_curve_nothing_is_told_and_all_starts_anew(rack: Rack, mean_v: float) -> None:
+    assert rack.run(60, FALL_V, mean_v=mean_v) == 0.0
+    assert rack.run(120, FALL_V) == 0.0
+
+
+def test_a_load_explains_a_share_of_its_change(rack: Rack) -> None:
+    """200 A that begin: 15 % of the drop of a known cell; once it has flowed for ten minutes, more of its rest."""
+    b = rack.bench
+    b.head["current_a"] = 200.0
+    ohm = float(b.config.number[y.FAST_OHM]) * float(warmth(b.config, f4(25.0)))
+    drop_v = 200.0 * ohm
+    state = rack.state
+    before = rack.run(1, FALL_V, mean_v=3.3 - drop_v)
+    assert before == 0.0
+    value = rack.run(59, FALL_V, mean_v=3.3 - drop_v)
+    fall_v = float(state.fall_v[CELL])
+    changed_a = 200.0 - float(state.number[g.LOAD_A])
+    assert changed_a > 150
+    assert value <= fall_v - 0.15 * ohm * changed_a + 1e-4
+    assert value > fall_v - 0.15 * ohm * changed_a - 0.02
+
+
+def test_while_no_resistance_is_known_a_load_explains_more(make_signals: Callable[..., Any]) -> None:
+    values = []
+    for std in (0.0, 0.12):
+        rack = Rack(make_signals())
+        rack.bench.resistance_std[:] = std
+        rack.run(600)
+        rack.bench.head["current_a"] = 100.0
+        values.append(rack.run(60, FALL_V))
+    assert values[0] > values[1] + 0.003
+
+
+def test_what_charge_explains_along_the_curve_is_taken_off() -> None:
+    """A curve of 1 V per SoC for the mean cell and 2 V below 0.4: 1 % that is discharged takes 10 mV more there."""
+    from bms.core.estimator_layout import N_SOC, NODE, OCV
+
+    nodes = np.zeros(N_SOC * NODE, np.float32)
+    soc = np.linspace(0, 1, N_SOC)
+    nodes[OCV::NODE] = np.where(soc < 0.4, 3.4 - 2 * (0.4 - soc), 3.0 + soc)
+    assert g.risen_by(nodes, 0, f4(3.69), f4(3.71), f4(0.01)) == pytest.approx((0.01, 0.01), abs=1e-5)
+    assert g.risen_by(nodes, 0, f4(3.19), f4(3.21), f4(-0.01)) == pytest.approx((-0.02, -0.02), abs=1e-5)
+    least_v, most_v = g.risen_by(nodes, 0, f4(3.3), f4(3.6), f4(0.01))
+    assert (least_v, most_v) == pytest.approx((0.01, 0.02), abs=1e-4)
+    # beyond either end the nearest node counts
+    assert g.risen_by(nodes, 0, f4(5.0), f4(5.1), f4(0.01)) == pytest.approx((0.01, 0.01), abs=1e-5)
+    assert g.risen_by(nodes, 0, f4(1.0), f4(1.1), f4(-0.01)) == pytest.approx((-0.02, -0.02), abs=1e-5)
+    # 15 % more charge of a smaller cell: 2 V * 1.15 % - 1 V * 1 %
+    assert g._curve_v(nodes, 0, f4(3.2), f4(3.7), f4(0.01), f4(-0.01)) == pytest.approx(0.013, abs=1e-4)
+    # and where it is charged, the mean one rises by no more than the cell
+    assert g._curve_v(nodes, 0, f4(3.2), f4(3.7), f4(0.01), f4(0.01)) == 0.0
+    assert g._curve_v(nodes, 0, f4(3.7), f4(3.7), f4(0.01), f4(0.01)) == pytest.approx(0.0013, abs=1e-4)
+
+
+def test_charge_is_counted_against_its_average(rack: Rack) -> None:
+    b = rack.bench
+    b.head["current_a"] = -28.0
+    rack.run(60)
+    rate = float(b.estimator.scalars[0]["rate"])
+    assert rack.state.number[g.WENT_SOC] == pytest.approx(28.0 * rate * 60, rel=0.06)
+
+
+def test_a_cell_that_is_bled_is_compared_with_others_that_are(rack: Rack) -> None:
+    """What bleeding does is alike in them; alone, 20 mV are taken off, and what was seen before still holds."""
+    b = rack.bench
+    rack.run(60, FALL_V)
+    b.asked[:] = 1
+    before = float(rack.state.fall_v[CELL])
+    rack.run(60, FALL_V)
+    assert float(rack.state.fall_v[CELL]) >= before - 1e-4
+    rack.run(60, 2 * FALL_V)
+    assert float(rack.state.fall_v[CELL]) > 1.5 * FALL_V
+
+
+def test_one_cell_that_is_bled_alone_counts_20_mv_less(rack: Rack) -> None:
+    b = rack.bench
+    b.asked[CELL] = 1
+    rack.run(120, FALL_V)
+    assert 0.015 < float(rack.state.fall_v[CELL]) < FALL_V - 0.018
+
+
+def test_a_cell_that_is_lost_is_not_named(rack: Rack) -> None:
+    rack.run(60, FALL_V)
+    rack.bench.m.cell_v_quality[CELL] = Quality.MISSING
+    for _ in range(30):
+        rack.step()
+    assert rack.bench.value(F.CELL_SAG) == 0.0
+
+
+def test_no_lower_than_the_others_is_no_fall(rack: Rack) -> None:
+    """A cell that was 50 mV above the others for long, and is 5 mV below them now."""
+    rack.bench.m.cell_v[:] = 3.3
+    rack.bench.m.cell_v[CELL] = 3.35
+    rack.state.number[:] = 0.0
+    for _ in range(600):
+        rack.step()
+    assert rack.run(60, 0.005) < 0.006
+
+
+@pytest.mark.parametrize(("amps", "told"), [(28.0, False), (-28.0, True)])
+def test_an_empty_cell_lies_anywhere_while_the_rack_is_discharged(rack: Rack, amps: float, told: bool) -> None:
+    rack.bench.head["current_a"] = amps
+    rack.run(120)
+    assert (rack.run(60, 0.6) > 0.0) == told
