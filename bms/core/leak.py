@@ -248,7 +248,7 @@ def _lever_ah(config: LeakConfig, soc: F4) -> f4:
 
 @kernel
 def _rename(config: LeakConfig, state: LeakState, estimator: EstimatorState, capacity_rel: F4) -> None:
-    """Take over capacities that have become known: what is left of each charge is another number then, and none is gone.
+    """Take over capacities that have become known: what is left of each charge is another number, and none is gone.
 
     What was thought of the charge and of the capacity changes as the measured number does, so that nothing disappears.
     """
