@@ -17,6 +17,9 @@ A filter that is sure of its SoC is slow to believe that charge has gone for no 
 its model cannot explain, the innovation. Where the mean innovation of a cell over `innovation_s` is further than
 `doubt_v` from that of the middle cell, its filter is made to doubt its SoC, by `doubt_soc_per_h`.
 
+The capacity of each cell is what has been found out of it so far. Where it becomes another one, x and c are moved by
+what that does to y (`_rename`): in a rack that has aged, one cell after the other turns from 1 to 0.8: that is no leak.
+
 An innovation beyond three deviations is neither believed at once nor thrown away: its noise is widened, as the
 estimator does. What is told (`value[CELL_LEAK]`, mA) is the largest I - k_sigma std(I) - count_error * (charge that is
 bled and moved in the same time), never below 0: what is uncertain raises no alarm.
@@ -243,12 +246,12 @@ def _predict(config: LeakConfig, f: _Filter, gone_ah: F4, hours: f4) -> None:
 @kernel
 def _lever_ah(config: LeakConfig, soc: F4) -> f4:
     """What an error of the relative capacity is multiplied by: Q (m - 1/2)."""
-    return config.setting[CAPACITY_AH] * (middle(soc) - _HALF)
+    return f4(config.setting[CAPACITY_AH] * (middle(soc) - _HALF))
 
 
 @kernel
 def _rename(config: LeakConfig, state: LeakState, estimator: EstimatorState, capacity_rel: F4) -> None:
-    """Take over capacities that have become known: what is left of each charge is another number, and none is gone.
+    """Take over capacities that have become known: each charge to full is another number then, and nothing is gone.
 
     What was thought of the charge and of the capacity changes as the measured number does, so that nothing disappears.
     """
