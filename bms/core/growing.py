@@ -135,7 +135,8 @@ def _follow(config: SignalConfig, signal: SignalState, state: GrowingState, mean
             others_v = _PUT_BACK_V
             if 2 * n_bled >= state.apart_v.shape[0] and n_bled > 1:
                 others_v = min((bled_v - min(max(fall_v, -_FAR_V), _FAR_V)) / f4(n_bled - 1) + _LITTLE_V, _PUT_BACK_V)
-            fall_v = max(fall_v - others_v, state.fall_v[k])
+            # but one that rises does so in full: a broken sense wire moves two cells apart, bled or not
+            fall_v = max(fall_v - others_v, state.fall_v[k]) if fall_v > _ZERO else fall_v
         else:
             pace = slow / _SLOWER if abs(state.fall_v[k]) > _MOVED_V else slow
             state.apart_v[k] -= pace * fall_v

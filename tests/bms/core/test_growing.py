@@ -131,6 +131,14 @@ def test_beside_a_cell_that_rises_a_wire_is_broken(rack: Rack, beside: int) -> N
         assert rack.step() < 1e-3
 
 
+def test_a_wire_that_breaks_while_all_are_bled_is_no_fall(rack: Rack) -> None:
+    rack.bench.asked[:] = 1
+    rack.run(30)
+    rack.bench.m.cell_v[CELL], rack.bench.m.cell_v[CELL + 1] = 3.24, 3.36
+    for _ in range(60):
+        assert rack.step() < 2e-3
+
+
 @pytest.mark.parametrize("cell", [0, 23])
 def test_at_an_end_of_the_string_there_is_one_neighbour(rack: Rack, cell: int) -> None:
     assert rack.run(60, FALL_V, (cell,)) > 0.05
