@@ -103,7 +103,7 @@ _ROUNDS = 4
 _STEADY = f4(10)  # of a current that is rest, a change of so many times that much is no steady load any more
 _FAR, _MOST_SOC = f4(3), f4(0.1)  # deviations of SoC, and at most
 _END_V, _END_SOC, _STEEP_SOC = f4(1), f4(0.03), f4(0.01)
-_FLAT_LOW_SOC, _FLAT_HIGH_SOC = f4(0.2), f4(0.9)
+_FLAT_LOW_SOC, _FLAT_HIGH_SOC, _FLAT_FAR = f4(0.2), f4(0.9), f4(1.5)
 
 
 @kernel
@@ -231,19 +231,25 @@ def _follow(
 
 @kernel
 def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k: int, load_v: f4, is_empty: bool) -> f4:
-    """What load, curve and a broken sense wire explain of the drop of cell `k`, V."""
+    """What load and curve explain of the drop of cell `k`, V."""
     went, end_v = state.number[WENT_SOC], state.end_v[k] if is_empty else _ZERO
     off = min(_FAR * soc_std[k], _MOST_SOC)
     explained_v = load_v + max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went))
     if (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):
         end_v = max(end_v, min(state.way_v[k], _END_V * min(state.number[MOVED_SOC] / _END_SOC, _ONE)))
+    total_v: f4 = explained_v + end_v
+    return total_v
+
+
+@kernel
+def _beside(state: SuddenState, k: int) -> f4:
+    """What a broken sense wire explains of the drop of cell `k`, whose neighbour has risen, V."""
     risen_v = _ZERO
     if k > 0:
         risen_v = max(risen_v, -state.drop_v[k - 1])
     if k + 1 < state.drop_v.shape[0]:
         risen_v = max(risen_v, -state.drop_v[k + 1])
-    total_v: f4 = explained_v + end_v + explained_by(risen_v)
-    return total_v
+    return explained_by(risen_v)
 
 
 @kernel
@@ -296,13 +302,15 @@ def sudden_step(
             is_empty = bool(signal.cell_v[k] < low_end_v)
             explained_v = _explained(state, estimator.nodes, row, soc, soc_std, k, load_v, is_empty)
             # one that read too high and is right again has fallen, but is no lower than the others
-            drop_v = min(drop_v - explained_v, seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V)
+            drop_v = min(
+                drop_v - explained_v - _beside(state, k), seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V
+            )
             if drop_v > first_v:
                 at, of_all_v = k, explained_v + _LITTLE_V
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
     flows = min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
     worst_v = first_v - _TWO * flows * min(third_v, of_all_v) - signal.cell_looks[LEAST_CHANGE]
-    far = _TWO * soc_std[at]
+    far = _FLAT_FAR * soc_std[at]
     known = soc[at] - far > _FLAT_LOW_SOC and soc[at] + far < _FLAT_HIGH_SOC
     if known or c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
         # a steady load is as good as rest

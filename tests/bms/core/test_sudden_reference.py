@@ -132,10 +132,11 @@ class Reference:
             end_v = self.end_v[k] if volts[k] < self.low_end_v else 0.0
             if (went < 0.0 and soc < off) or (went > 0.0 and soc + off > 1.0):
                 end_v = max(end_v, min(self.moved / 0.03, 1.0, self.way_v[k]))
-            risen_v = max(rise_v[k], rise_v[k + 2])
-            explained_v += end_v + risen_v + 0.1 * max(risen_v - 0.05, 0.0)
-            drops.append((min(drop_v - explained_v, mean_v - volts[k] + 0.01), -k))
+            explained_v += end_v
             of_all_v[k] = explained_v + 5e-3
+            risen_v = max(rise_v[k], rise_v[k + 2])
+            beside_v = risen_v + 0.1 * max(risen_v - 0.05, 0.0)
+            drops.append((min(drop_v - explained_v - beside_v, mean_v - volts[k] + 0.01), -k))
         drops.sort(reverse=True)
         drops += [(0.0, 0)] * 3
         flows = min(max(self.moved / 0.03, abs(a) / float(c[y.REST_A])), 1.0)
@@ -143,7 +144,7 @@ class Reference:
         sag_v = (
             drops[0][0] - 2.0 * flows * min(max(drops[2][0], 0.0), of_all_v[at]) - b.state.cell_looks[y.LEAST_CHANGE]
         )
-        soc, far = float(b.soc[at]), 2.0 * float(b.soc_std[at])
+        soc, far = float(b.soc[at]), 1.5 * float(b.soc_std[at])
         flat = soc - far > 0.2 and soc + far < 0.9
         if flat or float(c[y.SPREAD_V_LOW]) < mean_v + ohm * a * per_cell < float(c[y.SPREAD_V_HIGH]):
             flows = min(flows, abs(a - self.load_a[at]) / (10.0 * float(c[y.REST_A])))
