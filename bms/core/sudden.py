@@ -249,7 +249,8 @@ def _beside(state: SuddenState, k: int) -> f4:
         risen_v = max(risen_v, -state.drop_v[k - 1])
     if k + 1 < state.drop_v.shape[0]:
         risen_v = max(risen_v, -state.drop_v[k + 1])
-    return explained_by(risen_v)
+    beside_v: f4 = explained_by(risen_v)
+    return beside_v
 
 
 @kernel
