@@ -446,7 +446,7 @@ def test_numbers_of_the_memory_have_places_of_their_own() -> None:
         y.READ_PACK_V, y.READ_SUM_V, y.PATH_OHM, y.PATH_VAR, y.STRING_VAR, y.COMPARED_V, y.WAY_V, y.BLED_WAY,
         y.GAIN_V, y.GAIN_A, y.GAIN_WENT_SOC, y.RC1_A, y.RC2_A, y.SEEN_FAST_V, y.SEEN_V, y.EXPECTED_FAST_V, y.EXPECTED_V,
         y.CURVE_FAST_V, y.CURVE_V, y.EXPECTED_V2, y.EXPECTED_V4, y.BOTH_V2, y.SEEN_V2, y.GAIN_TOLD_S, y.GAIN_RISING, y.GAIN_WRONG,
-        y.USUAL_SHARE, y.USUAL_S, y.MEAN_SLOW_V, y.LOOKED_A,
+        y.USUAL_SHARE, y.USUAL_S, y.MEAN_SLOW_V, y.LOOKED_A, y.BIAS_DOUBT_A,
     ]  # fmt: skip
     assert places == list(range(y.N_STATE_NUMBERS))
     assert np.unique(places).size == y.N_STATE_NUMBERS
