@@ -11,7 +11,7 @@ from pathlib import Path
 FILES = (
     *("diagnosis", "signals", "sources", "plausibility", "plausibility_model", "precharge", "machine", "guard"),
     *("cooling", "runaway", "first_look", "string_sag", "sudden", "missing_current", "current_gain", "thermometer"),
-    *("bias_doubt", "current_zero", "empty", "open_wire"),
+    *("bias_doubt", "current_zero", "empty"),
     "stillness",
     "growing",
 )
