@@ -22,7 +22,8 @@ LONG = (
     "success_forgets", "is_tried_no_more", "wrong_gain_is_told", "does_not_become_usual", "change_slowly", "usual_is_the",
     "knee_of_a_curve",
     "drifts_while_nothing", "comes_in_hours", "one_cell_sinks", "colder_coolant", "noise_of_a_hot_sensor",
-    "told_by_its_answer", "number_or_unknown", "what_the_description",
+    "told_by_its_answer", "number_or_unknown", "what_the_description", "no_healthy_rack", "quiet_channel_among",
+    "middle_of_a_coarse", "in_turns_are_not", "come_to_rest_are",
 )  # fmt: skip
 
 
