@@ -125,7 +125,9 @@ def lifeless(
     alive = 0
     for k in range(still_s.shape[0]):
         alive += int(use[k] & mask != 0 and doubt[k] <= _SUSPECT)
-    changed, back = _changes(looks, last, change, now, still_s, use, mask, most_step)
+    seen = looks[LOOKS] + looks[N_LOOK_NUMBERS + LOOKS]  # of few samples a step is not known
+    step = most_step if seen >= _LEAST_LOOKS else _ZERO
+    changed, back = _changes(looks, last, change, now, still_s, use, mask, step)
     looks[LOOKED_S] = min(looks[LOOKED_S] + dt_s, _LONGEST_LOOK_S)
     if changed > 0 and dt_s > _ZERO:
         if alive > 1:
