@@ -81,6 +81,7 @@ class Reference:
             worst = self.residual(innovation, soc, std, mean_v, common_v, low_v, apart_v, usable & known, calm, dt_s)
         explained = went, load_v, least / 0.03, third
         sag_v, at = self.sag(soc, std, cell_v, model_v, held & known, usable, calm, mean_v, explained, kept, bench)
+        sag_v = max(sag_v - float(bench.state.cell_looks[y.LEAST_CHANGE]), 0.0)
         return worst, (sag_v * min(math.exp(self.numbers[y.OHM_PER_KELVIN] * (degc - 25.0)), 2.0), at)
 
     def low_v(self, cell_v: F8, usable: Any, mean_v: float, flows: float, dt_s: float) -> float:
