@@ -120,7 +120,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.cell_doubt[:] = _ZERO
     state.cell_looks[:] = _ZERO
     state.cell_last_v[:] = _NAN
-    state.cell_change_v[:] = _ZERO
+    state.cell_change_v[:] = _NAN
     state.cell_missed_s[:] = _ZERO
     state.cell_mean_v[:] = _NAN
     state.residual_v[:] = _ZERO
@@ -135,7 +135,7 @@ def signals_init(config: SignalConfig, state: SignalState) -> None:
     state.degc_doubt[:] = _ZERO
     state.degc_looks[:] = _ZERO
     state.degc_last[:] = _NAN
-    state.degc_change[:] = _ZERO
+    state.degc_change[:] = _NAN
     state.degc_missed_s[:] = _ZERO
     state.degc_mean[:] = _NAN
     state.degc_fast[:] = _NAN

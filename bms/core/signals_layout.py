@@ -161,9 +161,9 @@ N_NUMBERS = FADE_S + N_FADES
 ) = range(75)
 
 # SignalState.cell_looks, degc_looks: of samples with a steady load, of others, then the time since the last one, and
-# the smallest change of a reading; 0: none was seen
+# the smallest change of a reading, from the first on and as it is known after some; 0: none was seen
 LOOKS, LOOK_S, SAME_SHARE, BACK_SHARE, N_LOOK_NUMBERS = 0, 1, 2, 3, 4
-LOOKED_S, LEAST_CHANGE, N_LOOKS = 2 * N_LOOK_NUMBERS, 2 * N_LOOK_NUMBERS + 1, 2 * N_LOOK_NUMBERS + 2
+LOOKED_S, LEAST_SEEN, LEAST_CHANGE, N_LOOKS = range(2 * N_LOOK_NUMBERS, 2 * N_LOOK_NUMBERS + 4)
 
 # SignalState.word
 SEEN, SEQUENCE, MOVED, N_WORDS = 0, 1, 2, 3

@@ -8,8 +8,9 @@ samples without a change have a chance of `q ** n`. Channels are not alike, so e
 out, what may have gone unseen grows.
 
 Noise goes up and down, two changes of three go back (those of independent numbers do); what a cell does goes one way
-for minutes, and stands still in a coarse converter as soon as it slows down. So no more changes count than one and a
-half times those that went back.
+for minutes, and stands still in a coarse converter as soon as it slows down. So no more changes count than one and
+three quarters times those that went back. Where all move together under a steady load by a step of the converter and
+more, what is left of a change without that movement tells which way it went: without noise that is less than a step.
 
 A load that changes moves the readings of a converter without noise as well, which stand still as soon as it is steady.
 So `q` is known for samples with a steady load and for others, each by itself, and the logarithms of chance are added
@@ -21,6 +22,8 @@ Racks with less noise than that, or whose boards are read in turns, have reading
 
 from __future__ import annotations
 
+import numpy as np
+
 from bms.core.jit import f4, kernel
 from bms.core.mathf import logf
 from bms.core.signals_layout import (
@@ -28,6 +31,7 @@ from bms.core.signals_layout import (
     CALM,
     HELD_A,
     LEAST_CHANGE,
+    LEAST_SEEN,
     LOOK_S,
     LOOKED_A,
     LOOKED_S,
@@ -42,7 +46,8 @@ from bms.core.signals_layout import (
 from hal.contract import F4, U1
 
 _ZERO, _ONE = f4(0), f4(1)
-_PER_RETURN = f4(1.5)
+_PER_RETURN = f4(1.75)
+_FIRST = f4(2 / 3)  # what a reading's first change counts of one that went back
 _LEAST = f4(1e-6)
 _LEAST_LOOKS, _MOST_LOOKS = f4(30), f4(3600)  # of the averages
 _LEAST_MOVED = f4(0.4)
@@ -73,28 +78,50 @@ def _doubt_per_s(looks: F4, kind: int, alive: f4) -> f4:
 
 
 @kernel
-def _changes(
-    looks: F4, last: F4, change: F4, now: F4, still_s: F4, use: U1, mask: int, most_step: f4
-) -> tuple[int, int]:
-    """(how many readings have changed, how many of them went back); takes down the changes, and the smallest of all.
+def _together(looks: F4, last: F4, now: F4, still_s: F4, use: U1, mask: int, most_step: f4) -> f4:
+    """By how much all that are measured in peace moved since the sample before; learns the smallest change of any.
 
     What is larger than `most_step` is no step of a converter.
+    """
+    total, count = _ZERO, _ZERO
+    for k in range(still_s.shape[0]):
+        if use[k] & USABLE == 0 or use[k] & mask == 0:
+            continue
+        count += _ONE
+        by = now[k] - last[k]
+        if still_s[k] == _ZERO and abs(by) > _ZERO:
+            total += by
+            if abs(by) <= most_step and (abs(by) < looks[LEAST_SEEN] or looks[LEAST_SEEN] == _ZERO):
+                looks[LEAST_SEEN] = abs(by)
+    return total / max(count, _ONE)
+
+
+@kernel
+def _changes(
+    looks: F4, last: F4, change: F4, now: F4, still_s: F4, use: U1, mask: int, steady: bool, most_step: f4
+) -> tuple[int, f4]:
+    """(how many readings have changed, how many of them went back); takes down the changes.
+
     What is measured while it is disturbed, without `mask`, changes for other reasons than noise.
     """
-    changed, back = 0, 0
+    all_by = _together(looks, last, now, still_s, use, mask, most_step)
+    step = looks[LEAST_SEEN] if looks[LEAST_SEEN] > _ZERO else most_step
+    moving = steady and abs(all_by) >= step
+    changed, back = 0, _ZERO
     for k in range(still_s.shape[0]):
+        if use[k] & USABLE != 0 and use[k] & mask == 0:
+            change[k] = _ZERO
         if use[k] & USABLE != 0 and still_s[k] == _ZERO:
             by = now[k] - last[k]
             last[k] = now[k]
             if use[k] & mask == 0:
-                change[k] = _ZERO
                 continue
             changed += 1
-            back += int(by * change[k] < _ZERO)
+            if moving:
+                by = by - all_by if abs(by - all_by) >= step else _ZERO
             if abs(by) > _ZERO:
+                back += _FIRST if np.isnan(change[k]) else f4(by * change[k] < _ZERO)
                 change[k] = by
-                if abs(by) <= most_step and (abs(by) < looks[LEAST_CHANGE] or looks[LEAST_CHANGE] == _ZERO):
-                    looks[LEAST_CHANGE] = abs(by)
     return changed, back
 
 
@@ -125,9 +152,9 @@ def lifeless(
     alive = 0
     for k in range(still_s.shape[0]):
         alive += int(use[k] & mask != 0 and doubt[k] <= _SUSPECT)
-    seen = looks[LOOKS] + looks[N_LOOK_NUMBERS + LOOKS]  # of few samples a step is not known
-    step = most_step if seen >= _LEAST_LOOKS else _ZERO
-    changed, back = _changes(looks, last, change, now, still_s, use, mask, step)
+    changed, back = _changes(looks, last, change, now, still_s, use, mask, steady, most_step)
+    if looks[LOOKS] + looks[N_LOOK_NUMBERS + LOOKS] >= _LEAST_LOOKS:
+        looks[LEAST_CHANGE] = looks[LEAST_SEEN]
     looks[LOOKED_S] = min(looks[LOOKED_S] + dt_s, _LONGEST_LOOK_S)
     if changed > 0 and dt_s > _ZERO:
         if alive > 1:
@@ -136,7 +163,7 @@ def lifeless(
             looks[kind + LOOK_S] += (looks[LOOKED_S] - looks[kind + LOOK_S]) / n
             count = f4(max(alive, changed))
             looks[kind + SAME_SHARE] += (_ONE - f4(changed) / count - looks[kind + SAME_SHARE]) / n
-            looks[kind + BACK_SHARE] += (f4(back) / count - looks[kind + BACK_SHARE]) / n
+            looks[kind + BACK_SHARE] += (back / count - looks[kind + BACK_SHARE]) / n
         looks[LOOKED_S] = _ZERO
     moved = _moved_by_noise(looks, kind)
     more = _doubt_per_s(looks, kind, moved) * dt_s
