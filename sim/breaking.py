@@ -50,6 +50,11 @@ _FLAG = {
     "gas_alarm": ("gas_alarm", 1),
 }
 
+_OF_HARDWARE = {
+    "internal_short", "heater", "contactor_weld", "contactor_stuck_open", "coolant_stop", "coolant_hot", "link_load",
+    "precharge_open", "pcs_ignores_limits", "coolant_blocked", "cell_leak", "cell_heat", "joint_resistance",
+    "cell_capacity", "bleed_stuck_on", "bleed_stuck_off",
+}  # fmt: skip
 # fields that a sample leaves alone, and what they are on a healthy rack
 _HEALTHY = {"interlock_closed": 1, "emergency_stop": 0, "insulation_rail": 0}
 _SAMPLED = ("cell_v_quality", "current_a_quality")
@@ -106,6 +111,10 @@ class Breaking:
         self._reset = {name: 0 for name in names if name not in _SAMPLED} | _HEALTHY
         self._kept: list[tuple[FaultConfig, npt.NDArray[Any]]] = []
         self._stale: tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]] | None = None
+        self._at = {id(fault): np.ix_(self._racks(fault), list(fault.index)) for fault in self.faults}
+        self._whole = False  # the hardware is that of a healthy rack
+        self._record: npt.NDArray[np.void] | None = None  # whose fields `_resets` are
+        self._resets: list[tuple[npt.NDArray[Any], int]] = []
         self.commanded()
 
     def end(self) -> None:
@@ -124,12 +133,16 @@ class Breaking:
 
     def _channels(self, fault: FaultConfig) -> Any:
         """The groups or sensors `index` of the racks that have the fault, as an index."""
-        return np.ix_(self._racks(fault), list(fault.index))
+        return self._at[id(fault)]
 
     # --- hardware -------------------------------------------------------------------------------------------------
 
     def hardware(self, now_s: float) -> bool:
         """Break the hardware as it is from `now_s` on. Returns whether contactors must be looked at anew."""
+        active = [fault for fault in self.faults if fault.kind in _OF_HARDWARE and fault.active(now_s)]
+        if self._whole and not active:
+            return False
+        self._whole = not active
         bank = self._bank
         s, logic, config = bank.string, bank.logic, bank.config
         s[:, Y.S_FLOW_W_PER_K] = config.coolant_w_per_k_flow
@@ -148,10 +161,9 @@ class Breaking:
             s[:, Y.S_COOLANT_SET] = self._asked_coolant
         stuck = logic[:, Y.L_STUCK].copy()
         logic[:, Y.L_STUCK] = 0
-        for fault in self.faults:
-            if fault.active(now_s):
-                self._break_hardware(fault, now_s)
-        return not np.array_equal(stuck, logic[:, Y.L_STUCK])
+        for fault in active:
+            self._break_hardware(fault, now_s)
+        return bool((stuck != logic[:, Y.L_STUCK]).any())
 
     def _inside_cells(self, now_s: float) -> None:
         """Shorts and heaters at the first parallel cells: what burns looks after the heat of them."""
@@ -253,8 +265,11 @@ class Breaking:
 
     def after_sample(self, now_s: float, record: npt.NDArray[np.void]) -> None:
         """Break what was just measured at `now_s`."""
-        for name, healthy in self._reset.items():
-            _field(record, name)[...] = healthy
+        if record is not self._record:
+            self._record = record
+            self._resets = [(_field(record, name), healthy) for name, healthy in self._reset.items()]
+        for field, healthy in self._resets:
+            field[...] = healthy
         kept = {id(fault): values for fault, values in self._kept}
         for fault in self.faults:
             if fault.active(now_s):

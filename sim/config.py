@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -60,6 +61,9 @@ def _convert(value: Any, wanted: Any, where: str) -> Any:
     raise TypeError(f"{where}: no rule for {wanted}")
 
 
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
+
+
 def from_table(kind: type[T], table: Mapping[str, Any], where: str, **defaults: Any) -> T:
     """Make the dataclass `kind` from `table`; `defaults` fill in for keys that the table leaves out.
 
@@ -67,7 +71,7 @@ def from_table(kind: type[T], table: Mapping[str, Any], where: str, **defaults: 
     known one), a value of the wrong type, or a missing key that has no default.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for key in table:
         if key not in fields:
             raise TwinError(f"{where}: unknown key '{key}'{hint(key, fields)}")

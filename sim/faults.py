@@ -160,7 +160,8 @@ class FaultConfig:
 
     def __post_init__(self) -> None:
         where = f"[[fault]] kind = '{self.kind}'"
-        require(self.kind in FAULT_KINDS, f"{where}{hint(self.kind, FAULT_KINDS)}")
+        if self.kind not in FAULT_KINDS:
+            raise TwinError(f"{where}{hint(self.kind, FAULT_KINDS)}")
         kind = FAULT_KINDS[self.kind]
         if self.index or not kind.index_optional:
             numbers = f"missing (numbers of a {kind.index})" if kind.index else "not used by this kind: leave it out"

@@ -252,9 +252,13 @@ class RackBank:
 
     def by_group(self, row: int) -> F8:
         """Row of `cells` of every rack as [n_racks, n_series, n_parallel]; a copy."""
-        shape = self.n_racks, Y.blocks(self.n_series), self.n_parallel, Y.C_BLOCK // Y.LANES, Y.LANES
-        lanes = self.cells.reshape(shape)[:, :, :, row // Y.LANES, :].transpose(0, 1, 3, 2)
+        lanes = self.lanes(row).transpose(0, 1, 3, 2)
         return lanes.reshape(self.n_racks, -1, self.n_parallel)[:, : self.n_series]
+
+    def lanes(self, row: int) -> F8:
+        """Row of `cells` of every rack as it lies, [n_racks, blocks, n_parallel, `LANES`]: a view."""
+        shape = self.n_racks, Y.blocks(self.n_series), self.n_parallel, Y.C_BLOCK // Y.LANES, Y.LANES
+        return self.cells.reshape(shape)[:, :, :, row // Y.LANES, :]
 
     def settle(self, lo: int, hi: int) -> None:
         """Make derived values of the racks `lo` to `hi` - 1 agree with a state that was changed from outside."""

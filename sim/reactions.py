@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sim import layout as Y
 from sim.cell import COL_DUDT, COL_U, GRID, CellData
-from sim.config import from_table, hint, require
+from sim.config import TwinError, from_table, hint, require
 from sim.runaway import GAS_J_PER_MOL_K, KELVIN
 
 F8 = npt.NDArray[np.float64]
@@ -158,7 +158,8 @@ def names() -> tuple[str, ...]:
 @cache
 def load(name: str) -> Reactions:
     """Side reactions of the chemistry `name`. Raises `TwinError` for an unknown one, or a file that is not sound."""
-    require(name in names(), f"[rack] side_reactions = '{name}': unknown side reactions{hint(name, (*names(), NONE))}")
+    if name not in names():
+        raise TwinError(f"[rack] side_reactions = '{name}': unknown side reactions{hint(name, (*names(), NONE))}")
     text = (resources.files("sim") / "cells" / "reactions" / f"{name}.toml").read_text(encoding="utf-8")
     return build(tomllib.loads(text), f"sim/cells/reactions/{name}.toml")
 

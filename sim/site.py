@@ -115,6 +115,14 @@ class Site:
         self._tally = np.zeros((-(-n_racks // self._chunk), E.TALLY_SIZE))
         self._totals = [0.0] * E.TALLY_SIZE
         self._silent_since = math.inf
+        self._true_rows = [
+            (name, bank.lanes(row)[:, :, 0])
+            for name, row in (
+                ("soc", Y.C_SOC), ("capacity_ah", Y.C_CAPACITY_AS), ("resistance", Y.C_SCALE), ("cell_degc", Y.C_DEGC),
+            )
+        ]  # fmt: skip
+        self._lanes = np.empty(self._true_rows[0][1].shape)
+        self._in_order = self._lanes.reshape(n_racks, -1)[:, : bank.n_series]
         self._view = duties.PcsView(soc=config.initial_soc)
         self._requests = np.zeros(64)
         self._arrays = (
@@ -348,10 +356,10 @@ class Site:
         ):  # fmt: skip
             head[name] = s[:, row]
         if bank.n_parallel == 1:
-            out["soc"] = bank.by_group(Y.C_SOC)[..., 0]
-            np.divide(bank.by_group(Y.C_CAPACITY_AS)[..., 0], 3600.0, out=out["capacity_ah"])
-            out["resistance"] = bank.by_group(Y.C_SCALE)[..., 0]
-            out["cell_degc"] = bank.by_group(Y.C_DEGC)[..., 0]
+            for name, lanes in self._true_rows:
+                self._lanes[...] = lanes
+                out[name] = self._in_order
+            out["capacity_ah"] /= 3600.0
             return
         capacity = bank.by_group(Y.C_CAPACITY_AS)
         total = capacity.sum(axis=2)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bms.core.faults import Fault, Row
-from bms.trial.play import Log
+from bms.trial.log import Log
 from hal.contract import Severity
 
 COMPARED = (

@@ -16,7 +16,8 @@ from bms.trial import pool
 from bms.trial.campaign import Campaign
 from bms.trial.campaign_margin import margins, told
 from bms.trial.ledger import Verdict, judge
-from bms.trial.play import Log, Played, play
+from bms.trial.log import Log
+from bms.trial.play import Played, play
 from hal.contract import Severity
 from hal.errors import ConfigError, RackBmsError
 

@@ -18,7 +18,7 @@ from bms.runtime.explain import place_text
 from hal.contract import Severity
 
 if TYPE_CHECKING:
-    from bms.trial.play import Log
+    from bms.trial.log import Log
 
 EVENTS = ("vented", "ignited", "neighbour_ignited")
 """What a lead time may count to."""

@@ -17,7 +17,8 @@ from bms.core.faults import ABOUT, Fault, Place, Reaction, Row, row_of, text_of
 from bms.runtime.explain import place_text
 from bms.trial.expect import OPENING, ExpectRow
 from bms.trial.lead import EVENTS, HEATING, Lead, lead_of, name_of
-from bms.trial.play import MAINS, Log, Played, state_name
+from bms.trial.log import MAINS, Log
+from bms.trial.play import Played, state_name
 from bms.trial.quantity import number
 from hal.contract import RackState, Severity
 

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bms.core.faults import N_FAULTS
 from bms.core.layout import Config
 from bms.core.machine_table import Request
 from bms.core.step import Controller, initial_state
@@ -30,16 +28,14 @@ from bms.trial import fit, internal
 from bms.trial.case import Trial, check_ramp, last_step_s
 from bms.trial.expect import STATES
 from bms.trial.lead import Fire, fire_of
+from bms.trial.log import Log
 from bms.trial.quantity import number, quantities, resolved
 from hal.backends.chaos import Change, Chaos
 from hal.backends.replay import FILE_NAME
 from hal.contract import (
-    N_FAULT_WORDS,
     Command,
-    Contactor,
     HasTruth,
     Measurement,
-    Quality,
     Rack,
     RackInfo,
     RackState,
@@ -48,49 +44,9 @@ from hal.contract import (
 from hal.errors import ConfigError
 from hal.registry import open_rack
 
-MAINS = int(Contactor.MAIN_POSITIVE | Contactor.MAIN_NEGATIVE)
 RAMP_STEPS = 50
 WORDS = frozenset({"kind", "channel", "path", "start_with", "at_state", "side_reactions"})
 """Keys that hold text as it is; any other text is a quantity of the rack."""
-
-_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "time_s": ("f8", ()), "dt_s": ("f8", ()), "request": ("u1", ()), "state": ("u1", ()), "asked": ("u1", ()),
-    "closed": ("?", ()), "discharge_a": ("f4", ()), "charge_a": ("f4", ()), "current_a": ("f4", ()),
-    "true_a": ("f8", ()), "cause": ("u2", ()), "cause_index": ("u2", ()), "bits": ("u4", (3, N_FAULT_WORDS)),
-    "value": ("f4", (N_FAULTS,)), "where": ("u2", (N_FAULTS,)),
-    "v_min": ("f4", ()), "v_mean": ("f4", ()), "v_max": ("f4", ()),
-    "bled": ("u2", ()), "cooling_degc": ("f4", ()), "soc": ("f4", ()), "refused": ("u2", ()),
-}  # fmt: skip
-
-
-class Log:
-    """What happened in each step, as arrays (n_steps, ...): `time_s`, `state`, `asked` (contactors), `bits`, ..."""
-
-    def __init__(self, n: int, info: RackInfo) -> None:
-        self._n = 0
-        columns = {**_COLUMNS, "degc": ("f4", (info.n_sensors,)), "true_degc": ("f4", (info.n_cells,))}
-        self._columns: dict[str, npt.NDArray[Any]] = {
-            name: np.zeros((n, *shape), kind) for name, (kind, shape) in columns.items()
-        }
-
-    def add(self, values: Mapping[str, Any]) -> None:
-        """Append a step."""
-        for name, value in values.items():
-            self._columns[name][self._n] = value
-        self._n += 1
-
-    def __len__(self) -> int:
-        return self._n
-
-    def __getattr__(self, name: str) -> npt.NDArray[Any]:
-        if name.startswith("_") or name not in self._columns:
-            raise AttributeError(name)
-        return self._columns[name][: self._n]
-
-    def shows(self, fault: int, severity: int) -> npt.NDArray[np.bool_]:
-        """In which steps a row is active or latched."""
-        shown: npt.NDArray[np.bool_] = (self.bits[:, severity - 1, fault // 32] >> np.uint32(fault % 32) & 1) != 0
-        return shown
 
 
 @dataclass
@@ -381,11 +337,11 @@ class _Runner:
         self.rack, self.controller, self.clock, self.scenario = rack, controller, clock, scenario
         self.internals, self.taken = internals, taken
         info = rack.info
-        self.log = Log(math.ceil(scenario.duration_s / scenario.period_s) + 2, info)
-        self.truth: Truth | None = None
-        self.teller: Any = None
-        if info.capabilities.truth and isinstance(rack, HasTruth):
-            self.teller, self.truth = rack, Truth(info.n_cells, info.n_sensors)
+        self.teller = rack if info.capabilities.truth and isinstance(rack, HasTruth) else None
+        self.truth = None if self.teller is None else Truth(info.n_cells, info.n_sensors)
+        n = math.ceil(scenario.duration_s / scenario.period_s) + 2
+        self.log = Log(n, info, controller, self.truth)
+        self.seen: Any = rack if hasattr(rack, "contactors_closed") else None
 
     def run(self) -> Log:
         """All steps of the trial."""
@@ -406,35 +362,14 @@ class _Runner:
             self.rack.read(self.controller.measurement)
             status = self.controller.step(asked, now_s - last_s)
             self.rack.write(self.controller.command)
-            self._note(now_s, now_s - last_s, asked)
+            if self.teller is not None and self.truth is not None:
+                self.teller.truth(self.truth)
+            closed = None if self.seen is None else self.seen.contactors_closed
+            self.log.add(now_s, now_s - last_s, asked, closed)
             if self.taken is not None:
                 self.taken.add(now_s - last_s, asked, status, self.controller, self.truth)
             last_s, now_s = now_s, now_s + period_s
         return self.log
-
-    def _note(self, now_s: float, dt_s: float, asked: Request) -> None:
-        controller = self.controller
-        measurement, command, state = controller.measurement, controller.command, controller.state
-        head, told = measurement.head[0], command.head[0]
-        good = measurement.cell_v[(measurement.cell_v_quality == Quality.GOOD) & np.isfinite(measurement.cell_v)]
-        low, mean, high = (good.min(), good.mean(), good.max()) if good.size else (np.nan,) * 3
-        feedback = getattr(self.rack, "contactors_closed", None)
-        closed = int(head["contactors"] if feedback is None else feedback) & MAINS == MAINS
-        values = {
-            "time_s": now_s, "dt_s": dt_s, "request": asked, "state": told["state"], "asked": told["contactors"],
-            "closed": closed, "discharge_a": told["limit_discharge_a"], "charge_a": told["limit_charge_a"],
-            "current_a": head["current_a"], "cause": told["cause"], "cause_index": told["cause_index"],
-            "value": state.fault_value, "where": state.fault_where, "v_min": low, "v_mean": mean, "v_max": high,
-            "bled": np.count_nonzero(command.balance), "cooling_degc": told["cooling_degc"],
-            "bits": (command.fault_info, command.fault_warning, command.fault_fatal), "soc": told["soc_mean"],
-            "degc": np.where(measurement.sensor_degc_quality == 0, measurement.sensor_degc, np.nan),
-            "true_a": np.nan, "true_degc": np.nan, "refused": told["reset_refused"],
-        }  # fmt: skip
-        if self.truth is not None:
-            self.teller.truth(self.truth)
-            values["true_a"], values["true_degc"] = self.truth.head["current_a"][0], self.truth.cell_degc
-            values["soc"] = self.truth.soc.mean()
-        self.log.add(values)
 
 
 def state_name(code: int) -> str:
