@@ -49,12 +49,14 @@ from bms.core.signals_layout import (
 from hal.contract import F4, U2, Field
 
 # growing_number
-SEEN_S, LOAD_A, WENT_SOC, N_STATE_NUMBERS = 0, 1, 2, 3
+SEEN_S, N_STATE_NUMBERS = 0, 1
 
 STATE_FIELDS = (
-    Field("growing_number", "f4", "time of the averages, that of the current, charge", f"{N_STATE_NUMBERS}"),
+    Field("growing_number", "f4", "time of the averages", f"{N_STATE_NUMBERS}"),
     Field("growing_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
     Field("growing_fall_v", "f4", "how far it is below that", "cells"),
+    Field("growing_load_a", "f4", "average of the current over the same time", "cells"),
+    Field("growing_went", "f4", "how far the charge is above its average over that time, as a share", "cells"),
 )
 
 
@@ -64,6 +66,8 @@ class GrowingState(NamedTuple):
     number: F4
     apart_v: F4
     fall_v: F4
+    load_a: F4
+    went: F4
 
 
 _ZERO, _ONE, _TWO = f4(0), f4(1), f4(2)
@@ -74,7 +78,8 @@ _PUT_BACK_V, _LITTLE_V, _FAR_V = f4(0.02), f4(5e-3), f4(0.1)
 _STEADY = f4(0.25)  # of the load of these minutes: cells differ in what they do slowly
 _RELAX_V, _RELAX = f4(0.01), f4(0.25)  # how far a voltage is from its curve: at rest, and of the drop
 _MORE_CHARGE = f4(1.15)  # cells differ in capacity
-_EMPTY_SOC, _FLOWS_SOC, _INFINITE = f4(0.05), f4(3e-3), f4(np.inf)
+_EMPTY_SOC, _FLOWS_SOC = f4(0.05), f4(3e-3)
+_HELD_SOC = f4(0.2)  # with more charge than this an average is too old to be held against
 _SETTLED_S, _TICK_S = f4(30), f4(1e-3)
 
 
@@ -84,6 +89,8 @@ def growing_init(state: GrowingState) -> None:
     state.number[:] = _ZERO
     state.apart_v[:] = _NAN
     state.fall_v[:] = _ZERO
+    state.load_a[:] = _ZERO
+    state.went[:] = _ZERO
 
 
 @kernel
@@ -115,19 +122,26 @@ def _bled_fall(signal: SignalState, state: GrowingState, mean_v: f4) -> tuple[f4
 
 
 @kernel
-def _follow(config: SignalConfig, signal: SignalState, state: GrowingState, mean_v: f4, dt_s: f4) -> None:
-    """Take how far each cell has fallen against the mean one; averages follow, six times as slowly once it has."""
+def _follow(
+    config: SignalConfig, signal: SignalState, state: GrowingState, mean_v: f4, current_a: f4, charged: f4, dt_s: f4
+) -> None:
+    """Take how far each cell has fallen against the mean one; averages follow, six times as slowly once it has.
+
+    Those of current and charge (`charged` in this step) follow with that of the voltage: so each cell's fall and what
+    explains it are of the same time.
+    """
     c = config.number
     gain = dt_s / (min(state.number[SEEN_S], c[RESIDUAL_TAU_S]) + dt_s)
     slow = dt_s / (min(state.number[SEEN_S], c[SAG_TAU_S]) + dt_s)
     bled_v, n_bled = _bled_fall(signal, state, mean_v)
     for k in range(state.apart_v.shape[0]):
+        state.went[k] += charged
         if signal.cell_use[k] & USABLE == 0:
             continue
         apart_v, calm = signal.cell_v[k] - mean_v, signal.cell_use[k] & CALM != 0
         if np.isnan(state.apart_v[k]):
             state.apart_v[k] = apart_v if calm else _NAN
-            state.fall_v[k] = _ZERO
+            state.fall_v[k], state.load_a[k], state.went[k] = _ZERO, current_a, _ZERO
             continue
         fall_v = state.apart_v[k] - apart_v
         if not calm:
@@ -138,24 +152,24 @@ def _follow(config: SignalConfig, signal: SignalState, state: GrowingState, mean
             # but one that rises does so in full: a broken sense wire moves two cells apart, bled or not
             fall_v = max(fall_v - others_v, state.fall_v[k]) if fall_v > _ZERO else fall_v
         else:
-            pace = slow / _SLOWER if abs(state.fall_v[k]) > _MOVED_V else slow
+            held = abs(state.fall_v[k]) > _MOVED_V and abs(state.went[k]) < _HELD_SOC
+            pace = slow / _SLOWER if held else slow
             state.apart_v[k] -= pace * fall_v
+            state.load_a[k] += pace * (current_a - state.load_a[k])
+            state.went[k] -= pace * state.went[k]
         state.fall_v[k] += gain * (fall_v - state.fall_v[k])
 
 
 @kernel
 def _curve_v(nodes: F4, row: int, cell_v: f4, mean_v: f4, off_v: f4, went: f4) -> f4:
-    """By how much the curve lets a cell fall against the mean one, for the charge `went` of the last minutes.
+    """By how much the curve lets a cell fall against the mean one, for the charge `went` since its average.
 
     Both voltages less the drop of the current; they may be away from the curve by `off_v`.
     """
-    worst_v = _ZERO
-    for sign in range(2):
-        charge = went * (_MORE_CHARGE if sign == 0 else _ONE / _MORE_CHARGE)
-        least_v, _ = risen_by(nodes, row, cell_v - off_v, cell_v + off_v, charge)
-        _, most_v = risen_by(nodes, row, mean_v - off_v, mean_v + off_v, went)
-        worst_v = max(worst_v, most_v - least_v)
-    return worst_v
+    _, most_v = risen_by(nodes, row, mean_v - off_v, mean_v + off_v, went)
+    more_v, _ = risen_by(nodes, row, cell_v - off_v, cell_v + off_v, went * _MORE_CHARGE)
+    less_v, _ = risen_by(nodes, row, cell_v - off_v, cell_v + off_v, went / _MORE_CHARGE)
+    return max(most_v - min(more_v, less_v), _ZERO)
 
 
 @kernel
@@ -186,26 +200,20 @@ def growing_step(
         number[SEEN_S] = _ZERO
         state.apart_v[:] = _NAN
         return
-    _follow(config, signal, state, mean_v, dt_s)
-    slow = dt_s / (min(number[SEEN_S], c[SAG_TAU_S]) + dt_s)
-    if number[SEEN_S] == _ZERO:
-        number[LOAD_A], number[WENT_SOC] = current_a, _ZERO
-    number[LOAD_A] += slow * (current_a - number[LOAD_A])
-    # how far the charge is above its average over this time
-    number[WENT_SOC] = (number[WENT_SOC] - current_a * c[PER_CELL] * rate * dt_s) * (_ONE - slow)
+    _follow(config, signal, state, mean_v, current_a, -current_a * c[PER_CELL] * rate * dt_s, dt_s)
     number[SEEN_S] += dt_s
     most_a = max(signal.number[MOVED_SOC] / (c[SAG_TAU_S] * rate), abs(current_a) * c[PER_CELL])
-    changed_a = max(abs(current_a - number[LOAD_A]) * c[PER_CELL], _STEADY * most_a)
-    load_v = load_share(resistance, resistance_std) * ohm * changed_a
+    per_a = load_share(resistance, resistance_std) * ohm
     off_v = _RELAX_V + _RELAX * ohm * most_a
     row = row_of(estimator, seen.degc_mean)
     # a cell that is empty before the others may lie anywhere as they are discharged
-    empty_v = ocv(nodes, row, _EMPTY_SOC) - drop_v if number[WENT_SOC] < -_FLOWS_SOC else -_INFINITE
+    empty_v = ocv(nodes, row, _EMPTY_SOC) - drop_v
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     n = state.fall_v.shape[0]
     for k in range(n):
-        fall_v = state.fall_v[k] - load_v
-        looked = fall_v > _LOOKED_V and signal.cell_use[k] & USABLE != 0 and not signal.cell_v[k] < empty_v
+        fall_v = state.fall_v[k] - per_a * max(abs(current_a - state.load_a[k]) * c[PER_CELL], _STEADY * most_a)
+        empty = state.went[k] < -_FLOWS_SOC and signal.cell_v[k] < empty_v
+        looked = fall_v > _LOOKED_V and signal.cell_use[k] & USABLE != 0 and not empty
         if looked and fall_v > third_v:
             risen_v = _ZERO
             if k > 0:
@@ -213,7 +221,7 @@ def growing_step(
             if k + 1 < n:
                 risen_v = max(risen_v, -state.fall_v[k + 1])
             fall_v -= explained_by(risen_v) + _curve_v(
-                nodes, row, signal.cell_v[k] + drop_v, mean_v + drop_v, off_v, number[WENT_SOC]
+                nodes, row, signal.cell_v[k] + drop_v, mean_v + drop_v, off_v, state.went[k]
             )
             # one that read too high and is right again has fallen, but is no lower than the others
             fall_v = min(fall_v, mean_v - signal.cell_v[k])

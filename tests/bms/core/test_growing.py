@@ -161,7 +161,7 @@ def test_a_load_explains_a_share_of_its_change(rack: Rack) -> None:
     assert before == 0.0
     value = rack.run(59, FALL_V, mean_v=3.3 - drop_v)
     fall_v = float(state.fall_v[CELL])
-    changed_a = 200.0 - float(state.number[g.LOAD_A])
+    changed_a = 200.0 - float(state.load_a[CELL])
     assert changed_a > 150
     assert value <= fall_v - 0.15 * ohm * changed_a + 1e-4
     assert value > fall_v - 0.15 * ohm * changed_a - 0.02
@@ -204,7 +204,7 @@ def test_charge_is_counted_against_its_average(rack: Rack) -> None:
     b.head["current_a"] = -28.0
     rack.run(60)
     rate = float(b.estimator.scalars[0]["rate"])
-    assert rack.state.number[g.WENT_SOC] == pytest.approx(28.0 * rate * 60, rel=0.06)
+    assert rack.state.went[0] == pytest.approx(28.0 * rate * 60, rel=0.06)
 
 
 def test_a_cell_that_is_bled_is_compared_with_others_that_are(rack: Rack) -> None:
