@@ -70,7 +70,7 @@ _HALF = f4(0.5)
 _Z_MIN = f4(-0.02)
 _Z_MAX = f4(1.02)
 _R_MAX = f4(0.7)
-_Q_MAX = f4(0.2)
+_Q_MIN, _Q_MAX = f4(-0.45), f4(0.2)  # of 69 to 125 % of the capacity
 # what keeps the covariance positive in float32, whatever is measured
 _DECORRELATE = f4(1e-5)
 _VARIANCE_MIN = f4(1e-14)
@@ -507,7 +507,7 @@ def share_bias(f: Any, soc: Any, soc_std: Any, step_b: np.float32, bias_var: np.
         f[_XW + c] += f[_SW + c] * step_b
         f[_XH + c] = _within(f[_XH + c] + f[_SH + c] * step_b, -_ONE, _ONE)
         f[_XR + c] = _within(f[_XR + c] + f[_SR + c] * step_b, -_R_MAX, _R_MAX)
-        f[_XQ + c] = _within(f[_XQ + c] + f[_SQ + c] * step_b, -_Q_MAX, _Q_MAX)
+        f[_XQ + c] = _within(f[_XQ + c] + f[_SQ + c] * step_b, _Q_MIN, _Q_MAX)
         sz = f[_SZ + c]
         z = f[_XZ + c] + sz * step_b
         limited = _within(z, _Z_MIN, _Z_MAX)

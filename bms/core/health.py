@@ -25,7 +25,8 @@ filter knows at the end of a pair is taken off for its whole time.
 
 **Resistance**: see `bms.core.health_resistance`.
 
-For the capacity, cells are looked at one after the other, each once per `PERIOD_S`.
+For the capacity, cells are looked at one after the other, each once per `PERIOD_S`. Each sweep begins elsewhere, a
+golden section on: bleeding that goes on and off in a period of its own would else meet the same cells in every sweep.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ from bms.core.health_layout import (
     ROWS,
     STARTED,
     SWEEP_H,
+    SWEPT,
     WATCHING,
     HealthConfig,
     HealthState,
@@ -125,7 +127,9 @@ _GATE2 = f4(25.0)  # a pair five deviations away counts as much less as it takes
 _TINY = f4(1e-12)
 _CURRENT_CORR_S = f4(1200.0)  # a missing current: see `bms.core.estimator`
 _DEGC_UNKNOWN = f4(25.0)
-_FILTER_Q_MAX = f4(0.2)  # what the filter takes
+_FILTER_Q_MIN, _FILTER_Q_MAX = f4(-0.45), f4(0.2)  # what the filter takes
+_HOP = f4(0.381966)
+_MUCH = f4(0.4)  # a pair that tells the capacity to this share of what is known of it tells much
 _FILTER_STD_MIN = f4(0.003)
 _CAPACITY_LOW, _RESISTANCE_HIGH = int(Fault.CAPACITY_LOW), int(Fault.RESISTANCE_HIGH)
 _NONE = np.uint32(NO_INDEX)
@@ -245,7 +249,7 @@ def _feed(filter_: EstimatorState, k: int, capacity: f4, std: f4) -> None:
     """
     f = filter_.blocks[k // LANES * (BLOCK_ROWS * LANES) + k % LANES :]
     q = _ONE - _ONE / capacity  # dz = moved (1 - q)
-    q = q if q > -_FILTER_Q_MAX else -_FILTER_Q_MAX
+    q = q if q > _FILTER_Q_MIN else _FILTER_Q_MIN
     std = std / (capacity * capacity)
     std = std if std > _FILTER_STD_MIN else _FILTER_STD_MIN
     std = std if std < _FILTER_Q_MAX else _FILTER_Q_MAX
@@ -255,6 +259,17 @@ def _feed(filter_: EstimatorState, k: int, capacity: f4, std: f4) -> None:
     for row in _WITH_Q:
         f[row * LANES] = f[row * LANES] * share
     f[(S_FIRST + Q) * LANES] = f[(S_FIRST + Q) * LANES] * share
+
+
+@kernel
+def _tells_much(c: F4, state: HealthState, k: int, soc: f4, var: f4) -> bool:
+    """Whether a SoC of the variance `var` tells much of a capacity of which little is known, as the end of a swing."""
+    older = state.cell[k * ROWS + OLDER : k * ROWS + OLDER + MOMENT]
+    x = abs(soc - older[M_SOC])
+    known = _MUCH * x * state.capacity_std[k]
+    pair_var = older[M_PASSING] + older[M_LASTING] + var
+    much: bool = older[M_PASSING] > _ZERO and x >= c[MIN_SWING] and pair_var <= known * known
+    return much
 
 
 @kernel
@@ -298,7 +313,7 @@ def _look(
 
     soc, passing, lasting = known_soc(config, estimator, filter_, k, degc)
     var = passing + lasting
-    if not var <= c[MAX_STD] * c[MAX_STD]:  # also NaN
+    if not (var <= c[MAX_STD] * c[MAX_STD] or _tells_much(c, state, k, soc, var)):  # also NaN
         return
     if older[M_PASSING] > _ZERO:
         per_bias = (number[HOURS] - older[M_HOURS]) / k1.capacity_ah
@@ -429,9 +444,11 @@ def health_step(
         if state.resistance_std[k] < c[PRIOR_STD] * state.resistance[k] and state.resistance[k] > number[HIGHEST]:
             number[HIGHEST] = state.resistance[k]
             word[HIGHEST_AT] = np.uint32(k)
-        k += 1
-        if k >= n:
-            k = 0
+        k = k + 1 if k + 1 < n else 0
+        word[SWEPT] += np.uint32(1)
+        if word[SWEPT] >= n:
+            word[SWEPT] = np.uint32(0)
+            k = (k + int(_HOP * f4(n))) % n
             _turn(config, state)
     word[NEXT] = np.uint32(k)
     value[_CAPACITY_LOW] = number[CAPACITY_LOW]

@@ -123,7 +123,7 @@ class TextbookFilter:
         cells = x[:-1].reshape(n, NX)
         cells[:, H] = np.clip(cells[:, H], -1, 1)
         cells[:, R] = np.clip(cells[:, R], -0.7, 0.7)
-        cells[:, Q] = np.clip(cells[:, Q], -0.2, 0.2)
+        cells[:, Q] = np.clip(cells[:, Q], -0.45, 0.2)
         cells[:, Z] = np.clip(cells[:, Z], -0.02, 1.02)
         return model
 

@@ -275,6 +275,55 @@ def test_the_filter_takes_a_capacity_and_stays_a_filter() -> None:
     np.testing.assert_array_equal(after[:, [0, 2]], rows[:, [0, 2]])
 
 
+def test_each_cell_is_seen_whatever_goes_on_and_off_in_the_period_of_the_looks() -> None:
+    """Of a minute, voltages are disturbed for fifty seconds: within half an hour every cell was seen in peace."""
+    n, period = 24, 60
+    config, state = health_config(CAPACITY_AH, 1), h.health_state(n)
+    health.health_init(config, state)
+    constants = estimator_config(load("lfp_280"))
+    estimator = constants._replace(scalars=constants.scalars.view(np.recarray))
+    filter_ = estimator_state(constants, n, 0.5, 0.01)
+    filter_ = filter_._replace(shared=filter_.shared.view(np.recarray))
+    value, where = np.zeros(N_FAULTS, np.float32), np.zeros(N_FAULTS, np.uint16)
+    x = f4(0.0)
+    seen = Seen(x, x, x, x, x, x, 0, 0, f4(25.0), f4(25.0), f4(25.0), 0, 0, x, 0, 0, True, 0)
+    degc, bled_ah = np.full(n, 25.0, np.float32), np.zeros(n, np.float32)
+    at = np.zeros((n, 30 * period), bool)
+    for k in range(30 * period):
+        bled_ah += f4(1e-3)
+        health.health_step(config, state, estimator, filter_, seen, degc, bled_ah, value, where, f4(1.0))
+        at[:, k] = state.bled_ah == bled_ah  # looked at in this step
+    looks = at.sum(axis=1)
+    assert looks.min() >= 29
+    assert looks.max() <= 31
+    in_peace = at.reshape(n, 30, period)[:, :, 25:35].any(axis=2)
+    assert in_peace.any(axis=1).all()
+    assert in_peace.sum(axis=1).min() >= 3
+
+
+@pytest.mark.parametrize(("x", "std", "known_std", "much"), [
+    (0.9, 0.028, 0.08, True), (0.9, 0.03, 0.08, False), (-0.9, 0.028, 0.08, True), (0.9, 0.028, 0.07, False),
+    (0.19, 0.001, 0.5, False), (0.21, 0.03, 0.5, True), (0.9, np.nan, 0.08, False), (np.nan, 0.01, 0.08, False),
+])  # fmt: skip
+def test_the_end_of_a_swing_counts_where_it_tells_much_of_what_is_not_known(
+    x: float, std: float, known_std: float, much: bool
+) -> None:
+    """With 0.005 of its beginning: to 0.4 of the deviation, and from a swing on that is worth a pair."""
+    config, state = fresh(min_swing=0.2)
+    cell(state, 1)[h.OLDER : h.OLDER + h.MOMENT] = moment(0.5, 0.0, passing=0.004, lasting=0.003)
+    state.capacity_std[1] = known_std
+    told = health._tells_much(config.number, state, 1, f4(0.5 + x), f4(std * std))
+    assert bool(told) == much
+    assert not health._tells_much(config.number, state, 0, f4(0.5 + x), f4(std * std)), "no beginning"
+
+
+@pytest.mark.parametrize(("capacity", "q"), [(0.75, 1 - 1 / 0.75), (0.65, -0.45), (1.2, 1 - 1 / 1.2), (1.3, 0.2)])
+def test_the_filter_takes_capacities_from_69_percent(capacity: float, q: float) -> None:
+    filter_ = estimator_state(estimator_config(load("nmc_ev")), 3, 0.5, 0.1)
+    health._feed(filter_, 1, f4(capacity), f4(0.02))
+    assert cell_rows(filter_.blocks, 3)[e.Q, 1] == pytest.approx(q, rel=1e-5)
+
+
 # ------------------------------------------------------------------------------------------------------- on the twin
 
 
