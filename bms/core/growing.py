@@ -5,15 +5,16 @@ for charge that was never there. Within ten minutes a cell whose SoC is doubtful
 empty while its voltage falls by 0.1 V, and no look that compares it with its model sees it. It is hot then, too: its
 resistance falls to a fifth, and under a discharge the drop that it no longer has hides what the short takes off.
 
-Here no estimate of a cell has a part. Each cell's voltage less the mean one is held against its average over the last
-ten minutes, as a fall that is filtered over ten seconds, and of it is taken off
+Here the estimate of a cell that falls has no part. Each cell's voltage less the mean one is held against its average
+over the last ten minutes, as a fall that is filtered over ten seconds, and of it is taken off
 
-    share * r * max(|I - <I>|, load / 4)    what a load explains of a cell with another resistance
+    share * r * max(|I - <I>|, 0.15 load)    what a load explains of a cell with another resistance
     rise of the mean cell - rise of the cell, each along the curve from where it is, for the charge of these minutes
     what a neighbour has risen by (a broken sense wire), and twice what a third cell falls by
 
 Where a cell stands on its curve is known from its voltage alone, as well as load and relaxation leave it: the least
-that any part of the curve there makes of the charge counts for the cell, the most for the mean one. It is looked at
+that any part of the curve there makes of the charge counts for the cell, the most for the mean one. Or it is where
+its estimate was against the mean one before it fell: what either explains is taken off. It is looked at
 only while the mean cell is where the curve has no ends. Elsewhere all starts anew, from what it is then.
 """
 
@@ -29,7 +30,7 @@ from bms.core.first_look import ocv
 from bms.core.jit import f4, kernel
 from bms.core.open_wire import explained_by
 from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, warmth
-from bms.core.plausibility_model import load_share, ranked, row_of
+from bms.core.plausibility_model import load_share, mean_of, ranked, row_of
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,
@@ -57,6 +58,8 @@ STATE_FIELDS = (
     Field("growing_fall_v", "f4", "how far it is below that", "cells"),
     Field("growing_load_a", "f4", "average of the current over the same time", "cells"),
     Field("growing_went", "f4", "how far the charge is above its average over that time, as a share", "cells"),
+    Field("growing_since_s", "f4", "since the averages last followed", "cells"),
+    Field("growing_soc_apart", "f4", "average of a cell's SoC less the mean one", "cells"),
 )
 
 
@@ -68,18 +71,21 @@ class GrowingState(NamedTuple):
     fall_v: F4
     load_a: F4
     went: F4
+    since_s: F4
+    soc_apart: F4
 
 
-_ZERO, _ONE, _TWO = f4(0), f4(1), f4(2)
+_ZERO, _HALF, _ONE, _TWO = f4(0), f4(0.5), f4(1), f4(2)
 _NAN = f4(np.nan)
 _CELL_SAG = int(Fault.CELL_SAG)
 _LOOKED_V, _MOVED_V, _SLOWER = f4(8e-3), f4(0.018), f4(6)
 _PUT_BACK_V, _LITTLE_V, _FAR_V = f4(0.02), f4(5e-3), f4(0.1)
-_STEADY = f4(0.25)  # of the load of these minutes: cells differ in what they do slowly
-_RELAX_V, _RELAX = f4(0.01), f4(0.25)  # how far a voltage is from its curve: at rest, and of the drop
-_MORE_CHARGE = f4(1.15)  # cells differ in capacity
+_STEADY = f4(0.15)  # of the load of these minutes: cells differ in what they do slowly
+_RELAX_V, _RELAX = f4(0.01), f4(0.15)  # how far a voltage is from its curve: at rest, and of the drop
+_MORE_CHARGE = f4(1.1)  # cells differ in capacity
 _EMPTY_SOC, _FLOWS_SOC = f4(0.05), f4(3e-3)
 _HELD_SOC = f4(0.2)  # with more charge than this an average is too old to be held against
+_FOLLOWED = f4(1.1)  # by a tenth of a fall of minutes the averages have followed
 _SETTLED_S, _TICK_S = f4(30), f4(1e-3)
 
 
@@ -91,6 +97,8 @@ def growing_init(state: GrowingState) -> None:
     state.fall_v[:] = _ZERO
     state.load_a[:] = _ZERO
     state.went[:] = _ZERO
+    state.since_s[:] = _ZERO
+    state.soc_apart[:] = _ZERO
 
 
 @kernel
@@ -123,25 +131,36 @@ def _bled_fall(signal: SignalState, state: GrowingState, mean_v: f4) -> tuple[f4
 
 @kernel
 def _follow(
-    config: SignalConfig, signal: SignalState, state: GrowingState, mean_v: f4, current_a: f4, charged: f4, dt_s: f4
+    config: SignalConfig,
+    signal: SignalState,
+    state: GrowingState,
+    mean_v: f4,
+    soc: F4,
+    mean_soc: f4,
+    current_a: f4,
+    charged: f4,
+    dt_s: f4,
 ) -> None:
     """Take how far each cell has fallen against the mean one; averages follow, six times as slowly once it has.
 
     Those of current and charge (`charged` in this step) follow with that of the voltage: so each cell's fall and what
-    explains it are of the same time.
+    explains it are of the same time. While a cell is bled its averages wait; then they follow for all of that time.
     """
     c = config.number
     gain = dt_s / (min(state.number[SEEN_S], c[RESIDUAL_TAU_S]) + dt_s)
-    slow = dt_s / (min(state.number[SEEN_S], c[SAG_TAU_S]) + dt_s)
+    tau_s = min(state.number[SEEN_S], c[SAG_TAU_S])
     bled_v, n_bled = _bled_fall(signal, state, mean_v)
     for k in range(state.apart_v.shape[0]):
         state.went[k] += charged
+        state.since_s[k] += dt_s
         if signal.cell_use[k] & USABLE == 0:
             continue
+        apart_soc = soc[k] - mean_soc
         apart_v, calm = signal.cell_v[k] - mean_v, signal.cell_use[k] & CALM != 0
         if np.isnan(state.apart_v[k]):
             state.apart_v[k] = apart_v if calm else _NAN
-            state.fall_v[k], state.load_a[k], state.went[k] = _ZERO, current_a, _ZERO
+            state.fall_v[k], state.load_a[k], state.went[k], state.since_s[k] = _ZERO, current_a, _ZERO, _ZERO
+            state.soc_apart[k] = apart_soc
             continue
         fall_v = state.apart_v[k] - apart_v
         if not calm:
@@ -153,10 +172,13 @@ def _follow(
             fall_v = max(fall_v - others_v, state.fall_v[k]) if fall_v > _ZERO else fall_v
         else:
             held = abs(state.fall_v[k]) > _MOVED_V and abs(state.went[k]) < _HELD_SOC
-            pace = slow / _SLOWER if held else slow
+            pace = state.since_s[k] / (tau_s + state.since_s[k])
+            pace = pace / _SLOWER if held else pace
             state.apart_v[k] -= pace * fall_v
             state.load_a[k] += pace * (current_a - state.load_a[k])
             state.went[k] -= pace * state.went[k]
+            state.soc_apart[k] += pace * (apart_soc - state.soc_apart[k])
+            state.since_s[k] = _ZERO
         state.fall_v[k] += gain * (fall_v - state.fall_v[k])
 
 
@@ -173,12 +195,28 @@ def _curve_v(nodes: F4, row: int, cell_v: f4, mean_v: f4, off_v: f4, went: f4) -
 
 
 @kernel
+def _remembered_v(nodes: F4, row: int, soc: f4, apart: f4, std: f4, went: f4) -> f4:
+    """The same for a mean cell at `soc`, known to half of `std`, and a cell that was `apart` from it before it fell."""
+    worst_v = _ZERO
+    for side in range(-1, 2):
+        at = soc + _HALF * f4(side) * std
+        mean_v = ocv(nodes, row, at) - ocv(nodes, row, at - went)
+        place = at + apart
+        more_v = ocv(nodes, row, place) - ocv(nodes, row, place - went * _MORE_CHARGE)
+        less_v = ocv(nodes, row, place) - ocv(nodes, row, place - went / _MORE_CHARGE)
+        worst_v = max(worst_v, mean_v - min(more_v, less_v))
+    return worst_v
+
+
+@kernel
 def growing_step(
     config: SignalConfig,
     signal: SignalState,
     state: GrowingState,
     estimator: EstimatorConfig,
     seen: Seen,
+    soc: F4,
+    soc_std: F4,
     resistance: F4,
     resistance_std: F4,
     value: F4,
@@ -187,7 +225,7 @@ def growing_step(
 ) -> None:
     """One step, after `sudden.sudden_step`: raises the value of CELL_SAG to the largest fall, where that is more.
 
-    `resistance`, `resistance_std` f4[n_cells], relative; `dt_s` since the last step.
+    `soc`, `soc_std`, `resistance`, `resistance_std` f4[n_cells], the latter relative; `dt_s` since the last step.
     """
     dt_s = max(elapsed(dt_s), _TICK_S)
     c, number, nodes = config.number, state.number, estimator.nodes
@@ -200,7 +238,9 @@ def growing_step(
         number[SEEN_S] = _ZERO
         state.apart_v[:] = _NAN
         return
-    _follow(config, signal, state, mean_v, current_a, -current_a * c[PER_CELL] * rate * dt_s, dt_s)
+    n = state.fall_v.shape[0]
+    mean_soc, mean_std = mean_of(soc, n), mean_of(soc_std, n)
+    _follow(config, signal, state, mean_v, soc, mean_soc, current_a, -current_a * c[PER_CELL] * rate * dt_s, dt_s)
     number[SEEN_S] += dt_s
     most_a = max(signal.number[MOVED_SOC] / (c[SAG_TAU_S] * rate), abs(current_a) * c[PER_CELL])
     per_a = load_share(resistance, resistance_std) * ohm
@@ -209,7 +249,6 @@ def growing_step(
     # a cell that is empty before the others may lie anywhere as they are discharged
     empty_v = ocv(nodes, row, _EMPTY_SOC) - drop_v
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
-    n = state.fall_v.shape[0]
     for k in range(n):
         fall_v = state.fall_v[k] - per_a * max(abs(current_a - state.load_a[k]) * c[PER_CELL], _STEADY * most_a)
         empty = state.went[k] < -_FLOWS_SOC and signal.cell_v[k] < empty_v
@@ -220,14 +259,16 @@ def growing_step(
                 risen_v = max(risen_v, -state.fall_v[k - 1])
             if k + 1 < n:
                 risen_v = max(risen_v, -state.fall_v[k + 1])
-            fall_v -= explained_by(risen_v) + _curve_v(
-                nodes, row, signal.cell_v[k] + drop_v, mean_v + drop_v, off_v, state.went[k]
+            went = state.went[k]
+            fall_v -= explained_by(risen_v) + max(
+                _curve_v(nodes, row, signal.cell_v[k] + drop_v, mean_v + drop_v, off_v, went),
+                _remembered_v(nodes, row, mean_soc, state.soc_apart[k], mean_std, went),
             )
             # one that read too high and is right again has fallen, but is no lower than the others
             fall_v = min(fall_v, mean_v - signal.cell_v[k])
             at = k if fall_v > first_v else at
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, fall_v)
     worst_v = first_v - _TWO * third_v - signal.cell_looks[LEAST_CHANGE]
-    worst_v = of_one_cell(config, worst_v, seen.degc_mean, _ONE)
+    worst_v = of_one_cell(config, _FOLLOWED * worst_v, seen.degc_mean, _ONE)
     if number[SEEN_S] > _SETTLED_S and worst_v > _ZERO and not worst_v <= value[_CELL_SAG]:
         put(value, where, _CELL_SAG, worst_v, at)

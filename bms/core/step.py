@@ -308,6 +308,8 @@ def _step(
         s.growing,
         c.estimator,
         seen,
+        soc,
+        soc_std,
         s.health.resistance,
         s.health.resistance_std,
         value,

@@ -46,7 +46,7 @@ class Rack:
         b.m.cell_v[:] -= self.off_v
         b.values[F.CELL_SAG], b.places[F.CELL_SAG] = before_v, NO_INDEX
         g.growing_step(
-            b.config, b.state, self.state, b.estimator, b.seen, b.resistance, b.resistance_std, b.values, b.places,
+            b.config, b.state, self.state, b.estimator, b.seen, b.soc, b.soc_std, b.resistance, b.resistance_std, b.values, b.places,
             f4(dt_s),
         )  # fmt: skip
         return float(b.value(F.CELL_SAG))
