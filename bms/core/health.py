@@ -212,7 +212,7 @@ def solved(cell: F4, q_min: f4, q_max: f4) -> tuple[f4, f4]:
 
 @kernel
 def _commit(config: HealthConfig, state: HealthState, k: int, bias_a: f4, bias_var: f4, capacity_ah: f4) -> None:
-    """Make a pair of the two moments of cell `k`, and of the newer one the older one."""
+    """Make a pair of the two moments of cell `k`, and of the newer one the older one, where it is good enough."""
     c = config.number
     cell = state.cell[k * ROWS : (k + 1) * ROWS]
     older, newer = cell[OLDER : OLDER + MOMENT], cell[NEWER : NEWER + MOMENT]
@@ -236,8 +236,9 @@ def _commit(config: HealthConfig, state: HealthState, k: int, bias_a: f4, bias_v
         gain = c[GAIN_STD] * q
         state.capacity[k] = q
         state.capacity_std[k] = np.sqrt(q_var + gain * gain)
-    for j in range(MOMENT):
-        older[j] = newer[j]
+    if newer[M_PASSING] + newer[M_LASTING] <= c[MAX_STD] * c[MAX_STD]:
+        for j in range(MOMENT):
+            older[j] = newer[j]
     newer[M_PASSING] = _ZERO
 
 

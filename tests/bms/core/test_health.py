@@ -177,6 +177,15 @@ def test_one_pair_that_contradicts_all_others_moves_little() -> None:
     assert state.capacity[0] == pytest.approx(0.9, abs=0.006)
 
 
+def test_a_good_beginning_is_kept_where_the_end_of_a_swing_was_poor() -> None:
+    for poor, kept in ((0.03, True), (0.015, False)):
+        config, state = fresh(max_soc_std=0.02)
+        pair(config, state, moment(0.03, 0.0), moment(0.95, -0.7, passing=poor))
+        assert state.capacity[0] < 0.9
+        assert cell(state)[h.OLDER + h.M_SOC] == pytest.approx(0.03 if kept else 0.95)
+        assert cell(state)[h.NEWER + h.M_PASSING] == 0.0
+
+
 def test_a_break_forgets_moments_and_keeps_what_is_known() -> None:
     config, state = fresh()
     pair(config, state, moment(0.95, 0.0), moment(0.05, 0.81))
