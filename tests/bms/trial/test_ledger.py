@@ -11,7 +11,8 @@ from bms.core.faults import Fault, Reaction
 from bms.trial import ledger
 from bms.trial.expect import Expect, ExpectRow
 from bms.trial.ledger import judge
-from bms.trial.play import MAINS, Played, play
+from bms.trial.log import MAINS
+from bms.trial.play import Played, play
 from hal.contract import Severity
 
 ROW = ExpectRow(Fault.INTERLOCK_OPEN, Severity.FATAL)
