@@ -156,6 +156,7 @@ def _follow(
         if signal.cell_use[k] & USABLE == 0:
             continue
         apart_soc = soc[k] - mean_soc
+        apart_soc = apart_soc if abs(apart_soc) <= _ONE else state.soc_apart[k]  # also NaN
         apart_v, calm = signal.cell_v[k] - mean_v, signal.cell_use[k] & CALM != 0
         if np.isnan(state.apart_v[k]):
             state.apart_v[k] = apart_v if calm else _NAN
