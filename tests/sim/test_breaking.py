@@ -9,6 +9,7 @@ import pytest
 
 import hal.backends.twin  # noqa: F401  # its program is kept on disk, and need not be compiled here
 from hal.contract import COMMAND, MEASUREMENT, TRUTH
+from sim import breaking as B
 from sim import electronics as E
 from sim import layout as Y
 from sim.faults import FAULT_KINDS
@@ -469,3 +470,24 @@ def test_every_kind_leaves_a_rack_as_it_was_and_touches_no_other(kind: str) -> N
     assert not broken.record["cell_v_quality"].any()
     assert not broken.record["sensor_degc_quality"].any()
     np.testing.assert_allclose(broken.record["cell_v"][1], healthy.record["cell_v"][1], atol=0.02)
+
+
+def test_every_kind_changes_the_hardware_or_what_is_measured() -> None:
+    """Hardware is looked at only while a fault of it is there: a kind that is missing among these would do nothing."""
+    of_samples = {*B._FROZEN, *B._MISSING, *B._STUCK, *B._OFFSET, *B._GAIN, *B._FLAG}
+    of_samples |= {"insulation", "scan_stalled", "cell_v_swapped", "open_wire"}
+    assert of_samples | B._OF_HARDWARE == set(FAULT_KINDS)
+    assert not of_samples & B._OF_HARDWARE
+
+
+def test_hardware_that_was_whole_breaks_again() -> None:
+    """Two faults of the coolant with a pause between them: it flows before, between and after."""
+    times = {"at_s": 2.5, "until_s": 4.5}, {"at_s": 6.5, "until_s": 8.5}
+    bench = Bench(*({"kind": "coolant_stop", **between} for between in times))
+    flows = []
+    for _ in range(10):
+        bench.run(1.0)
+        flows.append(bool(bench.site.bank.string[0, Y.S_FLOW_W_PER_K] > 0.0))
+    wanted = [not any(t["at_s"] <= k < t["until_s"] for t in times) for k in range(10)]
+    assert flows == wanted
+    assert not all(flows)
