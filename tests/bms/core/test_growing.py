@@ -239,6 +239,31 @@ def test_the_averages_are_of_the_same_time_while_one_is_held(rack: Rack) -> None
     assert float(state.soc_apart[CELL]) == pytest.approx((0.3 - mean) / 60, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("current_a", "went", "soc_apart", "larger"),
+    [(0.0, 0.0, 0.0, None), (150.0, 0.0, 0.0, None), (150.0, -0.02, 0.0, "curve"), (0.0, -0.02, -0.45, "remembered")],
+)
+def test_what_load_and_curve_explain_is_taken_off(
+    rack: Rack, current_a: float, went: float, soc_apart: float, larger: str | None
+) -> None:
+    """A fall of 0.1 V under a load that has flowed for long, and what is told of it by the same parts one by one."""
+    b, state = rack.bench, rack.state
+    b.head["current_a"] = current_a
+    ohm = float(b.config.number[y.FAST_OHM]) * float(warmth(b.config, f4(25.0)))
+    for _ in range(60):
+        state.went[:], state.load_a[:], state.soc_apart[CELL] = went, current_a, soc_apart
+        value = rack.run(1, 0.1, mean_v=3.3 - ohm * current_a)
+    mean_v, nodes, row = float(b.seen.cell_v_mean), b.estimator.nodes, row_of(b.estimator, f4(25.0))
+    off_v, now = 0.01 + 0.15 * ohm * current_a, state.went[CELL]
+    cell_v = f4(b.state.cell_v[CELL] + ohm * current_a)
+    curve_v = float(g._curve_v(nodes, row, cell_v, f4(mean_v + ohm * current_a), f4(off_v), now))
+    remembered_v = float(g._remembered_v(nodes, row, f4(0.5), state.soc_apart[CELL], f4(0.01), now))
+    assert (larger == "curve") == (curve_v > remembered_v + 1e-3)
+    assert (larger == "remembered") == (remembered_v > curve_v + 1e-3)
+    rest_v = float(state.fall_v[CELL] + state.fall_v[CELL + 1]) - 0.15 * ohm * 0.15 * current_a
+    assert value == pytest.approx(1.1 * (rest_v - max(curve_v, remembered_v) - 1e-4), abs=2e-4)
+
+
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -3e38])
 def test_an_estimate_that_is_no_number_leaves_what_is_remembered(rack: Rack, wrong: float) -> None:
     b = rack.bench
