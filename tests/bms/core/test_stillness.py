@@ -506,3 +506,19 @@ def test_channels_that_are_not_usable_teach_nothing() -> None:
     memory = known(0.4)
     look(memory, [0.0, 0.0, 0.0, 1.0, 1.0], use=[3, 0, 0, 3, 0])
     assert memory[y.SAME_SHARE] == pytest.approx((100 * 0.4 + 0.5) / 101)
+
+
+def test_a_step_is_known_after_thirty_samples_from_the_first_on() -> None:
+    memory = known(looks=29)
+    for by, seen, least in ((2.0, 2.0, 0.0), (3.0, 2.0, 2.0), (-1.0, 1.0, 1.0)):
+        look(memory, [0.0, 1.0], by=by)
+        assert (memory[y.LEAST_SEEN], memory[y.LEAST_CHANGE]) == (seen, least)
+
+
+def test_while_no_step_is_known_it_may_be_the_coarsest() -> None:
+    """Changes of 10 and 20 are steps of no converter that is looked at: what is left of them, 5, tells nothing."""
+    memory = known(0.4)
+    memory[y.BACK_SHARE] = 0.0
+    look(memory, np.zeros(N), by=np.where(np.arange(N) % 2 == 0, 10.0, 20.0))
+    assert memory[y.LEAST_SEEN] == 0.0
+    assert memory[y.BACK_SHARE] == 0.0
