@@ -262,8 +262,8 @@ def run_of_a_twin_in_another_process(out: Path, duration_s: int) -> int:
     )  # fmt: skip
     try:
         address = wait_for(lines, r"serving at (\S+)")
-        words = ["run", "--rack", f"modbus:{address}", "--period", "0.1", "--duration", f"{duration_s}", "--out", str(out)]
-        code = cli.main([*words, "--no-report", "--quiet"])
+        words = ["run", "--rack", f"modbus:{address}", "--period", "0.1", "--duration", f"{duration_s}"]
+        code = cli.main([*words, "--out", str(out), "--no-report", "--quiet"])
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         wait_for(lines, r"took (\d+) commands; the contactors are open")
