@@ -15,7 +15,8 @@ over the last ten minutes, as a fall that is filtered over ten seconds, and of i
 Where a cell stands on its curve is known from its voltage alone, as well as load and relaxation leave it: the least
 that any part of the curve there makes of the charge counts for the cell, the most for the mean one. Or it is where
 its estimate was against the mean one before it fell: what either explains is taken off. It is looked at
-only while the mean cell is where the curve has no ends. Elsewhere all starts anew, from what it is then.
+only while the mean cell is where the curve has no ends. Elsewhere all starts anew, from what it is then; and so does
+a cell that is fuller than that, which falls by itself when it is discharged.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from bms.core.first_look import ocv
 from bms.core.jit import f4, kernel
 from bms.core.open_wire import explained_by
 from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, warmth
-from bms.core.plausibility_model import load_share, mean_of, ranked, row_of
+from bms.core.plausibility_model import FULL_SOC, FULL_V, load_share, mean_of, ranked, row_of
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,
@@ -50,10 +51,15 @@ from bms.core.signals_layout import (
 from hal.contract import F4, U2, Field
 
 # growing_number
-SEEN_S, N_STATE_NUMBERS = 0, 1
+SEEN_S, AWAY_S, N_STATE_NUMBERS = 0, 1, 2
 
 STATE_FIELDS = (
-    Field("growing_number", "f4", "time of the averages", f"{N_STATE_NUMBERS}"),
+    Field(
+        "growing_number",
+        "f4",
+        "time of the averages, since when the mean cell is at an end of the curve",
+        f"{N_STATE_NUMBERS}",
+    ),
     Field("growing_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
     Field("growing_fall_v", "f4", "how far it is below that", "cells"),
     Field("growing_load_a", "f4", "average of the current over the same time", "cells"),
@@ -139,11 +145,14 @@ def _follow(
     mean_soc: f4,
     current_a: f4,
     charged: f4,
+    full_v: f4,
     dt_s: f4,
 ) -> None:
     """Take how far each cell has fallen against the mean one; averages follow, six times as slowly once it has.
 
-    Those of current and charge (`charged` in this step) follow with that of the voltage: so each cell's fall and what
+    A cell above `full_v`, that was full by its estimate, is at the end of the curve: what it falls from there is not
+    held against it; an estimate that has just been led there by a broken sense wire does not count. Averages of
+    current and charge (`charged` in this step) follow with that of the voltage: so each cell's fall and what
     explains it are of the same time. While a cell is bled its averages wait; then they follow for all of that time.
     """
     c = config.number
@@ -158,7 +167,7 @@ def _follow(
         apart_soc = soc[k] - mean_soc
         apart_soc = apart_soc if abs(apart_soc) <= _ONE else state.soc_apart[k]  # also NaN
         apart_v, calm = signal.cell_v[k] - mean_v, signal.cell_use[k] & CALM != 0
-        if np.isnan(state.apart_v[k]):
+        if np.isnan(state.apart_v[k]) or (signal.cell_v[k] > full_v and mean_soc + state.soc_apart[k] > FULL_SOC):
             state.apart_v[k] = apart_v if calm else _NAN
             state.fall_v[k], state.load_a[k], state.went[k], state.since_s[k] = _ZERO, current_a, _ZERO, _ZERO
             state.soc_apart[k] = apart_soc
@@ -234,14 +243,22 @@ def growing_step(
     current_a, mean_v = signal.number[HELD_A], seen.cell_v_mean
     ohm = c[FAST_OHM] * mean_factor(resistance) * warmth(config, seen.degc_mean)
     drop_v = ohm * current_a * c[PER_CELL]
+    charged = -current_a * c[PER_CELL] * rate * dt_s
     if not c[SPREAD_V_LOW] < mean_v + drop_v < c[SPREAD_V_HIGH]:
-        # the curve has ends there, which weaker cells reach first
-        number[SEEN_S] = _ZERO
-        state.apart_v[:] = _NAN
+        # the curve has ends there, which weaker cells reach first; a load that comes or goes leads there for seconds
+        number[AWAY_S] += dt_s
+        for k in range(state.went.shape[0]):
+            state.went[k] += charged
+            state.since_s[k] += dt_s
+        if number[AWAY_S] > _SETTLED_S:
+            number[SEEN_S] = _ZERO
+            state.apart_v[:] = _NAN
         return
+    number[AWAY_S] = _ZERO
     n = state.fall_v.shape[0]
     mean_soc, mean_std = mean_of(soc, n), mean_of(soc_std, n)
-    _follow(config, signal, state, mean_v, soc, mean_soc, current_a, -current_a * c[PER_CELL] * rate * dt_s, dt_s)
+    full_v = c[SPREAD_V_HIGH] - drop_v + FULL_V
+    _follow(config, signal, state, mean_v, soc, mean_soc, current_a, charged, full_v, dt_s)
     number[SEEN_S] += dt_s
     most_a = max(signal.number[MOVED_SOC] / (c[SAG_TAU_S] * rate), abs(current_a) * c[PER_CELL])
     per_a = load_share(resistance, resistance_std) * ohm

@@ -59,6 +59,7 @@ _SUNK_V, _RISEN_AGAIN_V = f4(0.018), f4(0.012)
 _SUNK_SLOWER = f4(6)
 # of the resistance of a cell, by so much it may be above the others': for its temperature, and while it is not known
 LOAD_SHARE, _UNKNOWN_SHARE = f4(0.15), f4(0.2)  # the second of the doubt of all
+FULL_V, FULL_SOC = f4(0.02), f4(0.9)  # above the end of the flat: cells that differ by less are still on it
 _FAR_V = f4(0.1)
 _END_V = f4(1)  # a curve may do so much beyond its end
 _LEAST_SOC = f4(0.03)  # as if so much had flowed one way, where it flowed to and fro

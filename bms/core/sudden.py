@@ -33,7 +33,7 @@ from bms.core.faults import Fault
 from bms.core.jit import f4, kernel
 from bms.core.open_wire import explained_by
 from bms.core.plausibility import elapsed, mean_factor, of_one_cell, put, warmth
-from bms.core.plausibility_model import LOAD_SHARE, bent, load_share, ranked, row_of
+from bms.core.plausibility_model import FULL_SOC, FULL_V, LOAD_SHARE, bent, load_share, ranked, row_of
 from bms.core.seen import Seen
 from bms.core.signals_layout import (
     CALM,
@@ -302,10 +302,13 @@ def sudden_step(
             load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - state.mean_v[k]))
             is_empty = bool(signal.cell_v[k] < low_end_v)
             explained_v = _explained(state, estimator.nodes, row, soc, soc_std, k, load_v, is_empty)
-            # one that read too high and is right again has fallen, but is no lower than the others
-            drop_v = min(
-                drop_v - explained_v - _beside(state, k), seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V
-            )
+            # one that read too high and is right again has fallen, but is no lower than the others; one that was full,
+            # and falls by itself, is no lower than its resistance makes it
+            lower_v = seen.cell_v_mean - signal.cell_v[k] + _LITTLE_V + _LITTLE_V
+            was_v = state.mean_v[k] + state.apart_v[k] + ohm * state.load_a[k] * c[PER_CELL]
+            if was_v > c[SPREAD_V_HIGH] + FULL_V and soc[k] > FULL_SOC:
+                lower_v -= LOAD_SHARE * abs(now_v)
+            drop_v = min(drop_v - explained_v - _beside(state, k), lower_v)
             if drop_v > first_v:
                 at, of_all_v = k, explained_v + _LITTLE_V
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)

@@ -356,3 +356,27 @@ def test_an_empty_cell_lies_anywhere_while_the_rack_is_discharged(rack: Rack, am
     rack.bench.head["current_a"] = amps
     rack.run(120)
     assert (rack.run(60, 0.6) > 0.0) == told
+
+
+@pytest.mark.parametrize(("away_s", "told"), [(20, True), (40, False)])
+def test_a_load_that_leads_to_an_end_of_the_curve_for_seconds_makes_nothing_forgotten(
+    rack: Rack, away_s: int, told: bool
+) -> None:
+    assert rack.run(away_s, mean_v=3.45) == 0.0
+    assert (rack.run(60, FALL_V) > 0.04) == told
+
+
+@pytest.mark.parametrize(("soc", "full"), [(0.95, True), (0.85, False)])
+def test_what_a_full_cell_falls_by_itself_is_not_held_against_it(rack: Rack, soc: float, full: bool) -> None:
+    """From 100 mV above the others it comes down within two minutes; what it stood at counts from the end of the flat."""
+    b = rack.bench
+    b.soc[CELL] = soc
+    g.growing_init(rack.state)
+    for k in range(600):
+        b.m.cell_v[:] = 3.3
+        b.m.cell_v[CELL] = 3.4 - 1e-3 * max(k - 480, 0)
+        rack.step()
+    end_v = float(b.config.number[y.SPREAD_V_HIGH]) + 0.02 - 3.3
+    assert 0.03 < end_v < 0.07
+    usual_v = float(rack.state.apart_v[CELL])
+    assert usual_v < end_v if full else usual_v > end_v + 0.01

@@ -542,3 +542,16 @@ def test_any_value_is_borne(make_signals: Any, data: st.DataObject) -> None:
     for _ in range(100):
         rack.step(60.0)
     assert rack.run(2, 0.0, 0.06, cell=0) > 0.02
+
+
+def test_a_full_cell_that_falls_is_no_lower_than_its_resistance_makes_it(rack: Rack) -> None:
+    """Above the end of the flat it falls by itself; 15 % more resistance than the others' makes it lower than they are."""
+    b, told_v = rack.bench, []
+    for soc in (0.85, 0.95):
+        b.soc[CELL] = soc
+        d.sudden_init(rack.state)
+        rack.run(300, -0.1)
+        told_v.append(rack.run(1, 0.03))
+    load_v = 0.15 * 280.0 * float(b.config.number[y.FAST_OHM] * b.config.number[y.PER_CELL])
+    assert told_v[0] == pytest.approx(0.03 * 23 / 24 + 0.01, abs=2e-3)
+    assert told_v[0] - told_v[1] == pytest.approx(load_v, rel=0.05)

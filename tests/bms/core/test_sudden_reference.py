@@ -136,7 +136,11 @@ class Reference:
             of_all_v[k] = explained_v + 5e-3
             risen_v = max(rise_v[k], rise_v[k + 2])
             beside_v = risen_v + 0.1 * max(risen_v - 0.05, 0.0)
-            drops.append((min(drop_v - explained_v - beside_v, mean_v - volts[k] + 0.01), -k))
+            lower_v = mean_v - volts[k] + 0.01
+            was_v = self.mean_v[k] + self.apart.usual_v[k] + ohm * self.load_a[k] * per_cell
+            if soc > 0.9 and was_v > float(c[y.SPREAD_V_HIGH]) + 0.02:
+                lower_v -= 0.15 * ohm * abs(a) * per_cell
+            drops.append((min(drop_v - explained_v - beside_v, lower_v), -k))
         drops.sort(reverse=True)
         drops += [(0.0, 0)] * 3
         flows = min(max(self.moved / 0.03, abs(a) / float(c[y.REST_A])), 1.0)
