@@ -128,9 +128,9 @@ def _soc(data: Arrays) -> Iterator[tuple[str, str, Any]]:
         error = soc[rows] - true[rows]
         rms = np.sqrt(np.mean(error**2, axis=0))
         chosen = [int(k) for k in np.argsort(rms)[::-1][:2]]
-        why = f"the two cells with the largest RMS error ({rms[chosen[0]]:.2f} and {rms[chosen[1]]:.2f} %)"
+        why = f"the cells with the largest RMS error ({' and '.join(f'{rms[k]:.2f}' for k in chosen)} %)"
     else:
-        chosen = [int(np.argmin(soc[-1])), int(np.argmax(soc[-1]))]
+        chosen = [int(k) for k in dict.fromkeys((np.argmin(soc[-1]), np.argmax(soc[-1])))]
         why = "the cells that end lowest and highest"
     time = _Time(data["time_s"])
 
@@ -143,7 +143,7 @@ def _soc(data: Arrays) -> Iterator[tuple[str, str, Any]]:
         axes.set_ylabel(f"{title}\nSoC / %")
 
     def draw_soc() -> Figure:
-        figure, axes = _panels([2.3, 1.8, 1.8])
+        figure, axes = _panels([2.3] + [1.8] * len(chosen))
         band(axes[0], soc.mean(axis=1), std.mean(axis=1), true.mean(axis=1), "mean")
         for a, k in zip(axes[1:], chosen, strict=True):
             band(a, soc[:, k], std[:, k], true[:, k], f"cell {k}")

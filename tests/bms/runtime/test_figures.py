@@ -70,3 +70,13 @@ def test_ids_differ_between_pictures(run) -> None:
         ids = set(re.findall(r'\bid="([^"]+)"', picture.svg))
         assert not ids & seen
         seen |= ids
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_rack_of_one_cell_is_drawn(run, known: bool) -> None:
+    data, summary = run
+    n = data["soc"].shape[1]
+    one = {name: v[:, :1] if v.ndim == 2 and v.shape[1] == n else v for name, v in data.items()}
+    if not known:
+        one["soc_true"] = np.full_like(one["soc_true"], np.nan)
+    assert "State of charge" in titles(one, summary)
