@@ -380,3 +380,15 @@ def test_what_a_full_cell_falls_by_itself_is_not_held_against_it(rack: Rack, soc
     assert 0.03 < end_v < 0.07
     usual_v = float(rack.state.apart_v[CELL])
     assert usual_v < end_v if full else usual_v > end_v + 0.01
+
+
+def test_seconds_at_an_end_do_not_add_up_and_their_charge_counts(rack: Rack) -> None:
+    rack.bench.head["current_a"] = -28.0
+    rack.run(1)
+    went = float(rack.state.went[CELL])
+    rack.run(20, mean_v=3.45)
+    each_s = 28.0 * float(rack.bench.config.number[y.PER_CELL] * rack.bench.estimator.scalars[0].rate)
+    assert float(rack.state.went[CELL]) - went == pytest.approx(20 * each_s, rel=1e-3)
+    rack.run(5)
+    rack.run(20, mean_v=3.45)
+    assert not np.isnan(rack.state.apart_v).any()
