@@ -11,7 +11,8 @@ held against its average over `_WINDOW_S`, and what explains the difference is c
 but no more than by v - mean(v) alone, for it is the cell that sinks and not its model, nor than by v - v_model and 5 mV
 alone, for it is no sinking to be left behind where the others rise;
 
-    less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike
+    less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike; the
+                                       share is what the cell did at earlier changes of the load, and 15 %
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows,
                                        but no more than it has sunk while charge flowed, 1 V * charge / 1 % in a step
@@ -71,6 +72,9 @@ STATE_FIELDS = (
         "by how much it has sunk as charge flowed, in a minute; no more than a curve falls",
         "cells",
     ),
+    Field("sudden_change_v2s", "f4", "squares of the changes of load at which it was watched, over time", "cells"),
+    Field("sudden_answer_v2s", "f4", "the same of its drop times the change", "cells"),
+    Field("sudden_before_v", "f4", "what of its drop no change of the load explained when it came", "cells"),
     Field("sudden_bled", "u1", "1 = it was last measured while it or a neighbour was bled", "cells"),
 )
 
@@ -89,6 +93,9 @@ class SuddenState(NamedTuple):
     fall_v: F4
     end_v: F4
     way_v: F4
+    change_v2s: F4
+    answer_v2s: F4
+    before_v: F4
     bled: U1
 
 
@@ -103,6 +110,8 @@ _ROUNDS = 4
 _STEADY = f4(10)  # of a current that is rest, a change of so many times that much is no steady load any more
 _FAR, _MOST_SOC = f4(3), f4(0.1)  # deviations of SoC, and at most
 _END_V, _END_SOC, _STEEP_SOC = f4(1), f4(0.03), f4(0.01)
+_WATCHED_V, _FORGOTTEN_S, _DOUBT_V2S = f4(0.01), f4(600), f4(5e-4)  # 5 mV for 20 s
+_NOTICED_S, _ANSWERED = f4(1), f4(0.1)
 _FLAT_LOW_SOC, _FLAT_HIGH_SOC, _FLAT_FAR = f4(0.2), f4(0.9), f4(1.5)
 
 
@@ -120,6 +129,9 @@ def sudden_init(state: SuddenState) -> None:
     state.fall_v[:] = _ZERO
     state.end_v[:] = _ZERO
     state.way_v[:] = _ZERO
+    state.change_v2s[:] = _ZERO
+    state.answer_v2s[:] = _ZERO
+    state.before_v[:] = _ZERO
     state.bled[:] = np.uint8(0)
 
 
@@ -254,6 +266,62 @@ def _beside(state: SuddenState, k: int) -> f4:
 
 
 @kernel
+def _on_flat(soc: f4, soc_std: f4) -> bool:
+    """Whether a cell is known to be where the curve is flat."""
+    far = _FLAT_FAR * soc_std
+    return bool(soc - far > _FLAT_LOW_SOC and soc + far < _FLAT_HIGH_SOC)
+
+
+@kernel
+def _change_v(state: SuddenState, k: int, mean_v: f4, more_v: f4) -> f4:
+    """What a change of load does to the mean cell, V: of its current (`more_v`), or as the mean voltage shows it."""
+    return max(abs(more_v), abs(mean_v - state.mean_v[k]))
+
+
+@kernel
+def _share(state: SuddenState, k: int, more: bool, most: f4) -> f4:
+    """By which share of a change of load cell `k` may sink below the mean one, at most `most`.
+
+    What it did at earlier changes and 10 %; 5 mV are doubtful in each. `more`: it is discharged more, or charged less.
+    """
+    watched = state.change_v2s[k]
+    if not watched > _ZERO:
+        return most
+    answer_v2s = state.answer_v2s[k] if more else -state.answer_v2s[k]
+    share: f4 = min((max(answer_v2s, _ZERO) + _DOUBT_V2S) / watched + _ANSWERED, most)
+    return share
+
+
+@kernel
+def _watch(
+    state: SuddenState,
+    signal: SignalState,
+    soc: F4,
+    soc_std: F4,
+    flat: bool,
+    mean_v: f4,
+    current_a: f4,
+    ohm: f4,
+    most: f4,
+    dt_s: f4,
+) -> None:
+    """Take down how each cell answers a change of the load, as long as it does so like one that is sound.
+
+    `flat`: all are where the curve is flat; else those that are known to be (`_on_flat`).
+    """
+    keep = _FORGOTTEN_S / (_FORGOTTEN_S + dt_s)
+    for k in range(state.drop_v.shape[0]):
+        more_v = ohm * (current_a - state.load_a[k])
+        calm = signal.cell_use[k] & (USABLE | CALM) == USABLE | CALM
+        if abs(more_v) > _WATCHED_V and calm and (flat or _on_flat(soc[k], soc_std[k])):
+            change_v = _change_v(state, k, mean_v, more_v)
+            answer_v = state.drop_v[k] if more_v > _ZERO else -state.drop_v[k]
+            if abs(answer_v) < _share(state, k, answer_v > _ZERO, most) * change_v:
+                state.change_v2s[k] = keep * state.change_v2s[k] + dt_s * change_v * change_v
+                state.answer_v2s[k] = keep * state.answer_v2s[k] + dt_s * change_v * answer_v
+
+
+@kernel
 def sudden_step(
     config: SignalConfig,
     signal: SignalState,
@@ -292,14 +360,24 @@ def sudden_step(
     low_end_v = empty_v(config, signal, estimator.nodes, row, seen.cell_v_mean, signal.number[LONG_WENT_SOC], now_v)
     turned = _turned(state, signal)
     _follow(state, signal, model_v, mean_v, seen.cell_v_mean, current_a, turned, -gone, low_end_v, dt_s)
+    flat = c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]
+    _watch(state, signal, soc, soc_std, flat, seen.cell_v_mean, current_a, ohm * c[PER_CELL], more_share, dt_s)
     first_v, second_v, third_v, at, of_all_v = _ZERO, _ZERO, _ZERO, 0, _ZERO
+    noticed = dt_s / (_NOTICED_S + dt_s)
     for k in range(state.drop_v.shape[0]):
+        state.before_v[k] = min(state.before_v[k], max(state.drop_v[k], _ZERO))
         drop_v = min(min(state.drop_v[k], state.fall_v[k]), state.sunk_v[k] + _LITTLE_V)
         if drop_v > _LITTLE_V and drop_v > third_v and abs(soc[k]) < _ABSURD_SOC and abs(soc_std[k]) < _ABSURD_SOC:
             # as the cells are discharged more, one with more resistance sinks; with less, as they are discharged less
             more_a = current_a - state.load_a[k]
             share = more_share if more_a > _ZERO else LOAD_SHARE
-            load_v = share * max(ohm * abs(more_a) * c[PER_CELL], abs(seen.cell_v_mean - state.mean_v[k]))
+            by_load_v = _change_v(state, k, seen.cell_v_mean, ohm * more_a * c[PER_CELL])
+            load_v = share * by_load_v
+            not_low = seen.cell_v_mean + now_v > c[SPREAD_V_LOW] or _on_flat(soc[k], soc_std[k])
+            if not_low:
+                if more_a > _ZERO:
+                    load_v = _share(state, k, True, share) * by_load_v
+                load_v = min(load_v, state.drop_v[k] - state.before_v[k])
             is_empty = bool(signal.cell_v[k] < low_end_v)
             explained_v = _explained(state, estimator.nodes, row, soc, soc_std, k, load_v, is_empty)
             # one that read too high and is right again has fallen, but is no lower than the others; one that was full,
@@ -309,14 +387,15 @@ def sudden_step(
             if was_v > c[SPREAD_V_HIGH] + FULL_V and soc[k] > FULL_SOC:
                 lower_v -= LOAD_SHARE * abs(now_v)
             drop_v = min(drop_v - explained_v - _beside(state, k), lower_v)
+            if not_low:
+                # no load that comes later has made what nothing explains now
+                state.before_v[k] += noticed * max(drop_v - state.before_v[k], _ZERO)
             if drop_v > first_v:
                 at, of_all_v = k, explained_v + _LITTLE_V
             first_v, second_v, third_v = ranked(first_v, second_v, third_v, drop_v)
     flows = min(max(number[MOVED_SOC] / _END_SOC, abs(current_a) / c[REST_A]), _ONE)
     worst_v = first_v - _TWO * flows * min(third_v, of_all_v) - signal.cell_looks[LEAST_CHANGE]
-    far = _FLAT_FAR * soc_std[at]
-    known = soc[at] - far > _FLAT_LOW_SOC and soc[at] + far < _FLAT_HIGH_SOC
-    if known or c[SPREAD_V_LOW] < seen.cell_v_mean + now_v < c[SPREAD_V_HIGH]:
+    if flat or _on_flat(soc[at], soc_std[at]):
         # a steady load is as good as rest
         flows = min(abs(current_a - state.load_a[at]) / (_STEADY * c[REST_A]), flows)
     worst_v = of_one_cell(config, worst_v, seen.degc_mean, flows)
