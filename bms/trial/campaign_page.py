@@ -21,6 +21,7 @@ MORE = """
 svg{max-width:100%;height:auto;font-family:inherit}.number{text-align:right;font-variant-numeric:tabular-nums}
 table.plain{border-collapse:collapse}table.plain td,table.plain th{padding:2px 12px 2px 0;text-align:left}
 table.plain td.number,table.plain th.number{text-align:right}
+table.plain td{vertical-align:top}table.plain td.why{white-space:normal;overflow-wrap:anywhere}
 """
 COLOURS = {"detect_s": BLUE, "open_s": GREEN, "lead_venting_s": ORANGE, "lead_ignition_s": RED}
 
@@ -218,7 +219,7 @@ def _worst(summary: dict[str, Any]) -> str:
     if not summary["worst"]:
         return ""
     body = "".join(
-        f"<tr><td><code>{html.escape(one['id'])}</code></td><td>{html.escape(one['why'])}</td></tr>"
+        f"<tr><td><code>{html.escape(one['id'])}</code></td><td class='why'>{html.escape(one['why'])}</td></tr>"
         for one in summary["worst"]
     )
     return (
