@@ -57,7 +57,7 @@ STATE_FIELDS = (
     Field(
         "growing_number",
         "f4",
-        "time of the averages, since when the mean cell is at an end of the curve",
+        "time of the averages, and how long the mean cell has been at an end of the curve",
         f"{N_STATE_NUMBERS}",
     ),
     Field("growing_apart_v", "f4", "average of a cell's voltage less the mean one; NaN: not seen", "cells"),
