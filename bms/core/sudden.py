@@ -12,7 +12,7 @@ but no more than by v - mean(v) alone, for it is the cell that sinks and not its
 alone, for it is no sinking to be left behind where the others rise;
 
     less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike; the
-                                       share is what the cell did at earlier changes of the load, and 15 %
+                                       share is what the cell did at earlier changes of the load, and 10 %
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
     less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows,
                                        but no more than it has sunk while charge flowed, 1 V * charge / 1 % in a step
@@ -74,7 +74,7 @@ STATE_FIELDS = (
     ),
     Field("sudden_change_v2s", "f4", "squares of the changes of load at which it was watched, over time", "cells"),
     Field("sudden_answer_v2s", "f4", "the same of its drop times the change", "cells"),
-    Field("sudden_before_v", "f4", "what of its drop no change of the load explained when it came", "cells"),
+    Field("sudden_before_v", "f4", "what of its drop nothing explained before the load changed", "cells"),
     Field("sudden_bled", "u1", "1 = it was last measured while it or a neighbour was bled", "cells"),
 )
 
