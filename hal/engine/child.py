@@ -76,6 +76,8 @@ class Child:
         try:
             self._socket.settimeout(self.answer_s)
             self._socket.sendall(data)
+        except TimeoutError:
+            raise LinkError(f"{self.name} takes no bytes any more") from None
         except OSError as error:
             raise LinkError(f"{self.name} has gone: {self.said() or error}") from None
 

@@ -55,6 +55,13 @@ def test_one_that_ends_has_its_last_line_told() -> None:
     child.close()
 
 
+def test_one_that_takes_nothing_has_not_gone() -> None:
+    with Shell("echo starts >&2; exec sleep 60") as child:
+        child.answer_s = 0.05
+        with pytest.raises(LinkError, match="shell takes no bytes any more"):
+            child.send(bytes(1 << 24))
+
+
 def test_a_missing_emulator_names_its_package() -> None:
     with pytest.raises(ConfigError, match=r"qemu-none is not installed: apt-get install qemu-user \(\.ci/toolchain"):
         installed("qemu-none", "qemu-user")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,6 +17,7 @@ from bms.firmware import boards, keys, sign
 from bms.firmware.identity import layouts_hash
 from bms.firmware.loader.flash_file import flash_file
 from hal.contract import Measurement
+from hal.engine.child import ANSWER_S
 from hal.engine.emulator import Emulator
 from hal.engine.frames import Identity, Kind, pack, question
 from hal.engine.remote import Remote
@@ -69,12 +71,21 @@ class Bench:
     def flasher(self, key: Path | None = None) -> UdsFlasher:
         return UdsFlasher(can_place(parse_url(self.url)), None if key is None else keys.private_key(key).sign)
 
+    @contextlib.contextmanager
+    def hurried(self, answer_s: float = 0.2) -> Iterator[Remote]:
+        """The program, over the link alone; what does not come within `answer_s` is taken for lost."""
+        with self.link:
+            self.emulator.answer_s = answer_s
+            try:
+                yield Remote(self.emulator)
+            finally:
+                self.emulator.answer_s = ANSWER_S
+
     def hello(self) -> Identity:
         """What the program says over the link, as soon as the boot loader has started it."""
-        self.emulator.answer_s = 0.2
         for _ in range(100):
-            with contextlib.suppress(LinkError), self.link:
-                return Remote(self.emulator).hello()
+            with contextlib.suppress(LinkError), self.hurried() as program:
+                return program.hello()
         pytest.fail("the program does not start")
 
     def crash(self) -> None:
