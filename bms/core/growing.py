@@ -6,7 +6,8 @@ empty while its voltage falls by 0.1 V, and no look that compares it with its mo
 resistance falls to a fifth, and under a discharge the drop that it no longer has hides what the short takes off.
 
 Here the estimate of a cell that falls has no part. Each cell's voltage less the mean one is held against its average
-over the last ten minutes, as a fall that is filtered over ten seconds, and of it is taken off
+over the last ten minutes, as a fall that is filtered over ten seconds and no larger than it is now (what a load did
+that has gone does not count), and of it is taken off
 
     share * r * max(|I - <I>|, 0.15 load)    what a load explains of a cell with another resistance
     rise of the mean cell - rise of the cell, each along the curve from where it is, for the charge of these minutes
@@ -268,7 +269,10 @@ def growing_step(
     empty_v = ocv(nodes, row, _EMPTY_SOC) - drop_v
     first_v, second_v, third_v, at = _ZERO, _ZERO, _ZERO, -1
     for k in range(n):
-        fall_v = state.fall_v[k] - per_a * max(abs(current_a - state.load_a[k]) * c[PER_CELL], _STEADY * most_a)
+        # a load that has gone explains nothing any more: nor is what it did held against the cell
+        bled_v = _PUT_BACK_V if signal.cell_use[k] & CALM == 0 else _LITTLE_V
+        fall_v = min(state.fall_v[k], state.apart_v[k] - signal.cell_v[k] + mean_v + bled_v)
+        fall_v -= per_a * max(abs(current_a - state.load_a[k]) * c[PER_CELL], _STEADY * most_a)
         empty = state.went[k] < -_FLOWS_SOC and signal.cell_v[k] < empty_v
         looked = fall_v > _LOOKED_V and signal.cell_use[k] & USABLE != 0 and not empty
         if looked and fall_v > third_v:

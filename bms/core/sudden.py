@@ -14,8 +14,10 @@ alone, for it is no sinking to be left behind where the others rise;
     less  share * max(r |I - <I>|, |mean(v) - <mean(v)>|)      a load that has come or gone: cells are not alike; the
                                        share is what the cell did at earlier changes of the load, and 10 %
     less  the bend of the curve over the charge of this time, for an SoC that is wrong by three deviations
-    less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows,
-                                       but no more than it has sunk while charge flowed, 1 V * charge / 1 % in a step
+    less  1 V * charge / 3 %           where these reach beyond the end of the curve towards which the charge flows;
+                                       bend and end no more than it has sunk while charge flowed, 1 V * charge / 1 %
+                                       in a step
+    less  share of what all sink by    below their models, where the cells are low: what these lack of the resistances
     less  1 V * charge / 1 %           of what a cell that sinks, or may be empty, falls further while it is discharged
     less  what a neighbour has risen by, and twice what a third cell drops by
 
@@ -69,7 +71,7 @@ STATE_FIELDS = (
     Field(
         "sudden_way_v",
         "f4",
-        "by how much it has sunk as charge flowed, in a minute; no more than a curve falls",
+        "what of its drop has come as charge flowed, and no faster than a curve falls",
         "cells",
     ),
     Field("sudden_change_v2s", "f4", "squares of the changes of load at which it was watched, over time", "cells"),
@@ -233,7 +235,8 @@ def _follow(
         # charge that flows after a fall has not made it
         more_v = min(max(state.drop_v[k] - before_v, _ZERO), most_v)
         state.end_v[k] = min(state.end_v[k] + min(more_v, spent_v), _END_V) if at_end else spent_v
-        state.way_v[k] = (state.way_v[k] + more_v) * (_ONE - gain)
+        moved_v = min(max(state.drop_v[k] - (_ONE - pace) * before_v, -most_v), most_v)
+        state.way_v[k] = max((_ONE - pace) * state.way_v[k] + moved_v, _ZERO)
         own_pace = _pace(state.own_v[k], own_v, gain) if low else gain
         state.own_v[k], state.sunk_v[k] = _followed(state.own_v[k], state.sunk_v[k], own_v, turned, own_pace)
         pace = _pace(state.apart_v[k], apart_v, gain)
@@ -244,12 +247,13 @@ def _follow(
 @kernel
 def _explained(state: SuddenState, nodes: F4, row: int, soc: F4, soc_std: F4, k: int, load_v: f4, is_empty: bool) -> f4:
     """What load and curve explain of the drop of cell `k`, V."""
-    went, end_v = state.number[WENT_SOC], state.end_v[k] if is_empty else _ZERO
+    went, way_v, empty_end_v = state.number[WENT_SOC], state.way_v[k], state.end_v[k] if is_empty else _ZERO
     off = min(_FAR * soc_std[k], _MOST_SOC)
-    explained_v = load_v + max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went))
+    curve_v = max(bent(nodes, row, soc[k], off, went), bent(nodes, row, soc[k], -off, went))
+    total_v: f4 = load_v + min(curve_v, way_v) + empty_end_v
     if (went < _ZERO and soc[k] < off) or (went > _ZERO and soc[k] + off > _ONE):
-        end_v = max(end_v, min(state.way_v[k], _END_V * min(state.number[MOVED_SOC] / _END_SOC, _ONE)))
-    total_v: f4 = explained_v + end_v
+        curve_v += _END_V * min(state.number[MOVED_SOC] / _END_SOC, _ONE)
+        total_v = max(total_v, load_v + min(curve_v, way_v))
     return total_v
 
 
@@ -379,6 +383,9 @@ def sudden_step(
                     load_v = _share(state, k, True, share) * by_load_v
                 load_v = min(load_v, state.drop_v[k] - state.before_v[k])
             is_empty = bool(signal.cell_v[k] < low_end_v)
+            if not not_low:
+                # resistances rise there, and what the model lacks of all of them differs as they do
+                load_v += more_share * max(state.sunk_v[k] - state.drop_v[k], _ZERO)
             explained_v = _explained(state, estimator.nodes, row, soc, soc_std, k, load_v, is_empty)
             # one that read too high and is right again has fallen, but is no lower than the others; one that was full,
             # and falls by itself, is no lower than its resistance makes it

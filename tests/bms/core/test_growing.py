@@ -171,6 +171,24 @@ def test_a_load_explains_a_share_of_its_change(rack: Rack) -> None:
     assert value > fall_v - 0.15 * ohm * changed_a - 0.02
 
 
+@pytest.mark.parametrize("bled", [False, True])
+def test_what_a_load_did_is_not_held_against_a_cell_once_it_has_gone(
+    make_signals: Callable[..., Any], bled: bool
+) -> None:
+    """One that is 0.1 V below the others, and 60 mV more under load; bleeding may explain 20 mV the other way."""
+    rack = Rack(make_signals())
+    b = rack.bench
+    rack.run(600, 0.1)
+    drop_v = 200.0 * float(b.config.number[y.FAST_OHM]) * float(warmth(b.config, f4(25.0)))
+    b.head["current_a"] = 200.0
+    told = rack.run(60, 0.1 + FALL_V, mean_v=3.3 - drop_v)
+    b.head["current_a"], b.asked[CELL] = 0.0, int(bled)
+    for _ in range(2):
+        assert rack.run(1, 0.1) <= (0.02 if bled else 0.0)
+        assert float(rack.state.fall_v[CELL]) > 0.03
+    assert told > 0.025
+
+
 def test_while_no_resistance_is_known_a_load_explains_more(make_signals: Callable[..., Any]) -> None:
     values = []
     for std in (0.0, 0.12):

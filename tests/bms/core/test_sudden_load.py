@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bms.core import signals_layout as y
@@ -156,3 +157,22 @@ def test_a_load_that_goes_sinks_a_cell_with_less_resistance(rack: Rack) -> None:
     ohm = float(bench.config.number[y.FAST_OHM] * bench.config.number[y.PER_CELL])
     bench.head["current_a"] = 0.0
     assert rack.run(1, 0.06) == pytest.approx(0.06 * 22 / 24 - 0.15 * ohm * 280, abs=1e-3)
+
+
+@pytest.mark.parametrize(("mean_v", "soc", "share"), [(2.9, 0.1, 0.15), (3.3, 0.1, 0.0), (2.9, 0.5, 0.0)])
+def test_near_empty_what_the_model_lacks_of_all_differs_as_resistances_do(
+    make_signals: Any, mean_v: float, soc: float, share: float
+) -> None:
+    """All are 0.13 V below what the model expects, and one 60 mV more."""
+    seen = {}
+    for lacks_v in (0.0, 0.13):
+        bench = make_signals()
+        rack = Rack(bench)
+        bench.soc[:], bench.m.cell_v[:], bench.model_v[:] = soc, mean_v, mean_v
+        bench.state.number[y.WENT_SOC] = 0.05
+        for _ in range(600):
+            rack.step()
+        bench.model_v[:] += np.float32(lacks_v)
+        bench.m.cell_v[CELL] -= np.float32(0.06)
+        seen[lacks_v] = rack.step()
+    assert seen[0.0] - seen[0.13] == pytest.approx(share * 0.13, abs=5e-4)

@@ -99,7 +99,9 @@ class Reference:
         spent_v = max(out, 0.0) / 0.01
         more_v = min(max(self.off.drop_v[k] - before_v, 0.0), abs(out) / 0.01)
         self.end_v[k] = min(self.end_v[k] + min(more_v, spent_v), 1.0) if at_end else spent_v
-        self.way_v[k] = (self.way_v[k] + more_v) * (1.0 - gain)
+        most_v = abs(out) / 0.01
+        moved_v = min(max(self.off.drop_v[k] - (1.0 - pace) * before_v, -most_v), most_v)
+        self.way_v[k] = max((1.0 - pace) * self.way_v[k] + moved_v, 0.0)
         self.own.follow(k, own, turned, self.own.pace(k, own, gain) if low else gain)
         self.apart.follow(k, apart, turned, self.apart.pace(k, apart, gain))
 
@@ -169,11 +171,14 @@ class Reference:
             if not_low:
                 explained_v = min(explained_v, self.off.drop_v[k] - self.before_v[k])
             off, went = min(3.0 * std, 0.1), f4(self.went)
-            explained_v += max(float(bent(nodes, row, f4(soc), f4(sign * off), went)) for sign in (-1, 1))
-            end_v = self.end_v[k] if volts[k] < self.low_end_v else 0.0
+            if not not_low:
+                most_share = float(load_share(b.resistance, b.resistance_std))
+                explained_v += most_share * max(self.own.drop_v[k] - self.off.drop_v[k], 0.0)
+            bend_v = max(float(bent(nodes, row, f4(soc), f4(sign * off), went)) for sign in (-1, 1))
+            by_curve_v = min(bend_v, self.way_v[k]) + (self.end_v[k] if volts[k] < self.low_end_v else 0.0)
             if (went < 0.0 and soc < off) or (went > 0.0 and soc + off > 1.0):
-                end_v = max(end_v, min(self.moved / 0.03, 1.0, self.way_v[k]))
-            explained_v += end_v
+                by_curve_v = max(by_curve_v, min(bend_v + min(self.moved / 0.03, 1.0), self.way_v[k]))
+            explained_v += by_curve_v
             of_all_v[k] = explained_v + 5e-3
             risen_v = max(rise_v[k], rise_v[k + 2])
             beside_v = risen_v + 0.1 * max(risen_v - 0.05, 0.0)
