@@ -189,6 +189,14 @@ def test_what_a_load_did_is_not_held_against_a_cell_once_it_has_gone(
     assert told > 0.025
 
 
+def test_what_bleeding_lifts_by_less_than_20_mv_has_sunk_all_the_same(make_signals: Callable[..., Any]) -> None:
+    rack = Rack(make_signals())
+    rack.run(600, 0.1)
+    told = rack.run(120, 0.1 + FALL_V)
+    rack.bench.asked[CELL] = 1
+    assert rack.run(1, 0.1 + FALL_V - 0.015) > told - 0.005
+
+
 def test_while_no_resistance_is_known_a_load_explains_more(make_signals: Callable[..., Any]) -> None:
     values = []
     for std in (0.0, 0.12):
